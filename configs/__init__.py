@@ -1,0 +1,112 @@
+"""Reads one YAML file plus `a.b=value` overrides into one frozen, checked object.
+
+Defaults, types, units and docs live in the model beside its owner; YAML holds
+only what differs. This is the only code under `configs/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Config(BaseModel):
+    """Base of every settings object: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ConfigError(ValueError):
+    """A settings file or override that cannot be used; the text says where and why."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load(path: str | Path, model: type[C], overrides: Sequence[str] = ()) -> C:
+    """Read `path`, apply `overrides` in order, and check the result against `model`.
+
+    Args:
+        path: a YAML mapping that holds only what differs from the defaults.
+        model: the settings class that owns the defaults.
+        overrides: `a.b=value`; the value is read as YAML, so `2`, `true`, `null`
+            and `[1, 2]` have their YAML types.
+
+    Raises:
+        ConfigError: unreadable file, malformed override, unknown key (the near
+            miss is named), or a value of the wrong type or range.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read ({error.strerror})") from error
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return check(values, model, place=str(path))
+
+
+def check(values: dict[str, Any], model: type[C], place: str) -> C:
+    """Check plain `values` against `model`; errors name `place` and the near miss.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item, model) for item in error.errors()]
+        raise ConfigError("\n".join(f"{place}: {line}" for line in lines)) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise ConfigError(f"{override}: expected an override of the form a.b=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override}: the value is not valid YAML: {error}") from error
+    *parents, last = dotted.split(".")
+    place = values
+    for depth, key in enumerate(parents):
+        place = place.setdefault(key, {})
+        if not isinstance(place, dict):
+            at = ".".join(parents[: depth + 1])
+            raise ConfigError(f"{override}: {at} is {place!r}, not a group of settings")
+    place[last] = value
+
+
+def _explain(item: Any, model: type[BaseModel]) -> str:
+    loc = item["loc"]
+    dotted = ".".join(str(part) for part in loc)
+    if item["type"] != "extra_forbidden":
+        return f"{dotted}: {item['msg']}, got {item['input']!r}"
+    fields = _fields_at(model, loc[:-1])
+    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{dotted}: no such setting{hint} (have: {', '.join(sorted(fields))})"
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """Names of the settings in the group at `loc`, through optional and nested models."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # a list index or a union's branch: the model stays the same
+        kinds = (field.annotation, *get_args(field.annotation))
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if inner:
+            model = inner[0]
+    return list(model.model_fields)

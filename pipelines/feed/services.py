@@ -1,0 +1,81 @@
+"""All that the feed asks of the outside, as one Protocol.
+
+A server answers with Ray handles and stores, a notebook or a replay with plain
+objects in one process; the feed cannot tell. Every method may be slow and may
+fail: the stage that calls it declares its time-out and what failure means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features import History
+from pipelines.feed.table import Candidates
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Posts found by a source, best first.
+
+    Attributes:
+        post_id: int64 [n], no post twice.
+        value: float32 [n], what the source ranks by, not increasing: similarity,
+            popularity or publication time.
+    """
+
+    post_id: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Whom a viewer follows, blocks and mutes: sorted int64 ids."""
+
+    followed: NDArray[np.int64]
+    blocked: NDArray[np.int64]
+    muted: NDArray[np.int64]
+
+
+class Services(Protocol):
+    """Axes: n posts found, C candidates, A actions in the order of schema.ACTIONS."""
+
+    async def history(self, user_id: int) -> History | None:
+        """What the viewer has done, or None for a viewer never heard of."""
+
+    async def graph(self, user_id: int) -> Graph:
+        """Whom the viewer follows, blocks and mutes; empty for an unknown viewer."""
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """Posts the viewer was already shown, sorted."""
+
+    async def retrieve(self, history: History, num_posts: int) -> Hits:
+        """Posts near the viewer in the two-tower space; value is the inner product."""
+
+    async def popular(self, num_posts: int) -> Hits:
+        """Posts liked by most viewers; value is a rate in [0, 1]."""
+
+    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
+        """Newest posts of these authors; value is seconds since 1970."""
+
+    async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """What is known of posts, each column [C] in the order asked.
+
+        Returns:
+            known bool; author_id int64, 0 = unknown; created_at_s and duration_s
+            float64, NaN = unknown; popularity float64 in [0, 1].
+        """
+
+    async def rank(
+        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What the viewer would do with each post. float32 [C, A]: probabilities, seconds."""
+
+    async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Worth of each post to the feed from its predicted actions. float64 [C]."""
+
+    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+        """Write the served page to the event log."""
