@@ -6,7 +6,9 @@ only what differs. This is the only code under `configs/`.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -52,9 +54,19 @@ def load(path: str | Path, model: type[C], overrides: Sequence[str] = ()) -> C:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    return check(parse_overrides(overrides, onto=values), model, place=str(path))
+
+
+def parse_overrides(overrides: Sequence[str], onto: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read `a.b=value` strings into nested settings, over those of `onto`.
+
+    Raises:
+        ConfigError: not of that form, or `a` is a value rather than a group.
+    """
+    values = copy.deepcopy(onto or {})
     for override in overrides:
         _apply(values, override)
-    return check(values, model, place=str(path))
+    return values
 
 
 def check(values: dict[str, Any], model: type[C], place: str) -> C:
@@ -100,13 +112,18 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    """Names of the settings in the group at `loc`, through optional and nested models."""
-    for part in loc:
-        field = model.model_fields.get(str(part))
+    """Names of the settings in the group at `loc`, through optional and tagged models."""
+    for here, after in itertools.zip_longest(loc, loc[1:]):
+        field = model.model_fields.get(str(here))
         if field is None:
-            continue  # a list index or a union's branch: the model stays the same
+            continue  # a list index or the tag of a union: the model was chosen already
         kinds = (field.annotation, *get_args(field.annotation))
         inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        if inner:
-            model = inner[0]
+        tagged = [k for k in inner if after in _tags(k)]
+        model = (tagged or inner or [model])[0]
     return list(model.model_fields)
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """Defaults of the model's settings; a tagged union's tag is one of them."""
+    return {f.default for f in model.model_fields.values() if isinstance(f.default, str)}

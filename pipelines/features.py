@@ -166,8 +166,10 @@ def candidate_inputs(
 def example_inputs(rows: pa.Table, spec: FeatureSpec) -> Inputs:
     """Both sides of the model for rows of EXAMPLES; C is the longest candidate list."""
     num_candidates = max(1, _longest(rows["post_id"]))
-    sides = [pad(rows[name], num_candidates) for name in ("post_id", "author_id", "surface")]
-    return {**history_inputs(rows, spec), **candidate_inputs(*sides, spec)}
+    post_id, author_id, surface = (
+        pad(rows[name], num_candidates) for name in ("post_id", "author_id", "surface")
+    )
+    return {**history_inputs(rows, spec), **candidate_inputs(post_id, author_id, surface, spec)}
 
 
 def example_targets(rows: pa.Table, spec: FeatureSpec) -> Inputs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Any
 
 import ray
 
@@ -35,5 +37,6 @@ def connect(num_cpus: int | None = None) -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     address = os.environ.get("RAY_ADDRESS") or "local"
-    local = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=True, logging_level="WARNING", **local)
+    local: dict[str, Any] = {"num_cpus": num_cpus, "include_dashboard": False}
+    options = local if address == "local" else {}
+    ray.init(address=address, logging_level=logging.WARNING, **options)

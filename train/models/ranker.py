@@ -1,0 +1,104 @@
+"""Phoenix: predicts all of a viewer's actions on many candidates in one pass.
+
+Candidates see the viewer and their history and themselves, never each other, so
+a score does not depend on which other posts were retrieved.
+
+Axes: B viewers, S history slots, C candidates, A actions, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from configs import Config
+from pipelines.features import FeatureSpec
+from pipelines.schema import DWELL_TIME
+from train.models.layers import RMSNorm, Transformer, TransformerConfig, linear
+from train.models.tokens import HashTables, HistoryTokens, Tensors
+
+
+class RankerConfig(Config):
+    """Shape of the ranker."""
+
+    kind: Literal["ranker"] = "ranker"
+    emb_size: PositiveInt = 64  # D
+    transformer: TransformerConfig = TransformerConfig()
+    features: FeatureSpec = FeatureSpec()
+
+
+class Ranker(nn.Module):
+    """Hash tables, tokens, transformer, one output per action."""
+
+    def __init__(self, config: RankerConfig) -> None:
+        super().__init__()
+        self.config = config
+        spec, D = config.features, config.emb_size
+        self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
+        self.tokens = HistoryTokens(spec, D)
+        num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
+        self.candidate = linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
+        self.transformer = Transformer(D, config.transformer)
+        self.norm = RMSNorm(D)
+        self.unembed = linear(D, spec.num_actions, variance=1 / spec.num_actions)
+
+    def forward(self, inputs: Tensors) -> Tensor:
+        """Log-odds of each action on each candidate.
+
+        Args:
+            inputs: as `features.history_inputs` and `features.candidate_inputs` give
+                them; a candidate whose first hash is 0 is padding.
+
+        Returns:
+            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`.
+        """
+        return self.logits(inputs, self.embed(inputs))
+
+    def embed(self, inputs: Tensors) -> Tensors:
+        """Look up the rows of every id. Each [..., n, D]."""
+        return {
+            "user": self.tables("user", inputs["user_hashes"]),
+            "history_post": self.tables("post", inputs["history_post_hashes"]),
+            "history_author": self.tables("author", inputs["history_author_hashes"]),
+            "candidate_post": self.tables("post", inputs["candidate_post_hashes"]),
+            "candidate_author": self.tables("author", inputs["candidate_author_hashes"]),
+        }
+
+    def logits(self, inputs: Tensors, embeddings: Tensors) -> Tensor:
+        """As `forward`, from embeddings that were looked up elsewhere."""
+        history, history_valid = self.tokens(inputs, embeddings)
+        candidates = self.candidate(
+            torch.cat(
+                [
+                    embeddings["candidate_post"].flatten(-2),
+                    embeddings["candidate_author"].flatten(-2),
+                    self.tokens.surface(inputs["candidate_product_surface"]),
+                ],
+                dim=-1,
+            )
+        )
+        valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
+        start = history.shape[1]
+        h = self.transformer(torch.cat([history, candidates], dim=1), valid, candidate_start=start)
+        return self.unembed(self.norm(h[:, start:]).float())
+
+    @torch.inference_mode()
+    def predict(self, inputs: Tensors) -> Tensor:
+        """What the viewer would do: probabilities, and seconds in the dwell_time column.
+
+        Returns:
+            float32 [B, C, A]. Rows of padding candidates mean nothing.
+        """
+        logits = self.forward(inputs)
+        p_action = logits.sigmoid()
+        p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config.features)
+        return p_action
+
+
+def dwell_seconds(logit: Tensor, spec: FeatureSpec) -> Tensor:
+    """The dwell_time output in seconds: sigmoid times the cap. Same shape."""
+    return F.sigmoid(logit) * spec.dwell_cap_s
