@@ -142,6 +142,7 @@ def events_table(actions: Sequence[Action] = ACTIONS) -> TableSchema:
             _id("user_id", "the viewer"),
             _id("post_id", "the post shown"),
             _at("shown_at_ms", "when it was shown"),
+            Column("log_date", pa.date32(), "day the log filed the row under, its own time", True),
             Column("surface", pa.int16(), "product surface, 0 = unknown; 0 to 15", True),
             Column("position", pa.int16(), "place on the page, 0 = top", True),
             Column("request_id", pa.string(), "the feed request that showed it", True),
