@@ -1,0 +1,56 @@
+"""Sorted-array lookups under the stores: ids to rows, and ids to groups of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+def column(table: pa.Table, name: str, null: float, dtype: type = np.float64) -> NDArray:
+    """One column as an array of `dtype`, with `null` where the table has none. [N]."""
+    values = pc.fill_null(table[name].cast(pa.from_numpy_dtype(dtype)), null)
+    return values.combine_chunks().to_numpy(zero_copy_only=False)
+
+
+def positions(
+    ids: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of `wanted` [n] stands in sorted `ids`, and whether it is there at all.
+
+    The position of an id that is not there is some valid position.
+    """
+    place = np.searchsorted(ids, wanted)
+    place[place == len(ids)] = 0
+    known = ids[place] == wanted if len(ids) else np.zeros(len(wanted), bool)
+    return place, known
+
+
+class Groups:
+    """Values grouped by an id; the values of many ids at once, without a loop over them."""
+
+    def __init__(self, ids: NDArray[np.int64], values: NDArray) -> None:
+        """Group `values` [N] by `ids` [N]; inside a group they keep their order."""
+        order = np.argsort(ids, kind="stable")
+        self._values = values[order]
+        self._ids, self._starts, self._lengths = np.unique(
+            ids[order], return_index=True, return_counts=True
+        )
+
+    def first(self, ids: NDArray[np.int64], at_most: int) -> NDArray:
+        """The first `at_most` values of each of `ids` [m], group after group.
+
+        An id without values adds nothing.
+        """
+        place, known = positions(self._ids, ids)
+        starts = self._starts[place[known]]
+        lengths = np.minimum(self._lengths[place[known]], at_most)
+        slot = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self._values[np.repeat(starts, lengths) + slot]
+
+    def of(self, one_id: int) -> NDArray:
+        """All values of one id."""
+        place, known = positions(self._ids, np.array([one_id]))
+        start = self._starts[place[0]] if known[0] else 0
+        return self._values[start : start + (self._lengths[place[0]] if known[0] else 0)]
