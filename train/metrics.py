@@ -1,0 +1,195 @@
+"""How good predictions are: pure functions of arrays, each with its formula.
+
+Labels are bool [n], scores and probabilities float [n], weights float [n] or None for ones (a
+weight of 2 counts a row twice, of 0 leaves it out). What cannot be computed, say the AUC of
+rows that are all positive, is NaN and never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
+
+
+def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Chance that a positive row outscores a negative one, ties counting half.
+
+    The Mann-Whitney form of the area under the ROC curve:
+    sum over pairs of w+ w- ([s+ > s-] + [s+ = s-] / 2) / (sum w+ sum w-).
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    group = np.zeros(len(np.asarray(label)), np.int64)
+    return grouped_auc(group, label, score, weight)
+
+
+def grouped_auc(
+    group: ArrayLike, label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None
+) -> float:
+    """Mean AUC within each group, weighted by the group's rows.
+
+    Only groups with both classes count: sum_g n_g AUC_g / sum_g n_g (Zhu et al., "Optimized
+    Cost per Click in Taobao Display Advertising", KDD 2017). The group is mostly the viewer:
+    then differences between viewers, which no ranking of one page can use, play no part.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    group, score = np.asarray(group), np.asarray(score)
+    label, weight = np.asarray(label, bool), _weights(weight, len(score))
+    if np.isnan(score).any():
+        raise ValueError(f"{np.isnan(score).sum()} of {len(score)} scores are NaN")
+    if not len(score):
+        return float("nan")
+    order = (
+        np.lexsort((score, group)) if group[0] != group[-1] or np.ptp(group) else score.argsort()
+    )
+    group, score = group[order], score[order]
+    positive = np.where(label[order], weight[order], 0.0)
+    negative = np.where(label[order], 0.0, weight[order])
+    new_group = np.append(True, group[1:] != group[:-1])
+    tie = np.flatnonzero(np.append(True, score[1:] != score[:-1]) | new_group)
+    first = np.flatnonzero(new_group[tie])  # of each group, among the ties
+    positive, negative = np.add.reduceat(positive, tie), np.add.reduceat(negative, tie)
+    num_positive, num_negative = np.add.reduceat(positive, first), np.add.reduceat(negative, first)
+    size = np.diff(np.append(first, len(tie)))
+    below = np.cumsum(negative) - negative
+    below -= np.repeat(below[first], size)
+    won = np.add.reduceat(positive * (below + negative / 2), first)
+    pairs = num_positive * num_negative
+    both = pairs > 0
+    if not both.any():
+        return float("nan")
+    return float(np.average(won[both] / pairs[both], weights=(num_positive + num_negative)[both]))
+
+
+def log_loss(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Mean of -(y log p + (1 - y) log(1 - p)), in nats."""
+    p, label = np.clip(np.asarray(p, np.float64), _TINY, 1 - _TINY), np.asarray(label, bool)
+    loss = -np.where(label, np.log(p), np.log1p(-p))
+    return _mean(loss, weight)
+
+
+def normalised_entropy(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Log loss over that of always predicting these rows' own rate; below 1 is better.
+
+    (He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014.)
+    Relative cross-entropy is 100 (1 - this). NaN when all labels are equal.
+    """
+    rate = _mean(np.asarray(label, np.float64), weight)
+    if not 0 < rate < 1:
+        return float("nan")
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
+    return log_loss(label, p, weight) / float(entropy)
+
+
+def calibration(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Sum of predictions over sum of outcomes; 1 is right, above 1 promises too much."""
+    label = np.asarray(label, np.float64)
+    weight = _weights(weight, len(label))
+    done = float(weight @ label)
+    return float(weight @ np.asarray(p, np.float64)) / done if done else float("nan")
+
+
+def calibration_error(label: ArrayLike, p: ArrayLike, num_bins: int = 20) -> float:
+    """Expected calibration error over bins of equal numbers of rows, in probability.
+
+    sum_b (n_b / n) |mean p - mean y|, rows sorted by p and cut into `num_bins` (Nguyen and
+    O'Connor, "Posterior calibration and exploratory analysis", EMNLP 2015).
+    """
+    p, label = np.asarray(p, np.float64), np.asarray(label, np.float64)
+    gap = (p - label)[np.argsort(p, kind="stable")]
+    bins = [part for part in np.array_split(gap, num_bins) if len(part)]
+    return float(sum(abs(part.sum()) for part in bins) / len(gap)) if bins else float("nan")
+
+
+def mean_absolute_error(
+    truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike | None = None
+) -> float:
+    """Mean of |truth - predicted|, in their unit."""
+    return _mean(np.abs(np.asarray(truth, np.float64) - np.asarray(predicted)), weight)
+
+
+def recall_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:
+    """Share of each query's relevant posts among its first k results.
+
+    Args:
+        hit: whether the result at each rank is relevant, best first. [Q, at least k].
+        num_relevant: relevant posts of each query, found or not. [Q].
+        k: results looked at.
+
+    Returns:
+        float64 [Q]; NaN where nothing is relevant.
+    """
+    return _per_relevant(hit[:, :k].sum(1), num_relevant)
+
+
+def hit_rate_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:
+    """1 if any of the first k results is relevant, else 0. Arguments as `recall_at_k`."""
+    return _per_relevant(hit[:, :k].any(1), np.minimum(num_relevant, 1))
+
+
+def ndcg_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:
+    """Discounted gain of the first k results over the best possible one.
+
+    DCG = sum over ranks r = 1..k of hit_r / log2(r + 1); the best has min(k, num_relevant)
+    hits on top (Järvelin and Kekäläinen, TOIS 2002). Arguments as `recall_at_k`.
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    best = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(num_relevant, k)]
+    return _per_relevant(hit[:, :k] @ discount[: hit.shape[1]], best)
+
+
+def bootstrap_interval(
+    group: ArrayLike,
+    statistic: Callable[[Floats], float],
+    num_rounds: int = 200,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic when whole groups (viewers) are drawn anew.
+
+    Rows of one viewer resemble each other, so viewers, not rows, are drawn with replacement
+    (Field and Welsh, "Bootstrapping clustered data", JRSS B 2007).
+
+    Args:
+        group: the viewer of each row. [n].
+        statistic: weights [n] -> value; a weight is how often the row's viewer was drawn.
+        num_rounds: draws.
+        seed: of the draws.
+
+    Returns:
+        Lower and upper end; NaN if the statistic is NaN in every round.
+    """
+    rng = np.random.default_rng(seed)
+    names, row = np.unique(np.asarray(group), return_inverse=True)
+    values = np.array([statistic(_draw_groups(rng, len(names))[row]) for _ in range(num_rounds)])
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draw_groups(rng: np.random.Generator, num: int) -> Floats:
+    return np.bincount(rng.integers(num, size=num), minlength=num).astype(np.float64)
+
+
+def _weights(weight: ArrayLike | None, num: int) -> Floats:
+    return np.ones(num) if weight is None else np.asarray(weight, np.float64)
+
+
+def _mean(value: Floats, weight: ArrayLike | None) -> float:
+    weight = _weights(weight, len(value))
+    total = float(weight.sum())
+    return float(weight @ value) / total if total else float("nan")
+
+
+def _per_relevant(found: NDArray, relevant: NDArray) -> Floats:
+    out = np.full(len(found), np.nan)
+    return np.divide(found, relevant, out=out, where=relevant > 0)
