@@ -48,9 +48,7 @@ def grouped_auc(
         raise ValueError(f"{np.isnan(score).sum()} of {len(score)} scores are NaN")
     if not len(score):
         return float("nan")
-    order = (
-        np.lexsort((score, group)) if group[0] != group[-1] or np.ptp(group) else score.argsort()
-    )
+    order = np.lexsort((score, group))
     group, score = group[order], score[order]
     positive = np.where(label[order], weight[order], 0.0)
     negative = np.where(label[order], 0.0, weight[order])
@@ -133,7 +131,7 @@ def recall_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int)
 
 def hit_rate_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:
     """1 if any of the first k results is relevant, else 0. Arguments as `recall_at_k`."""
-    return _per_relevant(hit[:, :k].any(1), np.minimum(num_relevant, 1))
+    return _per_relevant(hit[:, :k].max(1, initial=False), np.minimum(num_relevant, 1))
 
 
 def ndcg_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:

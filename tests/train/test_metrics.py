@@ -175,7 +175,7 @@ def test_retrieval_metrics_keep_their_bounds(hits, more, k):
 
 
 def test_interval_covers_the_mean_and_knows_groups():
-    """The interval holds the mean, repeats with its seed, and is wider for rows that go together."""
+    """The interval holds the mean, repeats with its seed, and widens for rows alike."""
     value = np.random.default_rng(0).normal(size=400)
     alone, together = np.arange(400), np.arange(400) // 20
     value += np.random.default_rng(1).normal(size=20)[together]
