@@ -1,0 +1,119 @@
+"""Finds components by listing the stage folders, and makes them from feed.yaml."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from configs import Config, ConfigError
+from pipelines.feed.stages import STAGES, Component, snake_case
+
+Found = Mapping[str, Mapping[str, type[Component]]]  # stage -> name -> class
+C = TypeVar("C", bound=Component)
+
+# Settings of one stage: component -> its settings; null switches the component off.
+Settings = dict[str, dict[str, Any] | None]
+
+
+class FeedConfig(Config):
+    """feed.yaml: what differs from all components with their defaults.
+
+    A component that is not named runs with its defaults. The order of a stage's
+    keys matters for `post_filters` only: those named come first, in that order.
+    """
+
+    query_hydrators: Settings = Field(default_factory=dict)
+    sources: Settings = Field(default_factory=dict)
+    hydrators: Settings = Field(default_factory=dict)
+    filters: Settings = Field(default_factory=dict)
+    scorers: Settings = Field(default_factory=dict)
+    selectors: Settings = Field(default_factory=dict)
+    post_filters: Settings = Field(default_factory=dict)
+    side_effects: Settings = Field(default_factory=dict)
+
+
+def discover() -> dict[str, dict[str, type[Component]]]:
+    """List every component: stage -> name -> class, names in alphabetical order.
+
+    Raises:
+        TypeError: a file without the class that its name promises, or a class
+            that is not a frozen dataclass of its folder's stage.
+    """
+    return {stage: dict(_in_folder(stage)) for stage in STAGES}
+
+
+def build_components(config: FeedConfig, found: Found) -> list[Component]:
+    """Make the components of a feed, in stage order.
+
+    Raises:
+        ConfigError: an unknown component or setting (the near miss is named), or
+            a value of the wrong type or range.
+    """
+    made = []
+    for stage in STAGES:
+        settings: Settings = getattr(config, stage)
+        classes = found[stage]
+        for name in settings:
+            if name not in classes:
+                raise ConfigError(f"{stage}.{name}: no such component{_hint(name, classes)}")
+        names = [*settings, *(name for name in classes if name not in settings)]
+        if stage != "post_filters":
+            names.sort()
+        for name in names:
+            values = settings.get(name, {})
+            if values is not None:
+                made.append(_make(classes[name], values))
+    return made
+
+
+def _in_folder(stage: str) -> Iterable[tuple[str, type[Component]]]:
+    package = importlib.import_module(f"pipelines.feed.{stage}")
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = importlib.import_module(f"{package.__name__}.{name}")
+        classes = [c for c in vars(module).values() if isinstance(c, type)]
+        mine = [c for c in classes if snake_case(c.__name__) == name and issubclass(c, Component)]
+        if not mine or mine[0].stage != stage:
+            raise TypeError(
+                f"{module.__file__}: expected a component of {stage} whose class is "
+                f"{''.join(part.capitalize() for part in name.split('_'))}"
+            )
+        check_frozen(mine[0])
+        yield name, mine[0]
+
+
+def check_frozen(cls: type[Component]) -> None:
+    """Refuse a component that could change between requests.
+
+    Raises:
+        TypeError: not itself decorated with @dataclass(frozen=True, kw_only=True).
+    """
+    params = vars(cls).get("__dataclass_params__")
+    if params is None or not params.frozen or not all(field.kw_only for field in fields(cls)):  # type: ignore[arg-type]
+        raise TypeError(
+            f"{cls.stage}.{cls.name}: decorate it @dataclass(frozen=True, kw_only=True)"
+        )
+
+
+def _make(cls: type[C], values: Mapping[str, Any]) -> C:
+    assert is_dataclass(cls)
+    place, known = f"{cls.stage}.{cls.name}", [field.name for field in fields(cls)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{place}.{name}: no such setting{_hint(name, known)}")
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        lines = [f"{place}.{e['loc'][0]}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    have = sorted(known)
+    near = difflib.get_close_matches(name, have, n=1)
+    return f"{f'; did you mean {near[0]!r}?' if near else ''} (have: {', '.join(have) or 'none'})"

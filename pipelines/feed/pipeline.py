@@ -1,0 +1,78 @@
+"""A feed: composed once from feed.yaml, run for every request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pipelines.feed.discover import FeedConfig, Found, build_components, discover
+from pipelines.feed.result import FeedResult, Trace
+from pipelines.feed.run import Run
+from pipelines.feed.services import Services
+from pipelines.feed.stages import FeedQuery
+from pipelines.feed.table import Candidates
+from pipelines.feed.waves import Wave, waves
+
+
+class Pipeline:
+    """Composed stages; many requests may run at a time.
+
+    Attributes:
+        stages: stage -> waves of components, in the order they run.
+        failures: component's key -> failures and time-outs since start-up, side
+            effects' too.
+    """
+
+    def __init__(self, stages: Mapping[str, Sequence[Wave]]) -> None:
+        """Take what `waves` composed; `build` does both."""
+        self.stages = stages
+        self.failures: Counter[str] = Counter()
+        self._background: set[asyncio.Task[tuple[Trace, ...]]] = set()
+
+    @classmethod
+    def build(cls, config: FeedConfig | None = None, found: Found | None = None) -> Pipeline:
+        """Compose the feed that `config` describes.
+
+        Args:
+            config: feed.yaml as `configs.load(path, FeedConfig)` reads it; None =
+                every component with its defaults.
+            found: components to choose from; None = those in the stage folders.
+
+        Raises:
+            ConfigError: an unknown component or setting, or a wrong value.
+            WiringError: components that do not fit together.
+        """
+        return cls(waves(build_components(config or FeedConfig(), found or discover())))
+
+    async def run(self, query: FeedQuery, services: Services) -> FeedResult:
+        """Make a page. What a component raises ends up in the trace, never here.
+
+        Side effects wait until `start_side_effects`.
+        """
+        run = Run(self.stages, query, services, Candidates.empty())
+        result = await run.feed()
+        self.failures.update(run.failed)
+        return result
+
+    def start_side_effects(
+        self, result: FeedResult, services: Services
+    ) -> asyncio.Task[tuple[Trace, ...]]:
+        """Start the side effects of a served page and return at once.
+
+        The task never raises; its result is their trace. It is kept alive until done.
+        """
+        task = asyncio.create_task(self._side_effects(result, services))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def drain(self) -> None:
+        """Wait for all side effects under way: call it before shutting down."""
+        await asyncio.gather(*self._background)
+
+    async def _side_effects(self, result: FeedResult, services: Services) -> tuple[Trace, ...]:
+        run = Run(self.stages, result.query, services, result.page)
+        trace = await run.side_effects()
+        self.failures.update(run.failed)
+        return trace

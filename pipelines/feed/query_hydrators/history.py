@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import PositiveInt
+
+from pipelines.features import History as ViewerHistory
+from pipelines.feed.services import Services
+from pipelines.feed.stages import FeedQuery, QueryHydrator
+
+
+@dataclass(frozen=True, kw_only=True)
+class History(QueryHydrator):
+    """Looks up what the viewer has done; None for a viewer nobody has heard of."""
+
+    needs = ()
+    provides: ClassVar = {"query.history": ViewerHistory | None}
+    fails = "open"  # without it the feed is as for a new viewer, but says that it is degraded
+    timeout_ms: PositiveInt = 200
+
+    async def hydrate(self, query: FeedQuery, services: Services) -> Mapping[str, Any]:
+        """Ask the profile store."""
+        return {"query.history": await services.history(query.user_id)}

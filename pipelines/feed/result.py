@@ -1,0 +1,69 @@
+"""What a run of the feed gives back: the page, and an account of how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.feed.stages import FeedQuery
+from pipelines.feed.table import Candidates
+
+Outcome = Literal["ok", "failed", "timeout", "skipped"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one component did in one run.
+
+    Attributes:
+        num_in: posts it was given.
+        num_out: posts it brought, kept or worked on; on failure, posts left after it.
+        ms: time it took, waiting included.
+        outcome: "skipped" = it did not apply to this query, or (with an error)
+            something that it needs had failed.
+        error: why it failed or was skipped, or None.
+    """
+
+    stage: str
+    name: str
+    num_in: int
+    num_out: int
+    ms: float
+    outcome: Outcome
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class FeedResult:
+    """A page and where it came from.
+
+    Attributes:
+        page: the posts to show, in served order, with all their columns.
+        query: the query with its context filled.
+        retrieved: every post that a source brought, with sources' and hydrators'
+            columns, before any filter.
+        ranked: posts that passed the filters, best first, as far as the selector
+            chose them; the page is drawn from its top.
+        trace: one entry per component, in the order they ran.
+        degraded: keys of the components whose failure or time-out changed the
+            answer; empty on a good day.
+        dropped: filter's key -> ids it dropped, whatever other filters said;
+            post-filters' too.
+    """
+
+    page: Candidates
+    query: FeedQuery
+    retrieved: Candidates
+    ranked: Candidates
+    trace: tuple[Trace, ...]
+    degraded: tuple[str, ...]
+    dropped: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def cold_start(self) -> bool:
+        """Whether nobody has heard of this viewer, so the feed is the same for all such."""
+        return self.query.cold_start

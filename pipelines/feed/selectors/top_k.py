@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from pipelines.feed.stages import FeedQuery, Selector
+from pipelines.feed.table import Candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK(Selector):
+    """Orders posts by score, best first; ties keep their order, NaN comes last."""
+
+    needs = ("score",)
+    fails = "closed"
+    num_posts: PositiveInt = 500  # a page is filled from these, however many its rules drop
+
+    def select(self, query: FeedQuery, posts: Candidates) -> NDArray[np.int64]:
+        """Sort stably and cut."""
+        return np.argsort(-posts["score"], kind="stable")[: self.num_posts]

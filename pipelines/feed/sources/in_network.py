@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import PositiveInt
+
+from pipelines.feed.services import Hits, Services
+from pipelines.feed.stages import FeedQuery, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class InNetwork(Source):
+    """Brings the newest posts of the authors that the viewer follows."""
+
+    needs = ("query.graph",)
+    fails = "open"
+    timeout_ms: PositiveInt = 500
+    num_posts: PositiveInt = 1200
+
+    def enabled(self, query: FeedQuery) -> bool:
+        """Only for a viewer who follows someone."""
+        return len(query["graph"].followed) > 0
+
+    async def find(self, query: FeedQuery, services: Services) -> Hits:
+        """Ask the store of recent posts."""
+        return await services.recent(query["graph"].followed, self.num_posts)
+
+    def describe(self, query: FeedQuery, value: float) -> str:
+        """Turn the publication time into an age."""
+        return f"{(query.now_s - value) / 3600:.0f} h old"
