@@ -8,8 +8,6 @@ Axes: B viewers, S history slots, C candidates, A actions, D width.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
@@ -25,7 +23,6 @@ from train.models.tokens import HashTables, HistoryTokens, Tensors
 class RankerConfig(Config):
     """Shape of the ranker."""
 
-    kind: Literal["ranker"] = "ranker"
     emb_size: PositiveInt = 64  # D
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()

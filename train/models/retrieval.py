@@ -5,8 +5,6 @@ Axes: B viewers, N posts, S history slots, n hashes of one id, D width.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
@@ -21,7 +19,6 @@ from train.models.tokens import HashTables, HistoryTokens, Tensors
 class RetrievalConfig(Config):
     """Shape of both towers."""
 
-    kind: Literal["retrieval"] = "retrieval"
     emb_size: PositiveInt = 64  # D
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
@@ -42,6 +39,18 @@ class TwoTower(nn.Module):
         self.tower_in = linear(num_ids * D, 2 * D, variance=1 / (2 * D))
         self.tower_out = linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
+
+    def forward(self, inputs: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Viewers and a pool of posts in one pass, for training.
+
+        Args:
+            inputs: as for `user`, with pool_post_hashes and pool_author_hashes [N, n].
+
+        Returns:
+            Viewers [B, D], posts [N, D], the temperature (a scalar).
+        """
+        pool = self.post(inputs["pool_post_hashes"], inputs["pool_author_hashes"])
+        return self.user(inputs), pool, self.log_temperature.exp()
 
     def user(self, inputs: Tensors) -> Tensor:
         """Place viewers by what they did.

@@ -1,0 +1,74 @@
+"""Finds the posts nearest to a viewer: a FAISS index over the post tower's vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+EXACT_BELOW = 100_000  # posts; under this, comparing with all is cheaper than a network hop
+_HNSW_LINKS, _EF_BUILD, _EF_SEARCH = 32, 200, 128
+_VECTORS, _IDS = "posts.faiss", "post_ids.npy"
+
+
+@dataclass(frozen=True)
+class PostIndex:
+    """Vectors of all posts and whose they are.
+
+    Attributes:
+        post_id: int64 [N], in the order of the vectors.
+        vectors: the FAISS index, inner product.
+    """
+
+    post_id: NDArray[np.int64]
+    vectors: Any
+
+    @classmethod
+    def build(cls, post_id: NDArray[np.int64], vectors: NDArray[np.float32]) -> PostIndex:
+        """Exact search under `EXACT_BELOW` posts, HNSW from there.
+
+        Args:
+            post_id: [N].
+            vectors: [N, D].
+        """
+        if len(post_id) < EXACT_BELOW:
+            index = faiss.IndexFlatIP(vectors.shape[1])
+        else:
+            index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = _EF_BUILD
+            index.hnsw.efSearch = _EF_SEARCH
+        index.add(np.ascontiguousarray(vectors))
+        return cls(post_id, index)
+
+    def search(
+        self, query: NDArray[np.float32], num_posts: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Posts with the largest inner products, best first.
+
+        Args:
+            query: [B, D].
+            num_posts: how many; fewer come back where the index holds fewer.
+
+        Returns:
+            Post ids int64 [B, k] and similarities float32 [B, k]; id 0 and similarity
+            -inf fill a row where HNSW found fewer than k.
+        """
+        k = min(num_posts, len(self.post_id))
+        similarity, row = self.vectors.search(np.ascontiguousarray(query), k)
+        found = row >= 0
+        post_id = np.where(found, self.post_id[row], 0)
+        return post_id, np.where(found, similarity, -np.inf).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the index to `folder`, which must exist."""
+        faiss.write_index(self.vectors, str(folder / _VECTORS))
+        np.save(folder / _IDS, self.post_id)
+
+    @classmethod
+    def load(cls, folder: Path) -> PostIndex:
+        """Read what `save` wrote."""
+        return cls(np.load(folder / _IDS), faiss.read_index(str(folder / _VECTORS)))

@@ -1,0 +1,194 @@
+"""Training on Ray Train: the driver that starts workers, and what each worker does.
+
+Ray Data streams the training split to the workers; every worker steps the same
+number of times; rank 0 writes checkpoints. A lost worker costs the steps since
+the last checkpoint, never the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from ray.experimental import tqdm_ray
+from safetensors.torch import load_file, save_file
+
+from pipelines.runtime import connect
+from train.learners import make_learner
+from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
+
+MODEL, STATE, CONFIG, HISTORY = "model.safetensors", "state.pt", "config.json", "history.json"
+
+
+def fit(config: TrainConfig) -> Path:
+    """Train on Ray and keep the epoch with the lowest validation loss.
+
+    Returns:
+        `<out>/<name>` with model.safetensors, config.json (resolved settings) and
+        history.json (scalars of each epoch).
+
+    Raises:
+        FileNotFoundError: the prepared data is not there.
+        ValueError: fewer training examples than one step needs.
+    """
+    data = Path(config.data).resolve()
+    if not (data / "manifest.json").exists():
+        raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
+    num_examples = sum(
+        pq.read_metadata(part).num_rows for part in (data / "examples/split=train").glob("*")
+    )
+    needed = config.num_workers * config.batch_size
+    if num_examples < needed:
+        raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
+    connect()
+    config = config.model_copy(update={"data": str(data), "out": str(Path(config.out).resolve())})
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config={"config": config.model_dump(mode="json"), "num_examples": num_examples},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker, "GPU": int(config.use_gpu)},
+            placement_strategy=config.placement,
+        ),
+        run_config=ray.train.RunConfig(
+            name=config.name,
+            storage_path=str(Path(config.out) / "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute="val_loss", checkpoint_score_order="min"
+            ),
+        ),
+        datasets={split: _read(data, split) for split in ("train", "validate")},
+        dataset_config=ray.train.DataConfig(execution_options=_in_order()),
+    )
+    result = trainer.fit()
+    return _export(config, result)
+
+
+def worker(settings: dict[str, Any]) -> None:
+    """What one Ray Train worker does.
+
+    Args:
+        settings: "config", a TrainConfig as plain values; "num_examples", rows of the
+            training split over all workers.
+    """
+    config = TrainConfig.model_validate(settings["config"])
+    torch.set_num_threads(config.threads_per_worker)
+    torch.manual_seed(config.seed)
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    steps_per_epoch = settings["num_examples"] // world_size // config.batch_size
+
+    learner = make_learner(config.learning, Path(config.data))
+    trainer = Trainer(config, learner, steps_per_epoch * config.num_epochs)
+    progress = _restore(trainer)
+    trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
+    bar = (
+        tqdm_ray.tqdm(desc=config.name, total=trainer.num_steps, unit="step") if rank == 0 else None
+    )
+    if bar:
+        bar.update(progress.total_steps)
+
+    def after_step(parts: dict[str, float]) -> None:
+        if bar:
+            bar.set_description(
+                f"{config.name} epoch {progress.epoch + 1} loss {parts['loss']:.3f}"
+            )
+            bar.update(1)
+        if progress.total_steps % config.checkpoint_every_steps == 0:
+            _report(trainer, progress, {"val_loss": float("inf")})
+
+    while progress.epoch < config.num_epochs:
+        tables = _examples("train", config, seed=config.seed + progress.epoch)
+        seeds = (config.seed, progress.epoch, rank)
+        stream = batches(learner, tables, seeds, skip=progress.step)
+        train_epoch(trainer, stream, progress, steps_per_epoch, after_step)
+        held_out = batches(learner, _examples("validate", config), (config.seed, rank))
+        means = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
+        progress.history.append({"epoch": progress.epoch + 1, **means})
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        _report(trainer, progress, {"val_loss": means["loss"], **means})
+    bar.close()
+
+
+def _read(data: Path, split: str) -> ray.data.Dataset:
+    return ray.data.read_parquet(str(data / "examples" / f"split={split}"), partitioning=None)
+
+
+def _in_order() -> ray.data.ExecutionOptions:
+    return ray.data.ExecutionOptions(preserve_order=True)  # one seed, one order of examples
+
+
+def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Iterator[pa.Table]:
+    """Batches of the share of a split that falls to this worker; seeded = shuffled, no rest."""
+    return ray.train.get_dataset_shard(split).iter_batches(
+        batch_size=config.batch_size,
+        batch_format="pyarrow",
+        prefetch_batches=2,
+        drop_last=seed is not None,
+        local_shuffle_buffer_size=config.shuffle_rows if seed is not None else None,
+        local_shuffle_seed=seed,
+    )
+
+
+def _means_over_workers(totals: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Weighted means of every scalar over all workers' held-out examples."""
+    sums = torch.tensor([totals[name] for name in sorted(totals)], device=device)
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    by_name = dict(zip(sorted(totals), sums.tolist(), strict=True))
+    weight = by_name.pop("weight")
+    return {name: total / weight for name, total in by_name.items()}
+
+
+def _report(trainer: Trainer, progress: Progress, metrics: dict[str, float]) -> None:
+    """Tell Ray Train where the run stands; rank 0 adds what resuming needs."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(trainer.learner.model.state_dict(), os.path.join(folder, MODEL))
+        state = {"optimizer": trainer.optimizer.state_dict(), "progress": asdict(progress)}
+        torch.save(state, os.path.join(folder, STATE))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _restore(trainer: Trainer) -> Progress:
+    """Load the last checkpoint, if a worker was lost before; otherwise start from nothing."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return Progress()
+    with checkpoint.as_directory() as folder:
+        trainer.learner.model.load_state_dict(load_file(os.path.join(folder, MODEL)))
+        state = torch.load(os.path.join(folder, STATE), weights_only=True)
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"])
+
+
+def _export(config: TrainConfig, result: ray.train.Result) -> Path:
+    """Copy the best epoch's weights out of Ray's storage."""
+    best = result.get_best_checkpoint("val_loss", "min")
+    folder = Path(config.out) / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with best.as_directory() as checkpoint:
+        shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
+    with result.checkpoint.as_directory() as checkpoint:
+        state = torch.load(os.path.join(checkpoint, STATE), weights_only=True)
+    (folder / HISTORY).write_text(json.dumps(state["progress"], indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    shutil.rmtree(result.path)
+    return folder
