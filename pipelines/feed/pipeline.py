@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.feed.discover import FeedConfig, Found, build_components, discover
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.run import Run
 from pipelines.feed.services import Services
-from pipelines.feed.stages import FeedQuery
+from pipelines.feed.stages import Component, FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.waves import Wave, waves
 
@@ -44,6 +44,11 @@ class Pipeline:
             WiringError: components that do not fit together.
         """
         return cls(waves(build_components(config or FeedConfig(), found or discover())))
+
+    @property
+    def components(self) -> Iterator[Component]:
+        """All components in the order they run."""
+        return (c for stage in self.stages.values() for wave in stage for c in wave)
 
     async def run(self, query: FeedQuery, services: Services) -> FeedResult:
         """Make a page. What a component raises ends up in the trace, never here.

@@ -41,14 +41,18 @@ class Trace:
 class FeedResult:
     """A page and where it came from.
 
+    A column may be missing where the component that provides it failed or did not
+    apply; where no posts are left, all but `post_id` may be.
+
     Attributes:
         page: the posts to show, in served order, with all their columns.
         query: the query with its context filled.
         retrieved: every post that a source brought, with sources' and hydrators'
             columns, before any filter.
-        ranked: posts that passed the filters, best first, as far as the selector
-            chose them; the page is drawn from its top.
-        trace: one entry per component, in the order they ran.
+        scored: posts that passed the filters, with scorers' columns, in no order.
+        ranked: those the selector chose, best first; the page is drawn from its top.
+        trace: one entry per component, in the order they ran; of a rule of the page,
+            one for each time that the page was refilled.
         degraded: keys of the components whose failure or time-out changed the
             answer; empty on a good day.
         dropped: filter's key -> ids it dropped, whatever other filters said;
@@ -58,6 +62,7 @@ class FeedResult:
     page: Candidates
     query: FeedQuery
     retrieved: Candidates
+    scored: Candidates
     ranked: Candidates
     trace: tuple[Trace, ...]
     degraded: tuple[str, ...]

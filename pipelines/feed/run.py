@@ -70,6 +70,7 @@ class Run:
         retrieved = self.posts
         self.filter()
         await self.score()
+        scored = self.posts
         self.select()
         ranked = self.posts
         self.fill_page()
@@ -77,6 +78,7 @@ class Run:
             page=self.posts,
             query=self.query,
             retrieved=retrieved,
+            scored=scored,
             ranked=ranked,
             trace=tuple(self.trace),
             degraded=tuple(dict.fromkeys(self.failed)),

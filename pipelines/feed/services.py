@@ -23,12 +23,12 @@ class Hits:
 
     Attributes:
         post_id: int64 [n], no post twice.
-        value: float32 [n], what the source ranks by, not increasing: similarity,
-            popularity or publication time.
+        value: float [n], what the source ranks by, not increasing: similarity,
+            popularity or publication time (which needs float64).
     """
 
     post_id: NDArray[np.int64]
-    value: NDArray[np.float64]
+    value: NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""Says why a post is where it is on a page, or why it is not there, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.result import FeedResult
+from pipelines.feed.result import Outcome as Ran
+from pipelines.feed.table import Candidates
+
+Outcome = Literal["served", "below", "cut", "dropped", "not_retrieved"]
+_TERMS_IN_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A source that brought the post, as its `rank`-th (1 = best) for `value`."""
+
+    source: str
+    rank: int
+    value: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one filter said; `looked_at` holds the post's columns that it judged by.
+
+    `outcome` other than "ok" means that the filter did not run, and that its
+    declared way of failing decided.
+    """
+
+    filter: str
+    kept: bool
+    outcome: Ran
+    looked_at: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One action's part in a post's value: `points` = `amount` × `weight`.
+
+    `amount` is a probability, or seconds for dwell_time.
+    """
+
+    action: str
+    amount: float
+    weight: float
+
+    @property
+    def points(self) -> float:
+        """Worth added; negative for what viewers regret."""
+        return self.amount * self.weight
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a score came about: `score` = `base_score` × every multiplier, in order.
+
+    Attributes:
+        basis: "value" = the predicted actions; "popularity" = they were missing.
+        terms: by size, largest first; those of weight 0 left out. They add up to
+            `value` where the value model is linear in these weights.
+        value: worth of the predicted actions, or the popularity.
+        base_score: `value` after the offset that keeps scores from being negative.
+        multipliers: scorer -> what it multiplied the score by.
+        notes: what scorers say of the post in words.
+    """
+
+    basis: Literal["value", "popularity"]
+    terms: tuple[Term, ...]
+    value: float
+    base_score: float
+    multipliers: Mapping[str, float]
+    score: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The way of one post through one run of the feed.
+
+    Attributes:
+        outcome: "served" = on the page; "below" = ranked, but the page was full;
+            "cut" = below what the selector looks at; "dropped" = by a filter or a
+            rule of the page; "not_retrieved" = no source brought it.
+        place: on the page, 1 = top.
+        rank: by score among those that passed the filters, 1 = best.
+        dropped_by: keys of the filters and page rules that dropped it, or that
+            were to blame for an empty page.
+        score: None where it was not scored.
+        similarity: to the viewer, as given by the caller, of a post not retrieved.
+        last_in: of a post not retrieved: source -> value of the last post it brought.
+        summary: all this in one sentence.
+    """
+
+    post_id: int
+    outcome: Outcome
+    place: int | None
+    rank: int | None
+    sources: tuple[Brought, ...]
+    filters: tuple[Verdict, ...]
+    dropped_by: tuple[str, ...]
+    score: Score | None
+    similarity: float | None
+    last_in: Mapping[str, float]
+    summary: str
+
+
+class Explainer:
+    """Explains results of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline, weights: Mapping[str, float]) -> None:
+        """Take the weight of each action, in the order of the columns of `p_action`."""
+        self._pipeline = pipeline
+        self._weights = weights
+
+    def reason(self, result: FeedResult, row: int) -> str:
+        """Why the post at `row` of the page is there, in one short sentence."""
+        page = result.page
+        return _in_words(self._sources(result, page, row), self._score(page, row))
+
+    def explain(
+        self, result: FeedResult, post_id: int, similarity: float | None = None
+    ) -> Explanation:
+        """Follow one post through the run, whether or not it was retrieved.
+
+        Of a post that no source brought, the caller may give the `similarity` to
+        the viewer, to be read beside that of the last post brought.
+        """
+        row, scored = result.retrieved.row_of(post_id), result.scored.row_of(post_id)
+        retrieved = row is not None
+        place, rank = _nth(result.page, post_id), _nth(result.ranked, post_id)
+        dropped_by = tuple(key for key, ids in result.dropped.items() if post_id in ids)
+        if not dropped_by and place is None:
+            dropped_by = tuple(self._closed(result))
+        outcome: Outcome = "cut"
+        if not retrieved:
+            outcome = "not_retrieved"
+        elif place is not None:
+            outcome = "served"
+        elif dropped_by:
+            outcome = "dropped"
+        elif rank is not None:
+            outcome = "below"
+        explanation = Explanation(
+            post_id=post_id,
+            outcome=outcome,
+            place=place,
+            rank=rank,
+            sources=self._sources(result, result.retrieved, row),
+            filters=self._verdicts(result, row),
+            dropped_by=dropped_by,
+            score=self._score(result.scored, scored),
+            similarity=None if retrieved else similarity,
+            last_in={} if retrieved else self._last_in(result),
+            summary="",
+        )
+        return replace(explanation, summary=_summary(explanation))
+
+    def _sources(
+        self, result: FeedResult, posts: Candidates, row: int | None
+    ) -> tuple[Brought, ...]:
+        if row is None:
+            return ()
+        brought = []
+        for source in self._members("sources"):
+            rank, value = (posts[column][row].item() for column in source.provides)
+            if rank:
+                meaning = source.describe(result.query, value)
+                brought.append(Brought(source.name, rank, value, meaning))
+        return tuple(brought)
+
+    def _verdicts(self, result: FeedResult, row: int | None) -> tuple[Verdict, ...]:
+        if row is None:
+            return ()
+        posts, outcomes = result.retrieved, {t.name: t.outcome for t in result.trace}
+        verdicts = []
+        for component in self._members("filters"):
+            kept = posts.post_id[row] not in result.dropped[component.key]
+            scalars = [n for n in component.needs if n in posts and posts[n].ndim == 1]
+            looked_at = {name: posts[name][row].item() for name in scalars}
+            verdicts.append(Verdict(component.name, kept, outcomes[component.name], looked_at))
+        return tuple(verdicts)
+
+    def _score(self, posts: Candidates, row: int | None) -> Score | None:
+        if row is None or "score" not in posts:
+            return None
+        valued = "value" in posts
+        multipliers = {
+            name.removesuffix("_multiplier"): posts[name][row].item()
+            for name in posts
+            if name.endswith("_multiplier")
+        }
+        described = (scorer.describe(posts, row) for scorer in self._members("scorers"))
+        return Score(
+            basis="value" if valued else "popularity",
+            terms=self._terms(posts["p_action"][row]) if valued else (),
+            value=posts["value" if valued else "popularity"][row].item(),
+            base_score=posts["base_score"][row].item(),
+            multipliers=multipliers,
+            score=posts["score"][row].item(),
+            notes=tuple(note for note in described if note is not None),
+        )
+
+    def _terms(self, p_action: NDArray[np.float32]) -> tuple[Term, ...]:
+        amounts = p_action.tolist()
+        terms = (Term(a, p, w) for (a, w), p in zip(self._weights.items(), amounts, strict=True))
+        return tuple(sorted((t for t in terms if t.weight), key=lambda t: -abs(t.points)))
+
+    def _last_in(self, result: FeedResult) -> dict[str, float]:
+        last = {}
+        for source in self._members("sources"):
+            rank, value = (result.retrieved[column] for column in source.provides)
+            if rank.any():
+                last[source.name] = value[rank.argmax()].item()
+        return last
+
+    def _closed(self, result: FeedResult) -> Iterator[str]:
+        """Components whose failure emptied the feed."""
+        components = {c.key: c for c in self._pipeline.components}
+        for entry in result.trace:
+            key = f"{entry.stage}.{entry.name}"
+            if entry.error is not None and components[key].fails == "closed":
+                yield key
+
+    def _members(self, stage: str) -> Iterator[Any]:
+        return (c for c in self._pipeline.components if c.stage == stage)
+
+
+def _nth(posts: Candidates, post_id: int) -> int | None:
+    row = posts.row_of(post_id)
+    return None if row is None else row + 1
+
+
+def _in_words(sources: tuple[Brought, ...], score: Score | None) -> str:
+    parts = [
+        "retrieved by " + " and ".join(f"{s.source} (#{s.rank}, {s.meaning})" for s in sources)
+    ]
+    if score is not None:
+        terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
+        more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
+        by_terms = " + ".join(terms) + more
+        parts += [by_terms or f"popularity {score.value:.2g}", *score.notes]
+    return "; ".join(parts)
+
+
+def _summary(explanation: Explanation) -> str:
+    if explanation.outcome == "not_retrieved":
+        return _not_retrieved(explanation)
+    how = _in_words(explanation.sources, explanation.score)
+    said = {
+        "served": f"place {explanation.place} on the page",
+        "below": f"ranked {explanation.rank}, below the page",
+        "cut": "scored below all that the selector chose",
+        "dropped": f"dropped by {', '.join(explanation.dropped_by)}",
+    }
+    return f"{said[explanation.outcome]}: {how}"
+
+
+def _not_retrieved(explanation: Explanation) -> str:
+    last = ", ".join(f"{name} {value:.4g}" for name, value in explanation.last_in.items())
+    parts = ["no source brought it"]
+    if explanation.dropped_by:
+        parts.append(f"no post came past {', '.join(explanation.dropped_by)}")
+    if explanation.similarity is not None:
+        parts.append(f"its similarity is {explanation.similarity:.4g}")
+    if last:
+        parts.append(f"last brought: {last}")
+    return "; ".join(parts)
