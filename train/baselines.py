@@ -1,0 +1,277 @@
+"""What needs no learning: printed beside every claim of a model.
+
+A ranking baseline gives each row of a log a score from strictly earlier rows alone
+(`RANKING`). A retrieval baseline is fitted on a log and gives every post of the corpus a score
+per viewer (`Retriever`); `top_posts` turns the scores into pages without seen posts, the same
+way for all. New ones slot in as a function of the first or a class of the second kind.
+
+Axes: n rows, Q viewers asked for, H liked posts of each, P posts of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.schema import ACTIONS
+from train.rows import Past, Rows, ranges
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+PRIOR = 20.0  # a rate starts as that of this many showings at the overall rate
+DAY_MS = 86_400_000
+# What counts as liking a post when a retrieval baseline looks at a viewer's past.
+LIKES = sum(1 << i for i, a in enumerate(ACTIONS) if a.weight > 0 and not a.continuous)
+
+
+# --- ranking ---------------------------------------------------------------------------------
+
+
+def earlier(key: NDArray, at_ms: Ids, *amounts: NDArray) -> list[Floats]:
+    """Sum of each amount over the rows with the same key and a strictly smaller time. [n] each.
+
+    Rows of equal time do not see each other; the order of the rows does not matter.
+    """
+    order = np.lexsort((at_ms, key))
+    new_key = np.diff(key[order], prepend=key[order][:1] - 1) != 0
+    new_tie = new_key | (np.diff(at_ms[order], prepend=0) != 0)
+    index = np.arange(len(order))
+    start = np.maximum.accumulate(np.where(new_key, index, 0))
+    here = np.maximum.accumulate(np.where(new_tie, index, 0))
+    sums = []
+    for amount in amounts:
+        total = np.concatenate([[0.0], np.cumsum(amount[order], dtype=np.float64)])
+        out = np.empty(len(order))
+        out[order] = total[here] - total[start]
+        sums.append(out)
+    return sums
+
+
+def overall_rate(rows: Rows, action: int) -> Floats:
+    """Share of all earlier showings with the action; starts at one in two. [n]."""
+    nothing = np.zeros(len(rows), np.int64)
+    done, shown = earlier(nothing, rows.shown_at_ms, rows.label(action), rows.seen(action))
+    return (done + 1) / (shown + 2)
+
+
+def user_rate(rows: Rows, action: int) -> Floats:
+    """How often this viewer did it before. [n]."""
+    return _rate(rows, action, rows.user_id)
+
+
+def post_rate(rows: Rows, action: int) -> Floats:
+    """How often it was done to this post before. [n]."""
+    return _rate(rows, action, rows.post_id)
+
+
+def author_rate(rows: Rows, action: int) -> Floats:
+    """How often it was done to posts of this author before; unknown authors are one. [n]."""
+    return _rate(rows, action, rows.author_id)
+
+
+def user_and_post(rows: Rows, action: int) -> Floats:
+    """Logit of p = logit user rate + logit post rate - logit overall rate. [n]."""
+    user, post = _logit(user_rate(rows, action)), _logit(post_rate(rows, action))
+    return 1 / (1 + np.exp(_logit(overall_rate(rows, action)) - user - post))
+
+
+def popularity(rows: Rows, action: int) -> Floats:
+    """How many times it was done to this post before: a count, not a probability. [n]."""
+    return earlier(rows.post_id, rows.shown_at_ms, rows.label(action))[0]
+
+
+RANKING: dict[str, Callable[[Rows, int], Floats]] = {
+    "popularity": popularity,
+    "user_rate": user_rate,
+    "post_rate": post_rate,
+    "author_rate": author_rate,
+    "user_and_post": user_and_post,
+}
+PROBABILITIES = frozenset(RANKING) - {"popularity"}
+
+
+def _rate(rows: Rows, action: int, key: Ids) -> Floats:
+    """(done + PRIOR * overall) / (shown + PRIOR), over earlier rows with the same key."""
+    done, shown = earlier(key, rows.shown_at_ms, rows.label(action), rows.seen(action))
+    return (done + PRIOR * overall_rate(rows, action)) / (shown + PRIOR)
+
+
+def _logit(p: Floats) -> Floats:
+    return np.log(p / (1 - p))
+
+
+# --- retrieval -------------------------------------------------------------------------------
+
+
+class Retriever(Protocol):
+    """A score for every post of the corpus, for each viewer."""
+
+    def scores(self, liked: Ids) -> NDArray[np.float32]:
+        """Higher is better; only the order counts.
+
+        Args:
+            liked: rows of the corpus, oldest first, -1 = padding. int64 [Q, H].
+
+        Returns:
+            float32 [Q, P].
+        """
+
+
+@dataclass(frozen=True)
+class Popular:
+    """The most liked posts, the same for everyone."""
+
+    count: NDArray[np.float32]  # [P]
+
+    @classmethod
+    def fit(cls, past: Past, corpus: Ids, since_ms: int = 0) -> Popular:
+        """Count likes from `since_ms` on; the times before the log are 0."""
+        recent = past.at_ms >= since_ms
+        _, post = _likes(past, corpus)
+        post = post[recent[past.did & LIKES != 0]]
+        return cls(np.bincount(post[post >= 0], minlength=len(corpus)).astype(np.float32))
+
+    def scores(self, liked: Ids) -> NDArray[np.float32]:
+        """As `Retriever.scores`."""
+        return np.broadcast_to(self.count, (len(liked), len(self.count)))
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """What was liked soon after the posts that the viewer liked last.
+
+    T[i, j] = sum over viewers and liked posts x_s = i, x_t = j, 0 < t - s <= window, of
+    decay^(t - s - 1); score(j) = sum_r decay^r T[x_{-1-r}, j] over the viewer's newest likes.
+    Sparse: row i of T is `post[start[i] : start[i + 1]]` with `weight`.
+    """
+
+    start: Ids  # [P + 1]
+    post: Ids
+    weight: NDArray[np.float32]
+    decay: float
+
+    @classmethod
+    def fit(cls, past: Past, corpus: Ids, window: int = 10, decay: float = 0.8) -> Transitions:
+        """Count pairs of likes at most `window` apart."""
+        num = len(corpus)
+        user, post = _likes(past, corpus)
+        keys, weights = [], []
+        for gap in range(1, min(window, len(post) - 1) + 1):
+            pair = (user[gap:] == user[:-gap]) & (post[gap:] >= 0) & (post[:-gap] >= 0)
+            keys.append((post[:-gap] * num + post[gap:])[pair])
+            weights.append(np.full(len(keys[-1]), decay ** (gap - 1)))
+        key, row = np.unique(np.concatenate(keys), return_inverse=True)
+        weight = np.bincount(row, np.concatenate(weights), minlength=len(key))
+        return cls(
+            np.searchsorted(key, np.arange(num + 1) * num),
+            key % num,
+            weight.astype(np.float32),
+            decay,
+        )
+
+    def scores(self, liked: Ids) -> NDArray[np.float32]:
+        """As `Retriever.scores`."""
+        num_posts = len(self.start) - 1
+        query, slot = np.nonzero(liked >= 0)
+        newer = np.cumsum((liked >= 0)[:, ::-1], axis=1)[:, ::-1][query, slot] - 1
+        post = liked[query, slot]
+        place, which = ranges(self.start[post], self.start[post + 1])
+        cell = query[which] * num_posts + self.post[place]
+        amount = self.weight[place] * (self.decay**newer)[which]
+        scores = np.bincount(cell, amount, minlength=len(liked) * num_posts)
+        return scores.reshape(len(liked), num_posts).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Ease:
+    """Linear item-to-item weights in closed form.
+
+    (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.) X [viewers, posts] = 1
+    where liked, K = (X^T X + l2 I)^-1, B = I - K diag(1 / diag K); the score of a viewer is
+    their row of X times B.
+    """
+
+    column: Ids  # [P], row of `weight` for posts of the corpus that have one, else -1
+    weight: NDArray[np.float32]  # B
+
+    @classmethod
+    def fit(cls, past: Past, corpus: Ids, l2: float = 100.0, max_posts: int = 8_000) -> Ease:
+        """Solve for the `max_posts` most liked posts; memory and time grow as its square, cube."""
+        user, post = _likes(past, corpus)
+        count = np.bincount(post[post >= 0], minlength=len(corpus))
+        kept = np.argsort(-count, kind="stable")[: min(max_posts, np.count_nonzero(count))]
+        column = np.full(len(corpus), -1)
+        column[kept] = np.arange(len(kept))
+        inside = (post >= 0) & (column[post] >= 0)
+        gram = torch.from_numpy(_together(user[inside], column[post[inside]], len(kept)))
+        gram.diagonal().add_(l2)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        weight = -inverse / inverse.diagonal()
+        weight.fill_diagonal_(0.0)
+        return cls(column, weight.numpy())
+
+    def scores(self, liked: Ids) -> NDArray[np.float32]:
+        """As `Retriever.scores`; posts outside the fit score 0."""
+        known = np.where(liked >= 0, self.column[liked], -1)
+        query, slot = np.nonzero(known >= 0)
+        x = np.zeros((len(liked), len(self.weight)), np.float32)
+        x[query, known[query, slot]] = 1
+        scores = np.zeros((len(liked), len(self.column)), np.float32)
+        scores[:, self.column >= 0] = (x @ self.weight)[:, self.column[self.column >= 0]]
+        return scores
+
+
+def top_posts(retriever: Retriever, liked: Ids, seen: tuple[Ids, Ids], num_posts: int) -> Ids:
+    """The best posts that each viewer has not seen.
+
+    Args:
+        retriever: scores the corpus.
+        liked: as `Retriever.scores`. int64 [Q, H].
+        seen: query and corpus row of what is left out; queries in rising order.
+        num_posts: results per viewer.
+
+    Returns:
+        Rows of the corpus, best first; ties in corpus order. int64 [Q, num_posts], -1 where
+        there are no more.
+    """
+    pages = []
+    for first in range(0, len(liked), 256):
+        part = liked[first : first + 256]
+        scores = np.array(retriever.scores(part))
+        low, high = np.searchsorted(seen[0], [first, first + len(part)])
+        scores[seen[0][low:high] - first, seen[1][low:high]] = -np.inf
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :num_posts]
+        best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1
+        pages.append(best)
+    return np.concatenate(pages)
+
+
+def _together(user: Ids, column: Ids, num_columns: int) -> NDArray[np.float32]:
+    """How many viewers liked both of two posts: X^T X. [num_columns, num_columns]."""
+    key = np.unique(user * num_columns + column)
+    viewer, column = key // num_columns, key % num_columns
+    start, end = (np.searchsorted(viewer, viewer, side) for side in ("left", "right"))
+    gram = np.zeros(num_columns * num_columns, np.float32)
+    for first in range(0, len(key), 100_000):  # pairs of a part at a time bound the memory
+        part = slice(first, first + 100_000)
+        other, which = ranges(start[part], end[part])
+        np.add.at(gram, column[part][which] * num_columns + column[other], 1)
+    return gram.reshape(num_columns, num_columns)
+
+
+def _likes(past: Past, corpus: Ids) -> tuple[Ids, Ids]:
+    """Viewer and corpus row of each liked post, oldest first; row -1 = not in the corpus."""
+    liked = past.did & LIKES != 0
+    return past.user_id[liked], corpus_rows(past.post_id[liked], corpus)
+
+
+def corpus_rows(post_id: Ids, corpus: Ids) -> Ids:
+    """Place of each post in the sorted `corpus`, -1 = not in it. Shape of `post_id`."""
+    row = np.minimum(np.searchsorted(corpus, post_id), len(corpus) - 1)
+    return np.where(corpus[row] == post_id, row, -1)
