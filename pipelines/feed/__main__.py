@@ -16,14 +16,14 @@ from pipelines.feed.stages import Component, Waiting
 
 def composition(pipeline: Pipeline) -> Table:
     """One row a component in the order they run; those of one wave run side by side."""
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("component", "wave", "needs (wants)", "provides", "fails", "ms"):
         table.add_column(heading, no_wrap=True)
     for stage, waves in pipeline.stages.items():
         table.add_row(f"[bold]{stage}[/bold]")
         for number, wave in enumerate(waves, start=1):
             for component in wave:
-                table.add_row(f"  {component.name}", str(number), *_cells(component))
+                table.add_row(f" {component.name}", str(number), *_cells(component))
     return table
 
 

@@ -20,7 +20,7 @@ _TERMS_IN_WORDS = 3
 
 @dataclass(frozen=True)
 class Brought:
-    """A source that brought the post, as its `rank`-th (1 = best) for `value`."""
+    """A source brought a post as its `rank`-th (1 = best) for `value`, which means `meaning`."""
 
     source: str
     rank: int
@@ -96,7 +96,7 @@ class Explanation:
             were to blame for an empty page.
         score: None where it was not scored.
         similarity: to the viewer, as given by the caller, of a post not retrieved.
-        last_in: of a post not retrieved: source -> value of the last post it brought.
+        last_in: of a post not retrieved: the last post that each source brought.
         summary: all this in one sentence.
     """
 
@@ -109,7 +109,7 @@ class Explanation:
     dropped_by: tuple[str, ...]
     score: Score | None
     similarity: float | None
-    last_in: Mapping[str, float]
+    last_in: tuple[Brought, ...]
     summary: str
 
 
@@ -159,7 +159,7 @@ class Explainer:
             dropped_by=dropped_by,
             score=self._score(result.scored, scored),
             similarity=None if retrieved else similarity,
-            last_in={} if retrieved else self._last_in(result),
+            last_in=() if retrieved else self._last_in(result),
             summary="",
         )
         return replace(explanation, summary=_summary(explanation))
@@ -175,18 +175,18 @@ class Explainer:
             if rank:
                 meaning = source.describe(result.query, value)
                 brought.append(Brought(source.name, rank, value, meaning))
-        return tuple(brought)
+        return tuple(sorted(brought, key=lambda b: b.rank))
 
     def _verdicts(self, result: FeedResult, row: int | None) -> tuple[Verdict, ...]:
         if row is None:
             return ()
-        posts, outcomes = result.retrieved, {t.name: t.outcome for t in result.trace}
+        posts, outcomes = result.retrieved, {t.key: t.outcome for t in result.trace}
         verdicts = []
         for component in self._members("filters"):
             kept = posts.post_id[row] not in result.dropped[component.key]
             scalars = [n for n in component.needs if n in posts and posts[n].ndim == 1]
             looked_at = {name: posts[name][row].item() for name in scalars}
-            verdicts.append(Verdict(component.name, kept, outcomes[component.name], looked_at))
+            verdicts.append(Verdict(component.name, kept, outcomes[component.key], looked_at))
         return tuple(verdicts)
 
     def _score(self, posts: Candidates, row: int | None) -> Score | None:
@@ -198,7 +198,8 @@ class Explainer:
             for name in posts
             if name.endswith("_multiplier")
         }
-        described = (scorer.describe(posts, row) for scorer in self._members("scorers"))
+        ran = (s for s in self._members("scorers") if all(name in posts for name in s.provides))
+        described = (scorer.describe(posts, row) for scorer in ran)
         return Score(
             basis="value" if valued else "popularity",
             terms=self._terms(posts["p_action"][row]) if valued else (),
@@ -214,21 +215,21 @@ class Explainer:
         terms = (Term(a, p, w) for (a, w), p in zip(self._weights.items(), amounts, strict=True))
         return tuple(sorted((t for t in terms if t.weight), key=lambda t: -abs(t.points)))
 
-    def _last_in(self, result: FeedResult) -> dict[str, float]:
-        last = {}
+    def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:
+        last = []
         for source in self._members("sources"):
-            rank, value = (result.retrieved[column] for column in source.provides)
+            rank = result.retrieved[f"{source.name}_rank"]
             if rank.any():
-                last[source.name] = value[rank.argmax()].item()
-        return last
+                of_last = self._sources(result, result.retrieved, int(rank.argmax()))
+                last += [brought for brought in of_last if brought.source == source.name]
+        return tuple(last)
 
     def _closed(self, result: FeedResult) -> Iterator[str]:
         """Components whose failure emptied the feed."""
         components = {c.key: c for c in self._pipeline.components}
         for entry in result.trace:
-            key = f"{entry.stage}.{entry.name}"
-            if entry.error is not None and components[key].fails == "closed":
-                yield key
+            if entry.error is not None and components[entry.key].fails == "closed":
+                yield entry.key
 
     def _members(self, stage: str) -> Iterator[Any]:
         return (c for c in self._pipeline.components if c.stage == stage)
@@ -240,15 +241,17 @@ def _nth(posts: Candidates, post_id: int) -> int | None:
 
 
 def _in_words(sources: tuple[Brought, ...], score: Score | None) -> str:
-    parts = [
-        "retrieved by " + " and ".join(f"{s.source} (#{s.rank}, {s.meaning})" for s in sources)
-    ]
+    parts = [f"retrieved by {_listed(sources)}"]
     if score is not None:
         terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
         more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
         by_terms = " + ".join(terms) + more
-        parts += [by_terms or f"popularity {score.value:.2g}", *score.notes]
+        parts += [by_terms or f"ordered by popularity {score.value:.2g}", *score.notes]
     return "; ".join(parts)
+
+
+def _listed(sources: tuple[Brought, ...]) -> str:
+    return " and ".join(f"{s.source} (#{s.rank}, {s.meaning})" for s in sources)
 
 
 def _summary(explanation: Explanation) -> str:
@@ -265,12 +268,11 @@ def _summary(explanation: Explanation) -> str:
 
 
 def _not_retrieved(explanation: Explanation) -> str:
-    last = ", ".join(f"{name} {value:.4g}" for name, value in explanation.last_in.items())
     parts = ["no source brought it"]
     if explanation.dropped_by:
         parts.append(f"no post came past {', '.join(explanation.dropped_by)}")
     if explanation.similarity is not None:
-        parts.append(f"its similarity is {explanation.similarity:.4g}")
-    if last:
-        parts.append(f"last brought: {last}")
+        parts.append(f"its similarity is {explanation.similarity:.2f}")
+    if explanation.last_in:
+        parts.append(f"the last ones in: {_listed(explanation.last_in)}")
     return "; ".join(parts)

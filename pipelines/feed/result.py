@@ -36,6 +36,11 @@ class Trace:
     outcome: Outcome
     error: str | None = None
 
+    @property
+    def key(self) -> str:
+        """Stage and name, as in `Component.key`."""
+        return f"{self.stage}.{self.name}"
+
 
 @dataclass(frozen=True)
 class FeedResult:

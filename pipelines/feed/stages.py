@@ -186,7 +186,10 @@ class Scorer(Waiting, stage="scorers"):
         """Return exactly the columns of `provides`, each [C, ...] in the order of `posts`."""
 
     def describe(self, posts: Candidates, row: int) -> str | None:
-        """Say in a few words what this did to the post at `row`, if worth saying."""
+        """Say in a few words what this did to the post at `row`, if worth saying.
+
+        Asked only where its columns are there.
+        """
         return None
 
 

@@ -15,10 +15,14 @@ from pipelines.feed.table import Candidates, Columns
 class OutOfNetwork(Scorer):
     """Lowers posts from authors whom the viewer does not follow."""
 
-    needs = ("in_network",)
+    needs = ("in_network", "query.graph")
     provides: ClassVar = {"out_of_network_multiplier": np.float64}
     fails = "open"
     factor: PositiveFloat = 0.75
+
+    def enabled(self, query: FeedQuery) -> bool:
+        """Says nothing about the posts of a viewer who follows nobody."""
+        return len(query["graph"].followed) > 0
 
     async def score(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Look at the mark; waits for nothing."""

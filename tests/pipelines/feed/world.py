@@ -1,0 +1,133 @@
+"""A small made-up world that answers the feed in this process, from plain arrays.
+
+Everything follows from ids by closed formulas: no randomness, no clock. Users and
+authors share ids; user 3 writes the posts of author 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features import History
+from pipelines.feed.services import Graph, Hits
+from pipelines.feed.stages import FeedQuery
+from pipelines.feed.table import Candidates
+from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
+
+NOW_MS = 1_700_000_000_000
+WEIGHTS = dict(zip(ACTION_NAMES, action_weights().tolist(), strict=True))
+STRANGER = 10_000  # a viewer nobody has heard of
+_WAVES = np.array([1.3, 2.1, 0.7, 3.9, 1.9, 2.9])
+
+
+class World:
+    """Implements `pipelines.feed.services.Services`.
+
+    Attributes:
+        recorded: (user_id, request_id, post ids) of every page recorded.
+    """
+
+    def __init__(self, num_posts: int = 300, num_authors: int = 40) -> None:
+        self.num_authors = num_authors
+        self.post_id = np.arange(1, num_posts + 1)
+        self.author_id = self.post_id * 7 % num_authors + 1
+        self.created_at_s = NOW_MS / 1000 - (self.post_id * 79 % 60) * 3600.0
+        self.popularity = (self.post_id * 37 % 101) / 101
+        self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
+        self.recorded: list[tuple[int, str, list[int]]] = []
+
+    def query(self, user_id: int = 1, limit: int = 10) -> FeedQuery:
+        """A request at the world's only instant."""
+        return FeedQuery(user_id=user_id, limit=limit, now_ms=NOW_MS, request_id=f"r{user_id}")
+
+    def similarity(self, user_id: int) -> NDArray[np.float64]:
+        """Of every post to a viewer. float64 [num_posts]."""
+        return self.space @ _unit(np.sin((user_id + 0.5) * _WAVES))
+
+    async def history(self, user_id: int) -> History | None:
+        """Nobody knows ids from `STRANGER` on."""
+        return None if user_id >= STRANGER else History.empty(user_id)
+
+    async def graph(self, user_id: int) -> Graph:
+        """Follows every fifth author, blocks one and mutes one."""
+        authors = np.arange(1, self.num_authors + 1)
+        if user_id >= STRANGER:
+            return Graph(authors[:0], authors[:0], authors[:0])
+        blocked, muted = (user_id * 3 % self.num_authors, user_id * 5 % self.num_authors)
+        followed = authors[(authors + user_id) % 5 == 0]
+        return Graph(followed, np.array([blocked + 1]), np.array([muted + 1]))
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """Every seventeenth post."""
+        return self.post_id[self.post_id % 17 == user_id % 17]
+
+    async def retrieve(self, history: History, num_posts: int) -> Hits:
+        """By similarity."""
+        return self._best(self.similarity(history.user_id), num_posts)
+
+    async def popular(self, num_posts: int) -> Hits:
+        """By popularity."""
+        return self._best(self.popularity, num_posts)
+
+    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
+        """By time."""
+        mine = np.isin(self.author_id, author_ids)
+        return self._best(np.where(mine, self.created_at_s, -np.inf), min(num_posts, mine.sum()))
+
+    async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """Knows its own posts only."""
+        known = (post_id >= 1) & (post_id <= len(self.post_id))
+        row = np.where(known, post_id - 1, 0)
+        return {
+            "known": known,
+            "author_id": np.where(known, self.author_id[row], 0),
+            "created_at_s": np.where(known, self.created_at_s[row], np.nan),
+            "duration_s": np.where(known, post_id % 90 + 1.0, np.nan),
+            "popularity": np.where(known, self.popularity[row], 0.0),
+        }
+
+    async def rank(
+        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """More similar = more of every action, the rarer the larger its weight."""
+        rarity = np.log1p(np.abs(list(WEIGHTS.values()))) * 1.7
+        liking = self.similarity(history.user_id)[post_id - 1]
+        liking = np.where(np.array(list(WEIGHTS.values())) < 0, -1, 1) * liking[:, None]
+        p_action = 1 / (1 + np.exp(rarity + 1 - 2 * liking))
+        p_action[:, DWELL_TIME] *= 40
+        return p_action.astype(np.float32)
+
+    async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The weighted sum."""
+        return p_action.astype(np.float64) @ np.array(list(WEIGHTS.values()))
+
+    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+        """Into a list."""
+        self.recorded.append((user_id, request_id, page.post_id.tolist()))
+
+    def _best(self, value: NDArray[np.float64], num_posts: int) -> Hits:
+        rows = np.argsort(-value, kind="stable")[:num_posts]
+        return Hits(self.post_id[rows], value[rows])
+
+
+class Disturbed:
+    """A world in which some methods are replaced by others."""
+
+    def __init__(self, world: World, **methods: Callable[..., Awaitable[Any]]) -> None:
+        self._world, self._methods = world, methods
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        return self._methods.get(name) or getattr(self._world, name)
+
+
+async def broken(*_: Any) -> Any:
+    """A service that is down."""
+    raise ConnectionError("service is down")
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
