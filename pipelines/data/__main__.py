@@ -1,0 +1,47 @@
+"""`python -m pipelines.data CONFIG [key=value …]`: run the data job on Ray."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from configs import ConfigError, load
+from pipelines.data.job import DataConfig, prepare
+from pipelines.data.reader import InputError
+from pipelines.data.spread import over_ray
+from pipelines.data.split import SPLITS
+from pipelines.runtime import connect
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job that the arguments describe; 1 and a message when its input is wrong."""
+    console = Console(stderr=True)
+    if not arguments or arguments[0].startswith("-"):
+        console.print("usage: python -m pipelines.data CONFIG [key=value …]", markup=False)
+        return 2
+    try:
+        config = load(arguments[0], DataConfig, arguments[1:])
+        connect()
+        manifest = prepare(config, over_ray)
+    except (ConfigError, InputError) as error:
+        console.print(f"error: {error}", markup=False, style="red")
+        return 1
+    rows = manifest["rows"]["events"]
+    table = Table(
+        title=f"{config.name}: {rows['kept']:,} of {rows['read']:,} impressions kept, "
+        f"{rows['duplicates']:,} duplicates, {rows['rejected']:,} rejected"
+    )
+    for heading in ("split", "examples", "impressions"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split in SPLITS:
+        counts = manifest["splits"][split]
+        table.add_row(split, f"{counts['examples']:,}", f"{counts['candidates']:,}")
+    Console().print(table)
+    Console().print(f"written to {config.folder}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

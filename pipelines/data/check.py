@@ -1,0 +1,260 @@
+"""Holds tables against the contract: every row is either as declared or named and refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import AwareDatetime, NonNegativeInt
+
+from configs import Config
+from pipelines.data.reader import UNMAPPED, Batch, Fragment, InputError, Rejected
+from pipelines.schema import Column, TableSchema
+
+MAX_SURFACE = 15
+_BIGGEST = np.iinfo(np.int64).max
+
+
+class CheckSettings(Config):
+    """How strict a run is."""
+
+    max_bad_rows: NonNegativeInt = 0  # refused rows that a run survives, all tables together
+    now: AwareDatetime | None = None  # nothing may be newer; null = the clock when the run starts
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows as declared, the row of the file each came from, and the rows refused."""
+
+    table: pa.Table
+    row: NDArray[np.int64]
+    rejected: list[Rejected]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Ids that a column may refer to: of which table, sorted. int64 [n]."""
+
+    table: str
+    ids: NDArray[np.int64]
+
+    def missing(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `ids` are not in the table. bool [n]."""
+        if not len(self.ids):
+            return np.ones(len(ids), bool)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return self.ids[at] != ids
+
+
+def columns(found: pa.Schema, table: TableSchema, path: str) -> None:
+    """Check names and types of the columns of a file.
+
+    Raises:
+        InputError: a column is missing, unknown (the near miss is named) or of a type
+            that does not fit without loss.
+    """
+    declared = {c.name: c for c in table.columns}
+    for field in found:
+        if field.name not in declared:
+            raise InputError(unknown_column(path, field.name, list(declared)))
+        expected = declared[field.name].dtype
+        if not _fits(field.type, expected):
+            raise InputError(
+                f"{path}: column {field.name!r} is {field.type}; {table.name} need {expected}"
+            )
+    for name in table.required:
+        if name not in found.names:
+            near = difflib.get_close_matches(name, found.names, n=1)
+            hint = f"; is it {near[0]!r}?" if near else ""
+            have = ", ".join(found.names)
+            raise InputError(f"{path}: column {name!r} is missing{hint} (have: {have})")
+
+
+def unknown_column(place: str, name: str, have: Sequence[str]) -> str:
+    """Text of the error for a column that no table declares."""
+    near = difflib.get_close_matches(name, have, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{place}: unknown column {name!r}{hint} (have: {', '.join(have)})"
+
+
+def rows(
+    batch: Batch, fragment: Fragment, table: TableSchema, now_ms: int, refs: Mapping[str, Known]
+) -> Checked:
+    """Check every value of a batch whose columns fit `table`.
+
+    Args:
+        batch: contract columns; those it lacks become null.
+        fragment: where it came from, for messages.
+        table: what it must look like.
+        now_ms: no instant may be later; ms since 1970-01-01 UTC.
+        refs: column -> ids it may hold.
+
+    Returns:
+        Rows in the order of the batch with the columns of `table.arrow`, UNMAPPED after them if the
+        batch has it. A row with several faults is refused once, for its first column.
+    """
+    rejected = list(batch.rejected)
+    bad = np.zeros(batch.table.num_rows, bool)
+    given = set(batch.table.column_names)
+    for column in table.columns:
+        values = _values(batch.table, column) if column.name in given else None
+        for mask, reason in _faults(values, column, len(bad), now_ms, refs.get(column.name)):
+            for at in np.flatnonzero(mask & ~bad):
+                value = None if values is None else values[int(at)].as_py()
+                row = int(batch.row[at])
+                rejected.append(
+                    Rejected(table.name, fragment.path, row, column.name, repr(value), reason)
+                )
+            bad |= mask
+    good, row = batch.table, batch.row
+    if bad.any():
+        good, row = good.filter(pa.array(~bad)), row[~bad]
+    return Checked(_conform(good, table), row, rejected)
+
+
+def unique(tables: Sequence[tuple[Checked, Fragment]], table: TableSchema) -> tuple[Checked, int]:
+    """Join the pieces of one small table; equal rows become one, a key names one row.
+
+    Returns:
+        The table sorted by key, with all rows refused so far and those whose key an earlier
+        row of other content has; and the number of equal rows left out.
+    """
+    rejected = [bad for checked, _ in tables for bad in checked.rejected]
+    joined = pa.concat_tables([table.arrow.empty_table(), *(c.table for c, _ in tables)])
+    files = [f.path for checked, f in tables for _ in range(len(checked.row))]
+    row = np.concatenate([np.empty(0, np.int64), *(checked.row for checked, _ in tables)])
+    frame = pl.DataFrame(joined).with_row_index("_at")
+    content = frame.unique(subset=joined.column_names, keep="first", maintain_order=True)
+    first = content.unique(subset=table.key, keep="first", maintain_order=True)
+    origin = {key[:-1]: key[-1] for key in first.select(*table.key, "_at").iter_rows()}
+    for *key, at in content.join(first, on="_at", how="anti").select(*table.key, "_at").iter_rows():
+        other = origin[tuple(key)]
+        reason = f"duplicate key: {files[other]} row {row[other]} differs"
+        value = ", ".join(map(repr, key))
+        rejected.append(
+            Rejected(table.name, files[at], int(row[at]), ", ".join(table.key), value, reason)
+        )
+    kept = first.sort(table.key)["_at"].to_numpy()
+    return Checked(joined.take(kept), row[kept], rejected), len(frame) - len(content)
+
+
+def _fits(found: pa.DataType, expected: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_list(expected):
+        is_list = types.is_list(found) or types.is_large_list(found)
+        return is_list and _fits(found.value_type, expected.value_type)
+    if types.is_null(found):
+        return True
+    if types.is_string(expected):
+        inner = found.value_type if types.is_dictionary(found) else found
+        return types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+    if types.is_floating(expected):
+        return types.is_floating(found) or types.is_integer(found)
+    if types.is_date(expected):
+        return types.is_date(found)
+    if types.is_boolean(expected):
+        return types.is_boolean(found) or types.is_integer(found)  # 0 and 1
+    return types.is_integer(found)
+
+
+def _values(table: pa.Table, column: Column) -> pa.ChunkedArray:
+    """The column at its widest type, so that a value out of range is still seen."""
+    values = table[column.name]
+    if pa.types.is_integer(values.type) and values.type != pa.uint64():
+        return values.cast(pa.int64())
+    return values
+
+
+def _faults(
+    values: pa.ChunkedArray | None, column: Column, num_rows: int, now_ms: int, known: Known | None
+) -> Iterable[tuple[NDArray[np.bool_], str]]:
+    """Masks bool [n] of the rows that break a rule of the column, with the rule."""
+    null = "null; this column must have a value"
+    if values is None:
+        if not column.null and num_rows:
+            yield np.ones(num_rows, bool), null
+        return
+    if not column.null and values.null_count:
+        yield _mask(pc.is_null(values)), null
+    low, high = _bounds(column, now_ms)
+    if pa.types.is_list(column.dtype):
+        if low is not None:
+            yield from _list_faults(values, low)
+        return
+    if low is not None:
+        yield from _out_of_range(values, column, low, high)
+    if known is not None:
+        ids = pc.fill_null(values, 0).to_numpy()
+        present = _mask(pc.is_valid(values))
+        missing = known.missing(ids) & present
+        if missing.any():
+            yield missing, f"dangling id: not among the {len(known.ids)} rows of {known.table}"
+
+
+def _bounds(column: Column, now_ms: int) -> tuple[int | None, int]:
+    """Smallest and largest value allowed; None = any."""
+    if column.name.endswith(("_id", "_ids")) and column.dtype != pa.string():
+        return 1, _BIGGEST
+    if column.name.endswith("_at_ms") or column.name == "as_of_ms":
+        return 0, now_ms
+    if column.name == "surface":
+        return 0, MAX_SURFACE
+    if column.name == "position":
+        return 0, np.iinfo(np.int16).max
+    if column.name.endswith("_s") or column.name.startswith("num_") or column.name == "did":
+        return 0, _BIGGEST
+    return (0, 1) if pa.types.is_boolean(column.dtype) else (None, 0)
+
+
+def _out_of_range(
+    values: pa.ChunkedArray, column: Column, low: int, high: int
+) -> Iterable[tuple[NDArray[np.bool_], str]]:
+    if pa.types.is_boolean(values.type) or pa.types.is_null(values.type):
+        return
+    if pa.types.is_floating(values.type):
+        numbers = values.to_numpy()
+        odd = ~np.isfinite(numbers) & _mask(pc.is_valid(values))
+        if odd.any():
+            yield odd, "not finite; leave it null where it was not measured"
+    ends = pc.min_max(values).as_py()
+    if ends["min"] is not None and ends["min"] < low:
+        allowed = "not negative" if low == 0 else f"at least {low}"
+        yield _mask(pc.less(values, low)), f"too small; allowed: {allowed}"
+    if ends["max"] is not None and ends["max"] > high:
+        future = column.name.endswith("_at_ms") or column.name == "as_of_ms"
+        reason = f"in the future; now is {high}" if future else f"too large; allowed: {low}..{high}"
+        yield _mask(pc.greater(values, high)), reason
+
+
+def _list_faults(values: pa.ChunkedArray, low: int) -> Iterable[tuple[NDArray[np.bool_], str]]:
+    parents = pc.list_parent_indices(values).to_numpy()
+    inner = pc.list_flatten(values)
+    wrong = _mask(pc.fill_null(pc.less(inner, low), True))
+    if wrong.any():
+        mask = np.zeros(len(values), bool)
+        mask[parents[wrong]] = True
+        yield mask, f"holds an entry that is null or too small; allowed: at least {low}"
+
+
+def _mask(flags: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
+
+
+def _conform(table: pa.Table, schema: TableSchema) -> pa.Table:
+    """Columns of the contract in its order and types; those not given are null."""
+    arrays = [
+        table[c.name].cast(c.dtype)
+        if c.name in table.column_names
+        else pa.chunked_array([pa.nulls(table.num_rows, c.dtype)])
+        for c in schema.columns
+    ]
+    conformed = pa.Table.from_arrays(arrays, schema=schema.arrow)
+    if UNMAPPED in table.column_names:
+        return conformed.append_column(UNMAPPED, table[UNMAPPED])
+    return conformed
