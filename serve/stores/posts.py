@@ -40,6 +40,10 @@ class PostStore:
             "popularity": np.where(known, self._popularity[place], 0.0),
         }
 
+    def has(self, post_id: int) -> bool:
+        """Whether the bundle knows the post."""
+        return bool(positions(self.post_id, np.array([post_id]))[1][0])
+
     def newest(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
         """Newest posts of `author_ids` [m], newest first; equal times by post id.
 

@@ -1,0 +1,170 @@
+"""The wire format of version 1: requests and responses, nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Number = Annotated[float | None, BeforeValidator(_finite)]  # null = unknown; JSON has no NaN
+
+
+class Request(BaseModel):
+    """Base of requests: an unknown field is an error, so a typo is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeedRequest(Request):
+    """Ask for a viewer's next page."""
+
+    user_id: Id = Field(description="the viewer; one never heard of gets a cold-start feed")
+    limit: int = Field(default=20, ge=1, le=100, description="posts wanted; fewer may exist")
+    surface: int = Field(default=0, ge=0, le=15, description="product surface, 0 = unknown")
+
+
+class ExplainQuery(Request):
+    """Ask why a viewer gets, or does not get, a post."""
+
+    user_id: Id
+    post_id: Id
+    limit: int = Field(default=20, ge=1, le=100, description="length of the page in question")
+
+
+class Model(BaseModel):
+    """What answered."""
+
+    bundle: str = Field(description="path of the bundle")
+    version: str = Field(description="changes whenever the bundle's card does")
+    as_of_ms: int = Field(description="newest event that the bundle knows; ms since 1970 UTC")
+
+
+class Post(BaseModel):
+    """One post of a page."""
+
+    post_id: int
+    author_id: int = Field(description="0 = unknown")
+    rank: int = Field(description="place on the page, 1 = top")
+    score: Number = Field(description="what the page is ordered by")
+    sources: list[str] = Field(description="which sources brought it")
+    p_action: dict[str, Number] = Field(
+        description="predicted probability of each action, and seconds for dwell_time; "
+        "empty on a cold start or when the ranker failed"
+    )
+    adjustments: dict[str, Number] = Field(
+        description="what the score was multiplied by, by scorer; 1 = left as it was"
+    )
+    reason: str = Field(description="why the post is where it is, in words")
+
+
+class FeedResponse(BaseModel):
+    """A page, best post first."""
+
+    request_id: str = Field(description="names this page in the event log")
+    user_id: int
+    cold_start: bool = Field(description="the viewer is unknown: the feed is nobody's own")
+    degraded: list[str] = Field(
+        description="components that failed and were done without, as stage.name; "
+        "without scorers.actions or scorers.value the order is by popularity"
+    )
+    now_ms: int = Field(description="the server's idea of now; ms since 1970 UTC")
+    model: Model
+    posts: list[Post]
+
+
+class Explained(BaseModel):
+    """Base of an explanation's parts: read from the attributes of the feed's own."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Brought(Explained):
+    """A source that brought the post."""
+
+    source: str
+    rank: int = Field(description="1 = the best that this source found")
+    value: Number = Field(description="what the source ranks by")
+    meaning: str
+
+
+class Verdict(Explained):
+    """What one filter said."""
+
+    filter: str
+    kept: bool
+    outcome: str = Field(description="ok, or why the filter did not run and its default decided")
+    looked_at: dict[str, Number] = Field(description="the post's columns that it judged by")
+
+
+class Term(Explained):
+    """One action's part in a post's value."""
+
+    action: str
+    amount: Number = Field(description="probability, or seconds for dwell_time")
+    weight: Number
+    points: Number = Field(description="amount times weight")
+
+
+class Score(Explained):
+    """How the score came about: base_score times every multiplier."""
+
+    basis: Literal["value", "popularity"]
+    terms: list[Term] = Field(description="largest first; they add up to value")
+    value: Number
+    base_score: Number = Field(description="value, lifted so that it is never negative")
+    multipliers: dict[str, Number]
+    score: Number
+    notes: list[str] = Field(description="what scorers did to it, in words")
+
+
+class Explanation(Explained):
+    """The way of one post through the viewer's feed."""
+
+    post_id: int
+    outcome: Literal["served", "below", "cut", "dropped", "not_retrieved"]
+    place: int | None = Field(description="on the page, 1 = top")
+    rank: int | None = Field(description="by score among those that passed the filters, 1 = best")
+    sources: list[Brought]
+    filters: list[Verdict]
+    dropped_by: list[str]
+    score: Score | None
+    last_in: list[Brought] = Field(
+        description="of a post not retrieved: the last post that each source brought"
+    )
+    summary: str = Field(description="all this in one sentence")
+
+
+class ExplainResponse(BaseModel):
+    """Why a viewer gets a post, or does not."""
+
+    user_id: int
+    cold_start: bool
+    degraded: list[str] = Field(description="as in a feed")
+    model: Model
+    explanation: Explanation
+
+
+class Health(BaseModel):
+    """What a replica is serving."""
+
+    status: Literal["ok", "stale"] = Field(
+        description="stale: a newer bundle could not be loaded, the one before is being served"
+    )
+    model: Model
+    in_flight: int = Field(description="requests being answered by this replica")
+    failures: dict[str, int] = Field(description="failures since start, by component")
+    problem: str | None = Field(default=None, description="why the newer bundle was not loaded")
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str

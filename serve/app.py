@@ -1,0 +1,188 @@
+"""The application for Ray Serve: the only file that wraps classes for it.
+
+No `from __future__ import annotations` here: with it Serve would not check `Args`.
+"""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from pydantic import PositiveFloat, PositiveInt
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from configs import Config, check, load
+from pipelines.feed.discover import FeedConfig
+from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.services import Hits
+from serve.batching import Batcher
+from serve.deployments import Ranker, Retriever, Scorer, local_models
+from serve.feed_handler import FeedHandler, Limits
+from serve.routes import create_app
+from serve.services import Models, Ranking, Search
+from serve.stores.event_log import EventLog
+from train import bundle as bundles
+
+_log = logging.getLogger("ray.serve")
+_ROOT = Path(__file__).parent.parent
+
+
+class Args(Config):
+    """`args` of the application in configs/serve.yaml; relative paths start at the project."""
+
+    bundle: str = "artifacts/bundle"  # written by `python -m train.bundle`
+    feed: str = "configs/feed.yaml"
+    event_log: str = "artifacts/events"  # directory that impressions are appended to
+    event_log_max_rows: PositiveInt = 10_000  # rows per file
+    event_log_max_age_s: PositiveFloat = 10.0  # seconds of impressions that a crash may lose
+    topology: Literal["dag", "fused"] = (
+        "dag"  # models in replicas of their own, or in FeedHandler's
+    )
+    clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
+    limits: Limits = Limits()
+    torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
+
+
+class BundleChoice(Config):
+    """`user_config` of every deployment: changing it reloads without a restart."""
+
+    bundle: str
+
+
+class Reloading:
+    """A replica that serves from one bundle until `user_config` names another.
+
+    The new bundle is loaded beside the one being served, then swapped in at once. One
+    that cannot be loaded stops a replica that has none yet; a replica that serves goes
+    on with what it has and says so, since failing would take the whole feed down.
+    """
+
+    _loaded = False
+
+    def __init__(self, torch_threads: int) -> None:
+        torch.set_num_threads(torch_threads)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve at start and whenever `user_config` changes.
+
+        Raises:
+            ConfigError, BundleError: the first bundle cannot be loaded.
+        """
+        try:
+            choice = check(user_config, BundleChoice, place="user_config")
+            bundle = await asyncio.to_thread(bundles.load, _absolute(choice.bundle))
+            await asyncio.to_thread(self.use, bundle)
+        except Exception as error:  # a broken file may raise anything
+            if not self._loaded:
+                raise
+            _log.error("still serving the bundle before: %s", error)
+            self.refused(str(error))
+        else:
+            self._loaded = True
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """Make what serves from `bundle`, then swap it in; on a thread of its own."""
+        raise NotImplementedError
+
+    def refused(self, problem: str) -> None:
+        """Take note that a newer bundle could not be loaded."""
+
+
+class RetrieverReplica(Reloading):
+    """Serves a `Retriever`, concurrent searches in one pass."""
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """As `Reloading.use`."""
+        self._search = Batcher(Retriever(bundle).search)
+
+    async def search(self, search: Search) -> Hits:
+        """As `Models.search`."""
+        return await self._search(search)
+
+
+class RankerReplica(Reloading):
+    """Serves a `Ranker`, concurrent rankings in one pass."""
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """As `Reloading.use`."""
+        self._rank = Batcher(Ranker(bundle).rank)
+
+    async def rank(self, ranking: Ranking) -> NDArray:
+        """As `Models.rank`."""
+        return await self._rank(ranking)
+
+
+class ScorerReplica(Reloading):
+    """Serves a `Scorer`."""
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """As `Reloading.use`."""
+        self._scorer = Scorer(bundle)
+
+    async def value(self, p_action: NDArray) -> NDArray:
+        """As `Models.value`."""
+        return self._scorer.value(p_action)
+
+
+@serve.ingress()
+class FeedHandlerReplica(Reloading):
+    """Serves the routes; holds the models itself if no handles to them are given."""
+
+    def __init__(self, args: Args, *models: DeploymentHandle) -> None:
+        super().__init__(args.torch_threads)
+        self._remote = models
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._handler = FeedHandler(
+            Pipeline.build(load(_absolute(args.feed), FeedConfig)),
+            EventLog(
+                _absolute(args.event_log),
+                writer=f"{time.time_ns() // 1_000_000}-{replica_id}",
+                max_rows=args.event_log_max_rows,
+                max_age_s=args.event_log_max_age_s,
+            ),
+            limits=args.limits,
+            clock=args.clock,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(self._handler)
+
+    def refused(self, problem: str) -> None:
+        """Let /healthz say so."""
+        self._handler.problem = problem
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """As `Reloading.use`."""
+        if self._remote:
+            retriever, ranker, scorer = self._remote
+            models = Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote)
+        else:
+            models = local_models(bundle)
+        self._handler.use(bundle, models)
+
+
+def build(args: Args) -> Application:
+    """The application that `args` of a Serve config file describes."""
+    chosen = {"bundle": args.bundle}
+
+    def deployment(replica: type, name: str, *bound: Any) -> Application:
+        return serve.deployment(name=name, user_config=chosen)(replica).bind(*bound)
+
+    models = []
+    if args.topology == "dag":
+        models = [
+            deployment(RetrieverReplica, "Retriever", args.torch_threads),
+            deployment(RankerReplica, "Ranker", args.torch_threads),
+            deployment(ScorerReplica, "Scorer", args.torch_threads),
+        ]
+    return deployment(FeedHandlerReplica, "FeedHandler", args, *models)
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(_ROOT / path)

@@ -1,0 +1,100 @@
+"""The models of a bundle as plain classes: what each deployment does, without Ray.
+
+Axes: B requests answered together, C candidates, A actions, k posts found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
+from pipelines.feed.services import Hits
+from serve.batching import Batcher
+from serve.services import Models, Ranking, Search
+from train.bundle import Bundle
+
+
+class Retriever:
+    """Two-tower retrieval: viewers near posts."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._tower = bundle.load_two_tower()
+        self._spec = self._tower.config.features
+        self._index = bundle.load_index()
+
+    def search(self, searches: Sequence[Search]) -> list[Hits]:
+        """Answer all `searches` [B] in one pass; each as if it were alone."""
+        rows = history_rows([search.history for search in searches])
+        with torch.inference_mode():
+            query = self._tower.user(_tensors(history_inputs(rows, self._spec))).numpy()
+        most = max(search.num_posts for search in searches)
+        post_id, similarity = self._index.search(query, most)
+        found = post_id > 0
+        return [
+            Hits(
+                post_id[row, found[row]][: search.num_posts],
+                similarity[row, found[row]][: search.num_posts],
+            )
+            for row, search in enumerate(searches)
+        ]
+
+
+class Ranker:
+    """Phoenix: what a viewer would do with each candidate."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._model = bundle.load_ranker()
+        self._spec = self._model.config.features
+
+    def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
+        """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
+
+        Candidates are scored as if shown on the surface of the viewer's newest event.
+        """
+        width = max(1, *(len(ranking.post_id) for ranking in rankings))
+        post_id, author_id = np.zeros((2, len(rankings), width), np.int64)
+        surface = np.zeros((len(rankings), width), np.int16)
+        for row, ranking in enumerate(rankings):
+            num = len(ranking.post_id)
+            post_id[row, :num] = ranking.post_id
+            author_id[row, :num] = ranking.author_id
+            surface[row, :num] = ranking.history.surface[-1] if len(ranking.history.surface) else 0
+        rows = history_rows([ranking.history for ranking in rankings])
+        inputs = {
+            **history_inputs(rows, self._spec),
+            **candidate_inputs(post_id, author_id, surface, self._spec),
+        }
+        p_action = self._model.predict(_tensors(inputs)).numpy()
+        return [
+            p_action[row, : len(ranking.post_id)].copy() for row, ranking in enumerate(rankings)
+        ]
+
+
+class Scorer:
+    """The value model: what a page is worth to the feed."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._weights = bundle.weights
+
+    def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Sum of predictions times weights. float32 [C, A] -> float64 [C]."""
+        return p_action @ self._weights
+
+
+def local_models(bundle: Bundle) -> Models:
+    """All three models in this process, concurrent requests batched."""
+    scorer = Scorer(bundle)
+
+    async def value(p_action: NDArray[np.float32]) -> NDArray[np.float64]:
+        return scorer.value(p_action)
+
+    return Models(Batcher(Retriever(bundle).search), Batcher(Ranker(bundle).rank), value)
+
+
+def _tensors(inputs: Inputs) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in inputs.items()}

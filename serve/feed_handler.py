@@ -1,0 +1,200 @@
+"""Answers feed requests: admission, clock, the run of the pipeline, the reply."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from configs import Config
+from pipelines.feed.explain import Explainer
+from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.stages import FeedQuery
+from serve import api
+from serve.pages import posts_of
+from serve.services import AsItWas, Models, ServedFeed, Stores
+from serve.stores.event_log import EventLog
+from serve.stores.served import ServedStore
+from train.bundle import Bundle
+
+
+class Limits(Config):
+    """What one replica takes on at once, and remembers."""
+
+    max_in_flight: PositiveInt = 32  # requests; one more is answered 503
+    retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
+    served_viewers: PositiveInt = 10_000  # viewers whose last pages are kept in memory
+    served_posts: PositiveInt = 400  # posts kept per viewer
+
+
+class OverloadedError(Exception):
+    """More requests at once than `Limits.max_in_flight`."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("too many requests at once; try again later")
+        self.retry_after_s = retry_after_s
+
+
+class UnknownPostError(LookupError):
+    """A post that the bundle does not have."""
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """All that comes from one bundle; a request sees one of these from start to end."""
+
+    model: api.Model
+    explainer: Explainer
+    actions: tuple[str, ...]
+    stores: Stores
+    models: Models
+    since_s: float  # monotonic
+
+
+class FeedHandler:
+    """The feed behind the routes; knows no HTTP and no Ray."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        event_log: EventLog,
+        limits: Limits | None = None,
+        clock: Literal["wall", "log"] = "wall",
+    ) -> None:
+        """Ready to serve once `use` was called.
+
+        Args:
+            pipeline: the feed to run.
+            event_log: where impressions go; closed with this handler.
+            limits: what to take on at once.
+            clock: "wall" = the real time; "log" = a clock that stood at the bundle's
+                newest event when the bundle was loaded, so that a data set from the
+                past behaves as if it were today's.
+        """
+        self._pipeline = pipeline
+        self._event_log = event_log
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
+        self._in_flight = 0
+        self._serving: _Serving | None = None
+        self.problem: str | None = None  # why a newer bundle is not being served
+
+    def use(self, bundle: Bundle, models: Models) -> None:
+        """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        self._serving = _Serving(
+            model=api.Model(bundle=bundle.path, version=_version(bundle), as_of_ms=bundle.as_of_ms),
+            explainer=Explainer(
+                self._pipeline, dict(zip(bundle.actions, bundle.weights, strict=True))
+            ),
+            actions=bundle.actions,
+            stores=Stores.of(bundle),
+            models=models,
+            since_s=time.monotonic(),
+        )
+        self.problem = None
+
+    async def feed(self, request: api.FeedRequest) -> api.FeedResponse:
+        """Make the viewer's next page and write it to the event log.
+
+        Raises:
+            OverloadedError: `max_in_flight` requests are being answered.
+        """
+        async with self._admitted() as serving:
+            services = ServedFeed(serving.models, serving.stores, self._served, self._event_log)
+            query = self._query(serving, request.user_id, request.limit, request.surface)
+            result = await self._pipeline.run(query, services)
+            self._pipeline.start_side_effects(result, services)
+            return api.FeedResponse(
+                request_id=query.request_id,
+                user_id=query.user_id,
+                cold_start=result.cold_start,
+                degraded=list(result.degraded),
+                now_ms=query.now_ms,
+                model=serving.model,
+                posts=posts_of(result, serving.explainer, serving.actions),
+            )
+
+    async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
+        """Say why the viewer gets the post, or does not, as of when it was last shown.
+
+        Runs the feed again with what is known now; of what this replica showed the
+        viewer, only what came before that page counts as seen. Records nothing.
+
+        Raises:
+            OverloadedError: `max_in_flight` requests are being answered.
+            UnknownPostError: the bundle does not have the post.
+        """
+        async with self._admitted() as serving:
+            if not serving.stores.posts.has(request.post_id):
+                raise UnknownPostError(f"post {request.post_id} is not in the bundle")
+            services = AsItWas(
+                serving.models, serving.stores, self._served, self._event_log, request.post_id
+            )
+            query = self._query(serving, request.user_id, request.limit)
+            result = await self._pipeline.run(query, services)
+            explanation = serving.explainer.explain(result, request.post_id)
+            return api.ExplainResponse(
+                user_id=request.user_id,
+                cold_start=result.cold_start,
+                degraded=list(result.degraded),
+                model=serving.model,
+                explanation=api.Explanation.model_validate(explanation),
+            )
+
+    def health(self) -> api.Health:
+        """What is being served; raises RuntimeError before the first `use`."""
+        return api.Health(
+            status="stale" if self.problem else "ok",
+            model=self._now_serving().model,
+            in_flight=self._in_flight,
+            failures=dict(self._pipeline.failures),
+            problem=self.problem,
+        )
+
+    async def close(self) -> None:
+        """Finish what is under way and write out the event log."""
+        await self._pipeline.drain()
+        await asyncio.to_thread(self._event_log.close)
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[_Serving]:
+        if self._in_flight >= self._limits.max_in_flight:
+            raise OverloadedError(self._limits.retry_after_s)
+        self._in_flight += 1
+        try:
+            yield self._now_serving()
+        finally:
+            self._in_flight -= 1
+
+    def _now_serving(self) -> _Serving:
+        if self._serving is None:
+            raise RuntimeError("no bundle is loaded")
+        return self._serving
+
+    def _query(self, serving: _Serving, user_id: int, limit: int, surface: int = 0) -> FeedQuery:
+        now_ms = (
+            time.time_ns() // 1_000_000
+            if self._clock == "wall"
+            else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
+        )
+        return FeedQuery(
+            user_id=user_id,
+            limit=limit,
+            now_ms=now_ms,
+            request_id=uuid.uuid4().hex,
+            surface=surface,
+        )
+
+
+def _version(bundle: Bundle) -> str:
+    card = json.dumps(bundle.card, sort_keys=True, default=str)
+    return hashlib.sha256(card.encode()).hexdigest()[:12]

@@ -1,0 +1,34 @@
+"""A run of the feed as the posts of a response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.feed.explain import Explainer
+from pipelines.feed.result import FeedResult
+from serve import api
+
+_MULTIPLIER = "_multiplier"
+_RANK = "_rank"
+
+
+def posts_of(result: FeedResult, explainer: Explainer, actions: Sequence[str]) -> list[api.Post]:
+    """The page, best first; `actions` names the columns of `p_action` [C, A]."""
+    page = result.page
+    plain = {name: values.tolist() for name, values in page.items()}
+    p_action = plain.get("p_action", [[]] * len(page))
+    sources = {n.removesuffix(_RANK): plain[n] for n in plain if n.endswith(_RANK)}
+    multipliers = {n.removesuffix(_MULTIPLIER): plain[n] for n in plain if n.endswith(_MULTIPLIER)}
+    return [
+        api.Post(
+            post_id=plain["post_id"][row],
+            author_id=plain["author_id"][row],
+            rank=row + 1,
+            score=plain["score"][row],
+            sources=[name for name, rank in sources.items() if rank[row]],
+            p_action=dict(zip(actions, p_action[row], strict=False)),
+            adjustments={name: values[row] for name, values in multipliers.items()},
+            reason=explainer.reason(result, row),
+        )
+        for row in range(len(page))
+    ]

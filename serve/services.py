@@ -1,0 +1,143 @@
+"""What the feed asks of the outside, answered by a bundle's stores and its models.
+
+The models may run anywhere: in other replicas behind Ray handles, or in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features import History
+from pipelines.feed.services import Graph, Hits
+from pipelines.feed.table import Candidates
+from serve.stores.event_log import EventLog, impressions
+from serve.stores.graph import GraphStore
+from serve.stores.posts import PostStore
+from serve.stores.profiles import ProfileStore
+from serve.stores.served import ServedStore
+from train.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find `num_posts` posts near one viewer."""
+
+    history: History
+    num_posts: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Predict what one viewer would do with each of `post_id` [C] by `author_id` [C]."""
+
+    history: History
+    post_id: NDArray[np.int64]
+    author_id: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The three models of a bundle, each one call away."""
+
+    search: Callable[[Search], Awaitable[Hits]]
+    rank: Callable[[Ranking], Awaitable[NDArray[np.float32]]]
+    value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The tables of a bundle, indexed."""
+
+    posts: PostStore
+    profiles: ProfileStore
+    graph: GraphStore
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Stores:
+        """Index the tables of `bundle`; takes time and memory in proportion to them."""
+        return cls(
+            PostStore(bundle.posts), ProfileStore(bundle.profiles), GraphStore(bundle.follows)
+        )
+
+
+@dataclass(frozen=True)
+class ServedFeed:
+    """`pipelines.feed.services.Services` of a running server.
+
+    Attributes:
+        models: where predictions come from.
+        stores: the tables of the bundle being served.
+        served: what this process has shown lately.
+        event_log: where impressions go.
+    """
+
+    models: Models
+    stores: Stores
+    served: ServedStore
+    event_log: EventLog
+
+    async def history(self, user_id: int) -> History | None:
+        """From the bundle: what was done since is learned with the next bundle."""
+        return self.stores.profiles.history(user_id)
+
+    async def graph(self, user_id: int) -> Graph:
+        """From the bundle."""
+        return self.stores.graph.of(user_id)
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the viewer's history, or shown lately by this process."""
+        return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
+
+    async def retrieve(self, history: History, num_posts: int) -> Hits:
+        """From the two towers."""
+        return await self.models.search(Search(history, num_posts))
+
+    async def popular(self, num_posts: int) -> Hits:
+        """From the bundle."""
+        return self.stores.posts.most_liked(num_posts)
+
+    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
+        """From the bundle."""
+        return self.stores.posts.newest(author_ids, num_posts)
+
+    async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """From the bundle."""
+        return self.stores.posts.facts(post_id)
+
+    async def rank(
+        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """From the ranker."""
+        return await self.models.rank(Ranking(history, post_id, author_id))
+
+    async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """From the value model."""
+        return await self.models.value(p_action)
+
+    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+        """Remember the page and append it to the event log."""
+        post_id = page["post_id"]
+        self.served.add(user_id, post_id)
+        self.event_log.append(impressions(user_id, request_id, now_ms, post_id))
+
+
+@dataclass(frozen=True)
+class AsItWas(ServedFeed):
+    """The same, as things stood before `post_id` was last shown; records nothing.
+
+    Answers "why was this post shown?" after showing it has made it a seen post.
+    """
+
+    post_id: int
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the viewer's history, or shown before the page in question."""
+        before = self.served.before(user_id, self.post_id)
+        return np.union1d(self.stores.profiles.seen(user_id), before)
+
+    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+        """Nothing was shown."""

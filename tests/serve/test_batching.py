@@ -1,0 +1,130 @@
+"""Calls answered together are answered as if each were alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from pipelines.features import History
+from serve.batching import Batcher
+from serve.deployments import Ranker, Retriever, Scorer
+from serve.services import Ranking, Search
+from serve.stores.profiles import ProfileStore
+from tests.serve.tiny import NUM_USERS
+
+
+def test_everyone_gets_their_own_answer_in_few_passes():
+    """Concurrent calls share passes, never more than `max_size` in one, and none is lost."""
+    passes = []
+
+    def work(items):
+        passes.append(len(items))
+        time.sleep(0.01)
+        return [item * 10 for item in items]
+
+    async def body():
+        batcher = Batcher(work, max_size=4)
+        return await asyncio.gather(*(batcher(n) for n in range(10)))
+
+    assert asyncio.run(body()) == [n * 10 for n in range(10)]
+    assert passes == [4, 4, 2]
+
+
+def test_an_idle_batcher_answers_at_once():
+    """Calls one after the other are passes of one: nothing waits for a batch to fill."""
+    passes = []
+
+    def work(items):
+        passes.append(len(items))
+        return items
+
+    async def body():
+        batcher = Batcher(work)
+        for n in range(3):
+            assert await batcher(n) == n
+
+    asyncio.run(body())
+    assert passes == [1, 1, 1]
+
+
+def test_an_error_reaches_all_of_its_pass_and_no_other():
+    """A failed pass is raised in each of its calls; the next pass works."""
+
+    def work(items):
+        if "bad" in items:
+            raise RuntimeError("cannot")
+        return items
+
+    async def body():
+        batcher = Batcher(work, max_size=2)
+        results = await asyncio.gather(
+            *(batcher(item) for item in ("good", "bad", "better", "best")), return_exceptions=True
+        )
+        assert [str(result) for result in results] == ["cannot", "cannot", "better", "best"]
+
+    asyncio.run(body())
+
+
+def test_nothing_is_computed_for_a_caller_who_gave_up():
+    """A call cancelled while it waits is left out of the next pass."""
+    seen = []
+
+    def work(items):
+        seen.extend(items)
+        time.sleep(0.02)
+        return items
+
+    async def body():
+        batcher = Batcher(work)
+        first = asyncio.create_task(batcher("first"))
+        await asyncio.sleep(0.005)
+        second = asyncio.create_task(batcher("second"))
+        third = asyncio.create_task(batcher("third"))
+        await asyncio.sleep(0)
+        second.cancel()
+        assert [await first, await third] == ["first", "third"]
+
+    asyncio.run(body())
+    assert seen == ["first", "third"]
+
+
+def test_a_batched_ranking_is_the_ranking_alone(bundle):
+    """Viewers ranked together, with pages of any length, get what each gets alone."""
+    ranker, rankings = Ranker(bundle), []
+    profiles = ProfileStore(bundle.profiles)
+    posts, authors = bundle.posts["post_id"].to_numpy(), bundle.posts["author_id"].to_numpy()
+    for user_id, num in [(1, 3), (2, 40), (10_000, 1), (3, 17)]:
+        history = profiles.history(user_id) or History.empty(user_id)
+        rankings.append(Ranking(history, posts[:num], authors[:num]))
+    for ranking, together in zip(rankings, ranker.rank(rankings), strict=True):
+        (alone,) = ranker.rank([ranking])
+        assert together.shape == (len(ranking.post_id), len(bundle.actions))
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batched_search_is_the_search_alone(bundle):
+    """Viewers searched for together get the posts that each gets alone, best first."""
+    retriever, profiles = Retriever(bundle), ProfileStore(bundle.profiles)
+    known = [profiles.history(user_id) for user_id in range(1, NUM_USERS)]
+    searches = [Search(h, 5 + n) for n, h in enumerate(h for h in known[:4] if h)]
+    for search, together in zip(searches, retriever.search(searches), strict=True):
+        (alone,) = retriever.search([search])
+        assert together.post_id.tolist() == alone.post_id.tolist()
+        assert len(together.post_id) == search.num_posts
+        assert (np.diff(together.value) <= 0).all()
+
+
+def test_a_search_for_more_than_there_is_finds_all(bundle):
+    """Asking for more posts than the index holds gives each of them once."""
+    (hits,) = Retriever(bundle).search([Search(History.empty(1), 10**6)])
+    assert sorted(hits.post_id) == sorted(bundle.posts["post_id"].to_pylist())
+
+
+def test_the_value_is_the_weighted_sum(bundle):
+    """The value of a post is its predictions times the bundle's weights."""
+    p_action = np.random.default_rng(0).random((5, len(bundle.actions)), np.float32)
+    by_hand = [sum(p * w for p, w in zip(row, bundle.weights, strict=True)) for row in p_action]
+    assert Scorer(bundle).value(p_action) == pytest.approx(by_hand)
