@@ -37,6 +37,5 @@ def connect(num_cpus: int | None = None) -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     address = os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = {"num_cpus": num_cpus, "include_dashboard": False}
-    options = local if address == "local" else {}
+    options: dict[str, Any] = {"num_cpus": num_cpus} if address == "local" else {}
     ray.init(address=address, logging_level=logging.WARNING, **options)

@@ -9,7 +9,7 @@ import time
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
-from train.worker import HISTORY, fit
+from train.worker import RESULT, fit
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     except (ConfigError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    for epoch in json.loads((folder / HISTORY).read_text())["history"]:
+    for epoch in json.loads((folder / RESULT).read_text())["epochs"]:
         print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()))
     print(f"{folder}: trained in {time.monotonic() - started:.0f} s")
     return 0

@@ -141,7 +141,8 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         retrieval: a run of python -m train with learning.kind retrieval.
         ranker: a run with learning.kind ranker.
         data: the prepared data both were trained on.
-        out: must not exist, unless `replace`.
+        out: where to; every reader sees all of it or nothing.
+        replace: `out` may exist and is thrown away.
 
     Raises:
         BundleError: `out` exists, or a run is missing, of the other kind, or was
@@ -149,10 +150,11 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
     """
     if out.exists() and not replace:
         raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
-    runs = {
-        kind: _read_run(run, kind) for kind, run in (("retrieval", retrieval), ("ranker", ranker))
-    }
     manifest = json.loads((data / "manifest.json").read_text())
+    runs = {
+        kind: _read_run(run, kind, manifest["fingerprint"])
+        for kind, run in (("retrieval", retrieval), ("ranker", ranker))
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
@@ -192,13 +194,16 @@ def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
     (bundle.folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def _read_run(run: Path, kind: str) -> dict[str, Any]:
+def _read_run(run: Path, kind: str, fingerprint: str) -> dict[str, Any]:
     try:
         config = json.loads((run / "config.json").read_text())
+        result = json.loads((run / "result.json").read_text())
     except OSError as error:
         raise BundleError(f"{run}: not a finished run of python -m train") from error
     if config["learning"]["kind"] != kind:
         raise BundleError(f"{run}: a {config['learning']['kind']} run, expected {kind}")
+    if result["data_fingerprint"] != fingerprint:
+        raise BundleError(f"{run}: trained on data {result['data_fingerprint']}, not {fingerprint}")
     return config
 
 

@@ -36,7 +36,7 @@ class PostIndex:
             vectors: [N, D].
         """
         if len(post_id) < EXACT_BELOW:
-            index = faiss.IndexFlatIP(vectors.shape[1])
+            index: Any = faiss.IndexFlatIP(vectors.shape[1])
         else:
             index = faiss.IndexHNSWFlat(vectors.shape[1], _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = _EF_BUILD

@@ -30,7 +30,7 @@ from pipelines.runtime import connect
 from train.learners import make_learner
 from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
 
-MODEL, STATE, CONFIG, HISTORY = "model.safetensors", "state.pt", "config.json", "history.json"
+MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
 
 
 def fit(config: TrainConfig) -> Path:
@@ -38,7 +38,7 @@ def fit(config: TrainConfig) -> Path:
 
     Returns:
         `<out>/<name>` with model.safetensors, config.json (resolved settings) and
-        history.json (scalars of each epoch).
+        result.json (scalars of each epoch, steps, fingerprint of the data).
 
     Raises:
         FileNotFoundError: the prepared data is not there.
@@ -180,15 +180,23 @@ def _restore(trainer: Trainer) -> Progress:
 
 
 def _export(config: TrainConfig, result: ray.train.Result) -> Path:
-    """Copy the best epoch's weights out of Ray's storage."""
-    best = result.get_best_checkpoint("val_loss", "min")
+    """Copy the best epoch's weights and the run's story out of Ray's storage."""
+    best, last = result.get_best_checkpoint("val_loss", "min"), result.checkpoint
+    assert best is not None  # every epoch reports one, and `fit` raised if none finished
+    assert last is not None
     folder = Path(config.out) / config.name
     folder.mkdir(parents=True, exist_ok=True)
     with best.as_directory() as checkpoint:
         shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
-    with result.checkpoint.as_directory() as checkpoint:
-        state = torch.load(os.path.join(checkpoint, STATE), weights_only=True)
-    (folder / HISTORY).write_text(json.dumps(state["progress"], indent=2) + "\n")
+    with last.as_directory() as checkpoint:
+        progress = torch.load(os.path.join(checkpoint, STATE), weights_only=True)["progress"]
+    manifest = json.loads((Path(config.data) / "manifest.json").read_text())
+    story = {
+        "epochs": progress["history"],
+        "total_steps": progress["total_steps"],
+        "data_fingerprint": manifest["fingerprint"],
+    }
+    (folder / RESULT).write_text(json.dumps(story, indent=2) + "\n")
     (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
     shutil.rmtree(result.path)
     return folder
