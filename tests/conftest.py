@@ -14,7 +14,7 @@ from tests.train.prepared import prepare
 def world() -> World:
     """150 viewers, thirty authors, 800 posts."""
     return World.make(
-        SyntheticConfig(num_users=150, num_authors=30, num_posts=800, num_events=10_000)
+        SyntheticConfig(num_users=150, num_authors=30, num_posts=800, num_events=8_000)
     )
 
 

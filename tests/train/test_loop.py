@@ -23,14 +23,14 @@ MODEL = {"emb_size": 16, "transformer": SHAPE, "features": SMALL}
 def config(kind: str) -> TrainConfig:
     """A run that takes a second."""
     learning = {"kind": kind, "model": MODEL}
-    values = {"name": "t", "learning": learning, "batch_size": 32, "optim": {"warmup_steps": 5}}
+    values = {"name": "t", "learning": learning, "batch_size": 16, "optim": {"warmup_steps": 5}}
     return check(values, TrainConfig, place="test")
 
 
 def tables(data: Path, batch_size: int) -> list[pa.Table]:
-    """The training split in batches."""
+    """The first twenty batches of the training split."""
     rows = pq.read_table(data / "examples" / "split=train", partitioning=None)
-    return [rows.slice(at, batch_size) for at in range(0, len(rows) - batch_size, batch_size)]
+    return [rows.slice(at * batch_size, batch_size) for at in range(20)]
 
 
 def run(settings: TrainConfig, data: Path, num_epochs: int) -> tuple[Trainer, list[float]]:
@@ -50,11 +50,10 @@ def run(settings: TrainConfig, data: Path, num_epochs: int) -> tuple[Trainer, li
 
 @pytest.mark.parametrize("kind", ["ranker", "retrieval"])
 def test_loss_falls(kind, prepared):
-    """Two epochs on a world with tastes lower the training loss."""
+    """Two epochs over the same batches lower the training loss."""
     _, losses = run(config(kind), prepared, num_epochs=2)
-    tenth = len(losses) // 10
 
-    assert np.mean(losses[-tenth:]) < np.mean(losses[:tenth]) - 0.1
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
 
 
 @pytest.mark.parametrize("kind", ["ranker", "retrieval"])
@@ -92,7 +91,7 @@ def test_evaluation_changes_nothing(prepared):
     settings = config("ranker")
     trainer, _ = run(settings, prepared, num_epochs=1)
     before = copy.deepcopy(trainer.learner.model.state_dict())
-    held_out = tables(prepared, 64)[:3]
+    held_out = tables(prepared, 16)[:3]
 
     first, second = (trainer.evaluate(batches(trainer.learner, held_out, (0,))) for _ in range(2))
 
@@ -106,7 +105,7 @@ def test_epoch_that_ends_early_is_an_error(prepared):
     """Fewer batches than promised stop the run instead of shortening it."""
     settings = config("ranker")
     learner = make_learner(settings.learning, prepared)
-    stream = batches(learner, tables(prepared, 32)[:2], (0,))
+    stream = batches(learner, tables(prepared, 16)[:2], (0,))
 
     with pytest.raises(RuntimeError, match="epoch 0: data ended at 2/3"):
         train_epoch(Trainer(settings, learner, 3), stream, Progress(), 3, lambda _: None)
