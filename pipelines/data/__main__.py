@@ -10,8 +10,8 @@ from rich.table import Table
 from configs import ConfigError, load
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.reader import InputError
-from pipelines.data.spread import over_ray
 from pipelines.data.split import SPLITS
+from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
 
 
@@ -29,17 +29,20 @@ def main(arguments: list[str]) -> int:
         console.print(f"error: {error}", markup=False, style="red")
         return 1
     rows = manifest["rows"]["events"]
-    table = Table(
-        title=f"{config.name}: {rows['kept']:,} of {rows['read']:,} impressions kept, "
-        f"{rows['duplicates']:,} duplicates, {rows['rejected']:,} rejected"
+    out = Console()
+    out.print(
+        f"{config.name}: {rows['read']:,} impressions read, {rows['duplicates']:,} duplicates, "
+        f"{rows['rejected']:,} rejected, {rows['kept']:,} kept",
+        soft_wrap=True,
     )
+    table = Table()
     for heading in ("split", "examples", "impressions"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in SPLITS:
         counts = manifest["splits"][split]
         table.add_row(split, f"{counts['examples']:,}", f"{counts['candidates']:,}")
-    Console().print(table)
-    Console().print(f"written to {config.folder}", soft_wrap=True)
+    out.print(table)
+    out.print(f"written to {config.folder}", soft_wrap=True)
     return 0
 
 

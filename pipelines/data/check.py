@@ -107,10 +107,8 @@ def rows(
         for mask, reason in _faults(values, column, len(bad), now_ms, refs.get(column.name)):
             for at in np.flatnonzero(mask & ~bad):
                 value = None if values is None else values[int(at)].as_py()
-                row = int(batch.row[at])
-                rejected.append(
-                    Rejected(table.name, fragment.path, row, column.name, repr(value), reason)
-                )
+                place = (table.name, fragment.path, int(batch.row[at]), column.name)
+                rejected.append(Rejected(*place, repr(value), reason))
             bad |= mask
     good, row = batch.table, batch.row
     if bad.any():

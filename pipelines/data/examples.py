@@ -22,6 +22,9 @@ CHUNK = 4096  # examples of one row group: bounds memory while they are built
 PROFILES = pa.schema([f for f in EXAMPLES if f.name == "user_id" or f.name.startswith("history_")])
 
 
+_Column = NDArray | tuple[NDArray, NDArray[np.int32]]  # values, or values and offsets of lists
+
+
 class ExampleSettings(Config):
     """How the log of one viewer is cut into examples."""
 
@@ -81,7 +84,7 @@ def examples(log: Log, split: str, settings: ExampleSettings) -> Iterator[pa.Tab
         past, past_offsets = ragged(begin[chunk], (end - begin)[chunk])
         seen, seen_offsets = ragged(start[chunk], length[chunk])
         shown = entry[seen]
-        columns = {
+        columns: dict[str, _Column] = {
             "user_id": log.user_id[first[chunk]],
             "at_ms": log.sort_ms[first[chunk]],
             **_history(log, at_ms, past, past_offsets),
@@ -105,7 +108,7 @@ def profiles(log: Log, settings: ExampleSettings) -> Iterator[pa.Table]:
     for low in range(0, len(first), CHUNK):
         chunk = slice(low, low + CHUNK)
         past, offsets = ragged(begin[chunk], (end - begin)[chunk])
-        columns = {
+        columns: dict[str, _Column] = {
             "user_id": log.user_id[first[chunk]],
             **_history(log, at_ms, past, offsets),
         }
@@ -157,7 +160,7 @@ def _first_of_run(opens: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _history(
     log: Log, at_ms: NDArray[np.int64], past: NDArray[np.int64], offsets: NDArray[np.int32]
-) -> dict[str, tuple[NDArray, NDArray[np.int32]]]:
+) -> dict[str, _Column]:
     return {
         "history_post_id": (log.post_id[past], offsets),
         "history_author_id": (log.author_id[past], offsets),
@@ -168,9 +171,7 @@ def _history(
     }
 
 
-def _table(
-    columns: Mapping[str, NDArray | tuple[NDArray, NDArray[np.int32]]], schema: pa.Schema
-) -> pa.Table:
+def _table(columns: Mapping[str, _Column], schema: pa.Schema) -> pa.Table:
     arrays = []
     for field in schema:
         column = columns[field.name]

@@ -19,7 +19,8 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.data.reader import Batch, Fragment, InputError, MissingInput, Rejected
+from pipelines.data.check import unknown_column
+from pipelines.data.reader import Batch, Fragment, InputError, MissingInputError, Rejected
 
 BLOCK_BYTES = 8 << 20  # text parsed at a time
 BATCH_ROWS = 131_072  # Parquet rows read at a time
@@ -31,7 +32,7 @@ def find_files(url: str, advice: str) -> list[str]:
     """Files of a file, folder or glob, sorted; names that begin with `_` or `.` are skipped.
 
     Raises:
-        MissingInput: nothing is there; `advice` says what to do about it.
+        MissingInputError: nothing is there; `advice` says what to do about it.
     """
     fs, path = fsspec.core.url_to_fs(url)
     if fs.isdir(path):
@@ -40,7 +41,7 @@ def find_files(url: str, advice: str) -> list[str]:
         found = [p for p in fs.glob(path) if fs.isfile(p)] if fs.glob(path) else []
     inside = [p for p in found if not p.rsplit("/", 1)[-1].startswith(("_", "."))]
     if not inside:
-        raise MissingInput(f"{url}: no such file; {advice}")
+        raise MissingInputError(f"{url}: no such file; {advice}")
     return sorted(inside if _is_local(fs) else [fs.unstrip_protocol(p) for p in inside])
 
 
@@ -186,7 +187,10 @@ def _parse_csv(
         io.BytesIO(block),
         pc.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
         pc.ParseOptions(
-            delimiter=delimiter, invalid_row_handler=on_bad_row, ignore_empty_lines=False
+            delimiter=delimiter,
+            quote_char='"' if delimiter == "," else False,
+            invalid_row_handler=on_bad_row,
+            ignore_empty_lines=False,
         ),
         pc.ConvertOptions(
             column_types=dict(types), include_columns=list(types), strings_can_be_null=True
@@ -216,8 +220,7 @@ def _lenient_csv(
     frame = pl.DataFrame(_parse_csv(block, names, texts, delimiter, on_bad_row))
     num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
     rows = np.setdiff1d(_rows(first, num_lines), [r.row for r in rejected])
-    typed = pl.DataFrame(pa.schema(list(types.items())).empty_table()).schema
-    cast = frame.cast(dict(typed), strict=False)
+    cast = frame.cast(pl.Schema(pa.schema(list(types.items()))), strict=False)
     good = np.ones(len(rows), bool)
     for name, dtype in types.items():
         bad = (cast[name].is_null() & frame[name].is_not_null()).to_numpy() & good
@@ -248,8 +251,6 @@ def _json_fault(
     line: bytes, row: int, fragment: Fragment, schema: pa.Schema
 ) -> tuple[str, str, str]:
     """Column, value and reason of what is wrong with a line; all empty when nothing is."""
-    from pipelines.data.check import unknown_column
-
     try:
         values = json.loads(line)
     except ValueError as error:

@@ -32,7 +32,7 @@ class InputError(ValueError):
     """Input that cannot be used; the text names file, row and column and what is allowed."""
 
 
-class MissingInput(InputError):
+class MissingInputError(InputError):
     """A file that is not there; the text says what to fetch and where to put it."""
 
 
@@ -102,7 +102,7 @@ class Reader(Config, ABC):
         """All that will be read, in a fixed order; looks at names and headers only.
 
         Raises:
-            MissingInput: a file is not there.
+            MissingInputError: a file is not there.
             InputError: a file cannot be read, or its columns are not as declared.
         """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipelines.data import check
 from pipelines.data.reader import UNMAPPED, Fragment, Reader, Rejected
 from pipelines.data.split import SplitSettings, assign
-from pipelines.schema import ACTION_NAMES, DWELL_TIME, Action, TableSchema
+from pipelines.schema import Action, TableSchema
 
 # Columns of a row between the passes. All but the last two say what the row is: rows equal in
 # them are one row. `split` indexes SPLITS; `fragment` and `row` say where it came from.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ def over_ray(what: str, function: Callable[[T], R], items: Sequence[T]) -> Itera
             result = error
         return {"at": at, "result": pickle.dumps(result)}
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     tasks = ray.data.range(len(items), override_num_blocks=len(items)).map(task)
     with Progress(console=Console(stderr=True)) as progress:

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.data import files
-from pipelines.data.reader import UNMAPPED, Batch, Fragment, MissingInput, Reader
+from pipelines.data.reader import UNMAPPED, Batch, Fragment, MissingInputError, Reader
 from pipelines.schema import ACTION_NAMES
 
 BUNDLED = str(Path(__file__).parents[1] / "bundled" / "kuairand_pure")
@@ -80,7 +80,7 @@ class Kuairand(Reader):
             for size in SIZES:
                 if files.exists(f"{folder}/user_features_{size}.csv"):
                     return self._official(folder, size)
-        raise MissingInput(f"{self.path}: no user_features_{{pure,1k,27k}}.csv there; {FETCH}")
+        raise MissingInputError(f"{self.path}: no user_features_{{pure,1k,27k}}.csv there; {FETCH}")
 
     def read(self, fragment: Fragment) -> Iterator[Batch]:
         """Stream one file, or one row group of the bundled log."""
@@ -167,7 +167,7 @@ def _users(raw: pl.DataFrame) -> pa.Table:
 
 
 def _histories(raw: pl.DataFrame) -> pa.Table:
-    """Videos watched before the log: click for each, favorite and vqv for those in the other two."""
+    """Videos watched before the log: click for each, favorite and vqv for some."""
     entry = raw.with_columns(at=pl.row_index()).explode("watch_seq")
     did = pl.lit(1 << ACTION_NAMES.index("click"), pl.Int64)
     for sequence, action in (("like_seq", "favorite"), ("long_watch_seq", "vqv")):
