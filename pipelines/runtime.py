@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import ray
 
-# Read when Ray starts, so set before `ray.init`; anything set outside wins.
-_ENVIRONMENT = {
-    # A token is needed to talk to any cluster; `ray.init` makes one for a local cluster.
-    "RAY_AUTH_MODE": "token",
-    # On two cores these two are worth 5x in requests per second (HAProxy in front of the
-    # replicas, one event loop per replica).
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine unasked
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker with no GPU keeps the environment's view
-}
+ENVIRONMENT = Path(__file__).parents[1] / "configs" / "ray.env"
 
 
 def connect(num_cpus: int | None = None) -> None:
     """Connect this process to Ray, once; a second call does nothing.
+
+    Settings of configs/ray.env that are not in the environment are put there first:
+    Ray reads them when it starts.
 
     Args:
         num_cpus: CPUs of a cluster started here; None = the machine's. Ignored
@@ -34,8 +27,10 @@ def connect(num_cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for line in ENVIRONMENT.read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith("#"):
+            os.environ.setdefault(name, value)
     address = os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"num_cpus": num_cpus} if address == "local" else {}
     ray.init(address=address, logging_level=logging.WARNING, **options)
