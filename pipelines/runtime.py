@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._raylet import Config as RayConfig
 
 ENVIRONMENT = Path(__file__).parents[1] / "configs" / "ray.env"
 
@@ -31,6 +32,7 @@ def connect(num_cpus: int | None = None) -> None:
         name, equals, value = line.partition("=")
         if equals and not name.startswith("#"):
             os.environ.setdefault(name, value)
+    RayConfig.initialize("")  # Ray read the environment when it was imported; it must look again
     address = os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"num_cpus": num_cpus} if address == "local" else {}
     ray.init(address=address, logging_level=logging.WARNING, **options)
