@@ -62,7 +62,7 @@ class Candidates:
         rows = np.split(place[row], np.cumsum([len(table) for table in tables])[:-1])
         merged: dict[str, NDArray] = {"post_id": ids[order]}
         for table, at in zip(tables, rows, strict=True):
-            if len(np.unique(at)) < len(at):
+            if np.bincount(at).max(initial=0) > 1:
                 raise ValueError("a table to merge has a post twice")
             for name, values in table.items():
                 if name == "post_id":

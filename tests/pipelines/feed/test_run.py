@@ -1,0 +1,336 @@
+"""The engine's promises: what overlaps, what survives a failure, when a page is full."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from pipelines.feed.discover import FeedConfig
+from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.services import Hits
+from pipelines.feed.stages import Filter, Hydrator, PostFilter, Scorer, Source
+from tests.pipelines.feed.compose import compose, entry, serve
+from tests.pipelines.feed.world import STRANGER, Disturbed, World, broken
+
+WORLD = World()
+QUICK = {"timeout_ms": 20}
+
+
+async def never(*_):
+    """A service that does not answer."""
+    await asyncio.Event().wait()
+
+
+def impatient(stage: str, name: str) -> Pipeline:
+    """The default feed with a short time-out for one component."""
+    return Pipeline.build(FeedConfig.model_validate({stage: {name: QUICK}}))
+
+
+def test_independent_components_run_side_by_side():
+    """Two sources that each wait for the other to have started both finish."""
+    started = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+    async def popular(num_posts):
+        started["a"].set()
+        await started["b"].wait()
+        return await WORLD.popular(num_posts)
+
+    async def retrieve(history, num_posts):
+        started["b"].set()
+        await started["a"].wait()
+        return await WORLD.retrieve(history, num_posts)
+
+    services = Disturbed(WORLD, popular=popular, retrieve=retrieve)
+    result = serve(Pipeline.build(), WORLD.query(), services)
+    assert result.degraded == ()
+
+
+def test_a_post_from_two_sources_is_one_row():
+    """A page never shows a post twice, and each row knows every source that brought it."""
+    result = serve(Pipeline.build(), WORLD.query(), WORLD)
+    posts = result.retrieved
+    assert len(np.unique(posts.post_id)) == len(posts)
+    assert ((posts["popular_rank"] > 0) & (posts["two_tower_rank"] > 0)).sum() > 100
+    row = posts.row_of(int(posts.post_id[posts["popular_rank"] == 1][0]))
+    assert posts["popular_value"][row] == WORLD.popularity.max()
+
+
+@pytest.mark.parametrize("service", ["retrieve", "popular", "recent", "seen", "value", "rank"])
+@pytest.mark.parametrize("how", [broken, never])
+def test_a_failing_or_slow_service_leaves_the_rest_intact(service, how):
+    """With any one service down or silent the page is full, and the result says what is missing."""
+    users = {
+        "retrieve": ("sources", "two_tower"),
+        "popular": ("sources", "popular"),
+        "recent": ("sources", "in_network"),
+        "seen": ("query_hydrators", "seen"),
+        "value": ("scorers", "value"),
+        "rank": ("scorers", "actions"),
+    }
+    stage, name = users[service]
+    pipeline = impatient(stage, name)
+    result = serve(pipeline, WORLD.query(), Disturbed(WORLD, **{service: how}))
+    assert len(result.page) == 10
+    assert result.degraded == (f"{stage}.{name}",)
+    assert pipeline.failures == {f"{stage}.{name}": 1}
+    said = entry(result, f"{stage}.{name}")
+    expected = {
+        broken: ("failed", "ConnectionError: service is down"),
+        never: ("timeout", "TimeoutError"),
+    }
+    assert (said.outcome, said.error) == expected[how]
+
+
+def test_posts_of_unknown_standing_are_never_shown():
+    """Filters that protect fail closed: no graph or no post store means no posts, and says so."""
+    for service, culprit in (("graph", "query_hydrators.graph"), ("posts", "hydrators.post_facts")):
+        result = serve(Pipeline.build(), WORLD.query(), Disturbed(WORLD, **{service: broken}))
+        assert len(result.page) == 0
+        assert result.degraded == (culprit,)
+    muted = entry(result, "filters.muted_author")
+    assert muted.outcome == "skipped"
+    assert muted.error == "needs 'author_id', which hydrators.post_facts failed to provide"
+
+
+async def _two_rows(*_):
+    return {"extra": np.zeros(2)}
+
+
+async def _integers(_, __, posts, ___):
+    return {"extra": np.zeros(len(posts), np.int64)}
+
+
+async def _other_name(_, __, posts, ___):
+    return {"more": np.zeros(len(posts))}
+
+
+@pytest.mark.parametrize(
+    ("result_of", "message"),
+    [
+        (_two_rows, "BadResultError: extra has shape [2], expected"),
+        (_integers, "BadResultError: extra is int64, expected float64"),
+        (_other_name, "BadResultError: returned ['more'], but declares that it provides ['extra']"),
+    ],
+)
+@pytest.mark.parametrize(("stage", "method"), [(Hydrator, "hydrate"), (Scorer, "score")])
+def test_a_result_of_the_wrong_form_is_a_failure(result_of, message, stage, method):
+    """Wrong length, dtype or name: the columns are left out and all others are as without it."""
+    body = {"__doc__": "Wrong.", "needs": ("post_id",), "fails": "open", method: result_of}
+    cls = type("Wrong", (stage,), {**body, "provides": {"extra": np.float64}})
+    result = serve(compose(dataclass(frozen=True, kw_only=True)(cls)), WORLD.query(), WORLD)
+    assert entry(result, f"{cls.stage}.wrong").error.startswith(message)
+    assert "extra" not in result.page
+    same = serve(Pipeline.build(), WORLD.query(), WORLD)
+    assert result.page.post_id.tolist() == same.page.post_id.tolist()
+
+
+@pytest.mark.parametrize(
+    "hits",
+    [
+        Hits(np.array([1, 1]), np.array([0.5, 0.4])),
+        Hits(np.array([1.0]), np.array([0.5])),
+        Hits(np.array([1, 2]), np.array([0.5])),
+        None,
+    ],
+)
+def test_a_source_with_malformed_hits_brings_nothing(hits):
+    """A post twice, ids that are no integers, values that are missing: that source is left out."""
+
+    async def popular(_):
+        return hits
+
+    result = serve(Pipeline.build(), WORLD.query(), Disturbed(WORLD, popular=popular))
+    assert result.degraded == ("sources.popular",)
+    assert not result.retrieved["popular_rank"].any()
+    assert len(result.page) == 10
+
+
+@pytest.mark.parametrize("bad", [np.ones(3, np.bool_), None, ValueError("no")])
+@pytest.mark.parametrize("fails", ["open", "closed"])
+@pytest.mark.parametrize("stage", [Filter, PostFilter])
+def test_a_filter_fails_as_it_declares(bad, fails, stage):
+    """Open: as if it were not there. Closed: no posts. Both are reported."""
+
+    def keep(self, query, posts):
+        if isinstance(bad, Exception):
+            raise bad
+        return bad
+
+    body = {"__doc__": "Faulty.", "needs": (), "fails": fails, "keep": keep}
+    cls = dataclass(frozen=True, kw_only=True)(type("Faulty", (stage,), body))
+    result = serve(compose(cls), WORLD.query(), WORLD)
+    assert result.degraded == (f"{cls.stage}.faulty",)
+    assert len(result.page) == (10 if fails == "open" else 0)
+
+
+@pytest.mark.parametrize("fails", ["open", "closed"])
+def test_a_source_fails_as_it_declares(fails):
+    """A source that fails closed empties the feed; one that fails open brings nothing."""
+    body = {"__doc__": "Faulty.", "needs": (), "fails": fails, "find": broken}
+    cls = dataclass(frozen=True, kw_only=True)(type("Faulty", (Source,), body))
+    result = serve(compose(cls), WORLD.query(), WORLD)
+    assert len(result.page) == (10 if fails == "open" else 0)
+
+
+def test_without_the_ranker_the_order_is_popularity():
+    """A failed ranker is a flag and popularity order, never a random page."""
+    pipeline = compose(scorers="author_diversity out_of_network", post_filters="author_cap")
+    result = serve(pipeline, WORLD.query(limit=20), Disturbed(WORLD, rank=broken))
+    assert result.degraded == ("scorers.actions",)
+    assert not result.cold_start
+    popularity = result.page["popularity"]
+    assert (np.diff(popularity) <= 0).all()
+    assert popularity[0] == result.scored["popularity"].max()
+
+
+def test_a_new_viewer_gets_what_is_popular():
+    """An unknown viewer is no failure: the feed is said to be a cold start, not degraded."""
+    result = serve(Pipeline.build(), WORLD.query(STRANGER), WORLD)
+    assert result.cold_start
+    assert result.degraded == ()
+    assert (result.page["popular_rank"] > 0).all()
+    for key in ("sources.two_tower", "scorers.actions", "scorers.value"):
+        assert (entry(result, key).outcome, entry(result, key).error) == ("skipped", None)
+
+
+def test_a_failed_history_is_no_cold_start():
+    """Not knowing whether a viewer is known is a failure, not a new viewer."""
+    result = serve(Pipeline.build(), WORLD.query(), Disturbed(WORLD, history=broken))
+    assert (result.cold_start, result.degraded) == (False, ("query_hydrators.history",))
+    assert len(result.page) == 10
+
+
+def test_no_candidates_is_an_empty_page():
+    """Nothing found is an answer, and nobody's failure."""
+
+    async def nothing(*_):
+        return Hits(np.empty(0, np.int64), np.empty(0))
+
+    services = Disturbed(WORLD, popular=nothing, retrieve=nothing, recent=nothing)
+    result = serve(Pipeline.build(), WORLD.query(), services)
+    assert (len(result.page), result.degraded) == (0, ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenOnly(PostFilter):
+    """Drops odd posts, so that a page needs several refills."""
+
+    needs: ClassVar = ("post_id",)
+    fails = "open"
+
+    def keep(self, query, page):
+        """Look at the id."""
+        return page.post_id % 2 == 0
+
+
+def test_a_page_is_refilled_after_late_drops():
+    """What page rules drop is replaced by the next best, in order, until the page is full."""
+    result = serve(compose(EvenOnly, post_filters="author_cap"), WORLD.query(limit=25), WORLD)
+    even = [i for i in result.ranked.post_id.tolist() if i % 2 == 0]
+    assert result.page.post_id.tolist() == even[:25]
+    odd_above = [i for i in result.ranked.post_id.tolist() if i % 2]
+    dropped = result.dropped["post_filters.even_only"].tolist()
+    assert dropped == odd_above[: len(dropped)]
+    assert sum(1 for e in result.trace if e.name == "even_only") > 1
+
+
+def test_a_page_is_short_only_when_posts_run_out():
+    """With one author allowed one post, the page holds one post of every author there is."""
+    config = FeedConfig(post_filters={"author_cap": {"max_posts": 1}})
+    result = serve(Pipeline.build(config), WORLD.query(limit=100), WORLD)
+    authors = result.page["author_id"].tolist()
+    assert len(set(authors)) == len(authors)
+    assert set(authors) == set(result.ranked["author_id"].tolist())
+
+
+def test_every_filter_reports_all_that_it_dropped():
+    """A filter's dropped posts are its own verdict, whatever other filters said."""
+    result = serve(Pipeline.build(), WORLD.query(), WORLD)
+    posts = result.retrieved
+    old = result.query.now_s - posts["created_at_s"] > 48 * 3600
+    assert result.dropped["filters.age"].tolist() == posts.post_id[old].tolist()
+    dropped = set(np.concatenate([ids for k, ids in result.dropped.items() if "filters." in k]))
+    kept = [i for i in posts.post_id.tolist() if i not in dropped]
+    assert result.scored.post_id.tolist() == kept
+
+
+def test_every_component_leaves_a_trace():
+    """The trace names each component once (page rules once a refill), in the order they ran."""
+    pipeline = Pipeline.build()
+    result = serve(pipeline, WORLD.query(), WORLD)
+    keys = [c.key for c in pipeline.components if c.stage != "side_effects"]
+    assert list(dict.fromkeys(e.key for e in result.trace)) == keys
+    age = entry(result, "filters.age")
+    assert age.num_in - age.num_out == len(result.dropped["filters.age"])
+    assert all(e.ms >= 0 and e.outcome == "ok" for e in result.trace)
+
+
+def test_side_effects_never_delay_the_reply():
+    """The page is there before its side effects have begun, and they end after it."""
+
+    async def scenario():
+        recording, go_on = asyncio.Event(), asyncio.Event()
+
+        async def record(*page):
+            recording.set()
+            await go_on.wait()
+            await WORLD.record(*page)
+
+        pipeline, services = Pipeline.build(), Disturbed(WORLD, record=record)
+        result = await pipeline.run(WORLD.query(), services)
+        assert not recording.is_set()
+        task = pipeline.start_side_effects(result, services)
+        assert not recording.is_set()  # starting returns before anything ran
+        await recording.wait()
+        assert not task.done()
+        go_on.set()
+        await pipeline.drain()
+        (trace,) = task.result()
+        assert trace.outcome == "ok"
+        assert WORLD.recorded[-1] == (1, "r1", result.page.post_id.tolist())
+
+    asyncio.run(scenario())
+
+
+def test_failures_of_side_effects_are_counted():
+    """A side effect that fails raises nowhere and shows in the pipeline's count."""
+
+    async def scenario():
+        pipeline, services = Pipeline.build(), Disturbed(WORLD, record=broken)
+        result = await pipeline.run(WORLD.query(), services)
+        (trace,) = await pipeline.start_side_effects(result, services)
+        assert (trace.outcome, pipeline.failures) == ("failed", {"side_effects.impressions": 1})
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_stops():
+    """A client that goes away is not a component's failure: the run is cancelled as a whole."""
+
+    async def scenario():
+        pipeline = Pipeline.build()
+        run = asyncio.create_task(pipeline.run(WORLD.query(), Disturbed(WORLD, rank=never)))
+        await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert not pipeline.failures
+
+    asyncio.run(scenario())
+
+
+def test_requests_do_not_disturb_each_other():
+    """Many viewers at once get what each gets alone."""
+    pipeline = Pipeline.build()
+
+    async def together():
+        runs = (pipeline.run(WORLD.query(user), WORLD) for user in range(1, 13))
+        return await asyncio.gather(*runs)
+
+    for user, result in enumerate(asyncio.run(together()), start=1):
+        alone = serve(pipeline, WORLD.query(user), WORLD)
+        assert result.page.post_id.tolist() == alone.page.post_id.tolist()
