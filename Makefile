@@ -1,0 +1,65 @@
+# Everything a person runs. `make demo` goes from an empty machine to a served feed.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+# Export what configs/ray.env sets, unless the environment has it already.
+$(foreach setting,$(shell grep -v '^\#' configs/ray.env),\
+  $(if $(filter undefined,$(origin $(firstword $(subst =, ,$(setting))))),$(eval export $(setting))))
+
+.PHONY: install lock demo serve test lint format bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+# Newest versions that pyproject.toml allows, frozen. Local build tags (torch's +cpu) are left out:
+# pip then picks the build that its index offers.
+lock:
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) -c "import tomllib; \
+	  project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  print(*project['dependencies'], *project['optional-dependencies']['dev'])" | tr -d "'")
+	$(VENV)/bin/pip freeze | sed 's/+.*//' | grep -Ev '^nvidia-|^triton' > requirements.lock
+	touch $(VENV)/.installed
+
+demo: install
+	@started=$$SECONDS; set -e; \
+	$(RUN) pipelines.data configs/data/kuairand.yaml; \
+	$(RUN) train configs/retrieval/tiny.yaml; \
+	$(RUN) train configs/ranker/tiny.yaml; \
+	$(RUN) train.bundle --retrieval artifacts/runs/retrieval-tiny --ranker artifacts/runs/ranker-tiny \
+	  --data artifacts/data/kuairand --out artifacts/bundle --replace; \
+	$(RUN) train.evaluate artifacts/bundle --data artifacts/data/kuairand --report demo; \
+	$(RUN) serve.demo --bundle artifacts/bundle; \
+	echo "make demo: $$((SECONDS - started)) s after installation"
+
+serve: install
+	$(VENV)/bin/serve run configs/serve.yaml
+
+test: install
+	$(RUN) pytest
+	$(RUN) pytest -m ray
+	$(RUN) pytest -m readme
+
+lint: install
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: install
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+bench: install
+	$(RUN) tests.bench.bench_data
+	$(RUN) tests.bench.bench_serve
+
+clean:
+	rm -rf artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
