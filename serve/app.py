@@ -136,7 +136,8 @@ class FeedHandlerReplica(Reloading):
 
     def __init__(self, args: Args, *models: DeploymentHandle) -> None:
         super().__init__(args.torch_threads)
-        self._remote = models
+        # Handles may be touched on the event loop only, so here and not in `use`.
+        self._remote = _behind(*models) if models else None
         replica_id = serve.get_replica_context().replica_id.unique_id
         self._handler = FeedHandler(
             Pipeline.build(load(_absolute(args.feed), FeedConfig)),
@@ -159,12 +160,7 @@ class FeedHandlerReplica(Reloading):
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        if self._remote:
-            retriever, ranker, scorer = self._remote
-            models = Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote)
-        else:
-            models = local_models(bundle)
-        self._handler.use(bundle, models)
+        self._handler.use(bundle, self._remote or local_models(bundle))
 
 
 def build(args: Args) -> Application:
@@ -182,6 +178,12 @@ def build(args: Args) -> Application:
             deployment(ScorerReplica, "Scorer", args.torch_threads),
         ]
     return deployment(FeedHandlerReplica, "FeedHandler", args, *models)
+
+
+def _behind(
+    retriever: DeploymentHandle, ranker: DeploymentHandle, scorer: DeploymentHandle
+) -> Models:
+    return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote)
 
 
 def _absolute(path: str) -> str:
