@@ -1,24 +1,99 @@
-"""One small made-up world and its prepared data, for all tests of a run."""
+"""One small made-up world, its prepared data and a bundle of untrained models on it."""
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from configs import check
+from pipelines.data.job import DataConfig, prepare
 from pipelines.data.synthetic import SyntheticConfig, World
-from tests.train.prepared import prepare
+from train.bundle import Bundle, load, write
+from train.learners import make_learner
+from train.loop import TrainConfig
+
+SPEC = {"history_len": 8, "user_vocab": 500, "post_vocab": 1500, "author_vocab": 200}
+SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "key_size": 8}
+SMALL_MODEL = {"emb_size": 16, "transformer": SHAPE, "features": SPEC}
+
+
+NUM_USERS = 150
+UNKNOWN_USER = 10_000
 
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """150 viewers, thirty authors, 800 posts."""
+    """150 viewers, thirty authors, 800 posts, two weeks."""
     return World.make(
-        SyntheticConfig(num_users=150, num_authors=30, num_posts=800, num_events=8_000)
+        SyntheticConfig(num_users=NUM_USERS, num_authors=30, num_posts=800, num_events=8_000)
     )
 
 
 @pytest.fixture(scope="session")
 def prepared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The world's log as the data job writes it."""
-    return prepare(world, tmp_path_factory.mktemp("prepared"))
+    folder = tmp_path_factory.mktemp("prepared")
+    world.write(folder / "log")
+    return prepare_world(folder / "log", folder / "data")
+
+
+@pytest.fixture(scope="session")
+def bundle_path(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle of untrained models."""
+    return write_bundle(prepared, tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path: Path) -> Bundle:
+    """The same, loaded."""
+    return load(bundle_path)
+
+
+def data_config(log: Path, out: Path) -> DataConfig:
+    """Prepare a written world: the last days validate and test."""
+    values = {
+        "name": "world",
+        "out": str(out),
+        "reader": {"name": "logs"}
+        | {t: str(log / t) for t in ("events", "posts", "users", "follows")},
+        "split": {"validate_from": date(2026, 1, 11), "test_from": date(2026, 1, 12)},
+    }
+    return check(values, DataConfig, place="tests")
+
+
+def prepare_world(log: Path, out: Path) -> Path:
+    """Prepare a written world in this process; returns `out`."""
+    prepare(data_config(log, out))
+    return out
+
+
+def train_config(kind: str, data: Path, out: Path, **settings: object) -> TrainConfig:
+    """A run of a model that takes seconds."""
+    learning = {"kind": kind, "model": SMALL_MODEL}
+    values = {"name": kind, "data": str(data), "out": str(out), "learning": learning, **settings}
+    return check(values, TrainConfig, place="tests")
+
+
+def write_run(kind: str, data: Path, out: Path, seed: int = 0) -> Path:
+    """What python -m train leaves behind, with untrained weights; returns its folder."""
+    config = train_config(kind, data, out, seed=seed)
+    torch.manual_seed(seed)
+    folder = out / kind
+    folder.mkdir(parents=True)
+    save_file(make_learner(config.learning, data).model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
+    fingerprint = json.loads((data / "manifest.json").read_text())["fingerprint"]
+    (folder / "result.json").write_text(json.dumps({"data_fingerprint": fingerprint}))
+    return folder
+
+
+def write_bundle(data: Path, folder: Path, seed: int = 0) -> Path:
+    """Write `folder/bundle` of untrained models; another seed gives other models."""
+    retrieval, ranker = (write_run(kind, data, folder, seed) for kind in ("retrieval", "ranker"))
+    write(retrieval, ranker, data, folder / "bundle")
+    return folder / "bundle"

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from pipelines.schema import ACTIONS, action_weights, schema_hash, schema_spec
+from pipelines.schema import ACTION_NAMES, schema_hash, schema_spec
 from train.index import PostIndex
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
@@ -173,7 +173,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             "as_of_ms": as_of_ms,
             "metrics": {},  # python -m train.evaluate fills them in
         }
-        blend = {a.name: float(w) for a, w in zip(ACTIONS, action_weights(), strict=True)}
+        blend = dict(zip(manifest["actions"], manifest["action_weights"], strict=True))
         contents = {
             "config": {kind: run["learning"]["model"] for kind, run in runs.items()},
             "schema": {"hash": schema_hash(spec), "spec": spec},
@@ -215,7 +215,7 @@ def _write_tables(data: Path, folder: Path) -> int:
     rows = flatten(read_examples(data, *SPLITS))
     posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
     ids = posts["post_id"].to_numpy()
-    action = [a.name for a in ACTIONS].index(POPULAR_BY)
+    action = ACTION_NAMES.index(POPULAR_BY)
     at = np.searchsorted(ids, rows.post_id)
     shown = np.bincount(at, weights=rows.seen(action), minlength=len(ids))
     done = np.bincount(at, weights=rows.label(action), minlength=len(ids))

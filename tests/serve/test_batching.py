@@ -13,7 +13,7 @@ from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer
 from serve.services import Ranking, Search
 from serve.stores.profiles import ProfileStore
-from tests.serve.tiny import NUM_USERS
+from tests.conftest import NUM_USERS
 
 
 def test_everyone_gets_their_own_answer_in_few_passes():

@@ -23,7 +23,7 @@ from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
 from serve.services import Models
 from serve.stores.event_log import EventLog
-from tests.serve.tiny import UNKNOWN_USER
+from tests.conftest import UNKNOWN_USER
 from train.bundle import Bundle
 
 Test = Callable[[httpx.AsyncClient, FeedHandler], Awaitable[None]]

@@ -1,0 +1,159 @@
+"""A bundle carries all that serving needs, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.features import candidate_inputs, example_inputs, history_inputs
+from pipelines.schema import ACTION_NAMES, action_weights
+from tests.conftest import write_run
+from train.bundle import BundleError, load, write, write_metrics
+from train.rows import SPLITS, flatten, read_examples
+
+
+def test_posts_keep_their_facts(bundle, world):
+    """Every post is there with its author, a popularity in [0, 1] and its showings."""
+    posts = bundle.posts.sort_by("post_id")
+    shown = np.bincount(world.events["post_id"].to_numpy(), minlength=len(posts) + 1)[1:]
+
+    assert posts["author_id"].equals(world.posts.sort_by("post_id")["author_id"])
+    np.testing.assert_array_equal(posts["num_shown"], shown)
+    assert 0 < posts["popularity"].to_numpy().min() <= posts["popularity"].to_numpy().max() < 1
+
+
+def test_popularity_is_the_smoothed_click_rate(bundle, world):
+    """Popularity is (clicks + 20 · overall rate) / (showings + 20)."""
+    events = world.events
+    clicked, post_id = events["click"].to_numpy(False), events["post_id"].to_numpy()
+    target = np.bincount(post_id).argmax()
+    mine = post_id == target
+    expected = (clicked[mine].sum() + 20 * clicked.mean()) / (mine.sum() + 20)
+    row = bundle.posts.filter(bundle.posts["post_id"].to_numpy() == target)
+
+    assert row["popularity"][0].as_py() == pytest.approx(expected)
+
+
+def test_index_holds_the_post_tower(bundle):
+    """The nearest post to a post's own vector is itself."""
+    index, towers = bundle.load_index(), bundle.load_two_tower()
+    spec = towers.config.features
+    posts = bundle.posts.slice(0, 20)
+    hashes = [
+        torch.from_numpy(spec.hashes(kind, posts[f"{kind}_id"].to_numpy()))
+        for kind in ("post", "author")
+    ]
+    with torch.inference_mode():
+        vectors = towers.post(*hashes).numpy()
+
+    assert index.search(vectors, 1)[0][:, 0].tolist() == posts["post_id"].to_pylist()
+
+
+def test_ranker_predicts_from_profiles(bundle):
+    """The bundle's own profiles and posts are enough to rank."""
+    ranker = bundle.load_ranker()
+    spec = ranker.config.features
+    rows = bundle.profiles.slice(0, 2)
+    post_id = bundle.posts["post_id"].to_numpy()[None, :5].repeat(2, axis=0)
+    inputs = history_inputs(rows, spec) | candidate_inputs(
+        post_id, np.ones_like(post_id), np.ones_like(post_id), spec
+    )
+    p_action = ranker.predict({name: torch.from_numpy(a) for name, a in inputs.items()})
+
+    assert p_action.shape == (2, 5, len(ACTION_NAMES))
+    assert p_action.isfinite().all()
+
+
+def test_weights_and_time(bundle, world):
+    """Action weights are the contract's, and the bundle knows when its log ends."""
+    assert bundle.actions == ACTION_NAMES
+    np.testing.assert_array_equal(bundle.weights, action_weights())
+    assert bundle.as_of_ms == max(world.events["shown_at_ms"].to_pylist())
+
+
+def test_card_takes_metrics(bundle_path, tmp_path):
+    """Metrics go onto the card; nothing else of the bundle changes."""
+    shutil.copytree(bundle_path, tmp_path / "b")
+    write_metrics(load(tmp_path / "b"), {"click": {"auc": 0.7}})
+    card = load(tmp_path / "b").card
+
+    assert card["metrics"] == {"click": {"auc": 0.7}}
+    assert {k: v for k, v in card.items() if k != "metrics"} == {
+        k: v for k, v in load(bundle_path).card.items() if k != "metrics"
+    }
+
+
+def test_remote_path(bundle_path, bundle):
+    """Any fsspec path will do."""
+    remote = load(f"file://{bundle_path}")
+
+    assert remote.posts.equals(bundle.posts)
+    assert remote.folder != bundle.folder
+
+
+def test_other_schema_names_the_column(bundle_path, tmp_path):
+    """A bundle made for other columns says which one changed."""
+    shutil.copytree(bundle_path, tmp_path / "b")
+    schema = json.loads((tmp_path / "b" / "schema.json").read_text())
+    schema["hash"] = "other"
+    schema["spec"]["posts"][1] = "writer_id: int64"
+    (tmp_path / "b" / "schema.json").write_text(json.dumps(schema))
+
+    with pytest.raises(BundleError) as caught:
+        load(tmp_path / "b")
+    assert "posts: - writer_id: int64" in str(caught.value)
+    assert "posts: + author_id: int64" in str(caught.value)
+
+
+def test_not_a_bundle(tmp_path):
+    """A folder without a card is no bundle, and the missing file is named."""
+    with pytest.raises(BundleError, match=r"not a bundle: .*card\.json"):
+        load(tmp_path)
+
+
+def test_bundles_never_change(bundle_path, prepared):
+    """Writing over a bundle must be asked for."""
+    with pytest.raises(BundleError, match="exists already"):
+        write(
+            bundle_path.parent / "retrieval", bundle_path.parent / "ranker", prepared, bundle_path
+        )
+
+
+def test_runs_must_fit(prepared, tmp_path):
+    """Runs of the wrong kind, or on other data, are refused by name."""
+    runs = {kind: write_run(kind, prepared, tmp_path) for kind in ("retrieval", "ranker")}
+    out = tmp_path / "b"
+
+    with pytest.raises(BundleError, match="a ranker run, expected retrieval"):
+        write(runs["ranker"], runs["ranker"], prepared, out)
+    with pytest.raises(BundleError, match="not a finished run"):
+        write(tmp_path / "nowhere", runs["ranker"], prepared, out)
+    (runs["ranker"] / "result.json").write_text('{"data_fingerprint": "abc"}')
+    with pytest.raises(BundleError, match="trained on data abc"):
+        write(runs["retrieval"], runs["ranker"], prepared, out)
+    assert not out.exists()
+
+
+def test_every_event_is_a_candidate_once(prepared: Path, world):
+    """The examples of all splits hold the log, each row once."""
+    rows = flatten(read_examples(prepared, *SPLITS))
+    log = world.events
+
+    assert len(rows) == len(log)
+    assert sorted(zip(rows.user_id, rows.post_id, rows.shown_at_ms, strict=True)) == sorted(
+        zip(*(log[c].to_numpy() for c in ("user_id", "post_id", "shown_at_ms")), strict=True)
+    )
+
+
+def test_inputs_of_examples_fit_the_ranker(prepared, bundle):
+    """Prepared examples go straight into the ranker."""
+    ranker = bundle.load_ranker()
+    inputs = example_inputs(read_examples(prepared, "test").slice(0, 4), ranker.config.features)
+    logits = ranker({name: torch.from_numpy(a) for name, a in inputs.items()})
+
+    assert logits.shape[0] == 4
