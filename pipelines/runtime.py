@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._raylet import Config as RayConfig
+from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 
 ENVIRONMENT = Path(__file__).parents[1] / "configs" / "ray.env"
 

@@ -97,18 +97,12 @@ def worker(settings: dict[str, Any]) -> None:
     trainer = Trainer(config, learner, steps_per_epoch * config.num_epochs)
     progress = _restore(trainer)
     trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
-    bar = (
-        tqdm_ray.tqdm(desc=config.name, total=trainer.num_steps, unit="step") if rank == 0 else None
-    )
-    if bar:
-        bar.update(progress.total_steps)
+    bar = tqdm_ray.tqdm(desc=f"{config.name}, worker {rank}", total=trainer.num_steps, unit="step")
+    bar.update(progress.total_steps)
 
     def after_step(parts: dict[str, float]) -> None:
-        if bar:
-            bar.set_description(
-                f"{config.name} epoch {progress.epoch + 1} loss {parts['loss']:.3f}"
-            )
-            bar.update(1)
+        bar.set_description(f"{config.name}, worker {rank}, loss {parts['loss']:.3f}")
+        bar.update(1)
         if progress.total_steps % config.checkpoint_every_steps == 0:
             _report(trainer, progress, {"val_loss": float("inf")})
 
