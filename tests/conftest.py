@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 
 from configs import check
@@ -16,6 +17,9 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from train.bundle import Bundle, load, write
 from train.learners import make_learner
 from train.loop import TrainConfig
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+settings.load_profile("patient")
 
 SPEC = {"history_len": 8, "user_vocab": 500, "post_vocab": 1500, "author_vocab": 200}
 SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "key_size": 8}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipelines.schema import EVENTS
 
+_DAY_MS = 86_400_000
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +141,7 @@ class EventLog:
 def impressions(user_id: int, request_id: str, now_ms: int, post_id: NDArray[np.int64]) -> pa.Table:
     """One served page [n], top first, as rows of schema.EVENTS.
 
-    What the viewer does with the posts is not known yet: every action is null.
+    What the viewer does with the posts is not known yet: every action is null. Days are UTC.
     """
     num = len(post_id)
     values = {
@@ -148,11 +149,12 @@ def impressions(user_id: int, request_id: str, now_ms: int, post_id: NDArray[np.
         "user_id": np.full(num, user_id, np.int64),
         "post_id": post_id,
         "shown_at_ms": np.full(num, now_ms, np.int64),
+        "log_date": pa.array(np.full(num, now_ms // _DAY_MS, np.int32)),
         "position": np.arange(num, dtype=np.int16),
         "request_id": [request_id] * num,
     }
     columns = [
-        pa.array(values[field.name], field.type)
+        pa.array(values[field.name]).cast(field.type)
         if field.name in values
         else pa.nulls(num, field.type)
         for field in EVENTS.arrow

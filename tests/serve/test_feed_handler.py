@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from configs import load
+from configs import check, load
+from pipelines.data.job import DataConfig, prepare
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from serve.api import Score
@@ -25,6 +27,7 @@ from serve.services import Models
 from serve.stores.event_log import EventLog
 from tests.conftest import UNKNOWN_USER
 from train.bundle import Bundle
+from train.rows import read_examples
 
 Test = Callable[[httpx.AsyncClient, FeedHandler], Awaitable[None]]
 FEED = load(Path(__file__).parents[2] / "configs" / "feed.yaml", FeedConfig)
@@ -56,9 +59,9 @@ async def serving(
 def run(bundle, models, tmp_path) -> Callable[..., None]:
     """Run an async test against a fresh handler."""
 
-    def run(test: Test, models: Models = models, **settings: Any) -> None:
+    def run(test: Test, models: Models = models, folder: Path = tmp_path, **settings: Any) -> None:
         async def body() -> None:
-            async with serving(bundle, models, tmp_path, **settings) as (client, handler):
+            async with serving(bundle, models, folder, **settings) as (client, handler):
                 await test(client, handler)
 
         asyncio.run(body())
@@ -257,6 +260,32 @@ def test_served_pages_are_in_the_event_log(run, tmp_path):
     assert [row["position"] for row in rows] == [0, 1, 2, 3] * 3
     assert {row["request_id"] for row in rows} == {feed["request_id"] for feed in served}
     assert all(row["shown_at_ms"] >= feed["model"]["as_of_ms"] for row in rows for feed in served)
+
+
+def test_the_data_job_reads_the_event_log_back(run, prepared, tmp_path):
+    """Served impressions are input for the next training: every row, none refused."""
+    log = tmp_path / "events"
+
+    async def test(client, _):
+        for user_id in (1, 2, 2, UNKNOWN_USER):
+            await client.post("/v1/feed", json={"user_id": user_id, "limit": 4})
+
+    run(test, folder=log)
+    (log / ".events-killed-000000.parquet.unfinished").write_bytes(b"PAR1 half a file")
+    reader = {"name": "logs", "events": str(log), "posts": str(prepared / "posts.parquet")}
+    split = {"validate_from": date(2100, 1, 1), "test_from": date(2100, 1, 2)}
+    values = {"name": "served", "out": str(tmp_path / "out"), "reader": reader, "split": split}
+    prepare(check(values, DataConfig, place="test"))
+    examples = read_examples(tmp_path / "out", "train").to_pylist()
+    by_viewer = {
+        user_id: [p for row in examples if row["user_id"] == user_id for p in row["post_id"]]
+        for user_id in (1, 2, UNKNOWN_USER)
+    }
+    served = [pq.read_table(path) for path in sorted(log.glob("*.parquet"))]
+    for user_id, post_id in by_viewer.items():
+        rows = [row for table in served for row in table.to_pylist() if row["user_id"] == user_id]
+        assert post_id == [row["post_id"] for row in rows]
+    assert all(observed == 0 for row in examples for observed in row["observed"])
 
 
 def test_another_bundle_takes_over_between_requests(run, bundle, models):
