@@ -18,7 +18,6 @@ from pipelines.data.reader import UNMAPPED, Batch, Fragment, InputError, Rejecte
 from pipelines.schema import Column, TableSchema
 
 MAX_SURFACE = 15
-_BIGGEST = np.iinfo(np.int64).max
 
 
 class CheckSettings(Config):
@@ -195,39 +194,45 @@ def _faults(
             yield missing, f"dangling id: not among the {len(known.ids)} rows of {known.table}"
 
 
-def _bounds(column: Column, now_ms: int) -> tuple[int | None, int]:
+def _bounds(column: Column, now_ms: int) -> tuple[int | None, int | None]:
     """Smallest and largest value allowed; None = any."""
     if column.name.endswith(("_id", "_ids")) and column.dtype != pa.string():
-        return 1, _BIGGEST
-    if column.name.endswith("_at_ms") or column.name == "as_of_ms":
+        return 1, None
+    if _is_instant(column):
         return 0, now_ms
     if column.name == "surface":
         return 0, MAX_SURFACE
     if column.name == "position":
         return 0, np.iinfo(np.int16).max
     if column.name.endswith("_s") or column.name.startswith("num_") or column.name == "did":
-        return 0, _BIGGEST
-    return (0, 1) if pa.types.is_boolean(column.dtype) else (None, 0)
+        return 0, None
+    return (0, 1) if pa.types.is_boolean(column.dtype) else (None, None)
+
+
+def _is_instant(column: Column) -> bool:
+    return column.name.endswith("_at_ms") or column.name == "as_of_ms"
 
 
 def _out_of_range(
-    values: pa.ChunkedArray, column: Column, low: int, high: int
+    values: pa.ChunkedArray, column: Column, low: int, high: int | None
 ) -> Iterable[tuple[NDArray[np.bool_], str]]:
     if pa.types.is_boolean(values.type) or pa.types.is_null(values.type):
         return
     if pa.types.is_floating(values.type):
-        numbers = values.to_numpy()
-        odd = ~np.isfinite(numbers) & _mask(pc.is_valid(values))
+        odd = ~np.isfinite(values.to_numpy()) & _mask(pc.is_valid(values))
         if odd.any():
             yield odd, "not finite; leave it null where it was not measured"
     ends = pc.min_max(values).as_py()
     if ends["min"] is not None and ends["min"] < low:
         allowed = "not negative" if low == 0 else f"at least {low}"
         yield _mask(pc.less(values, low)), f"too small; allowed: {allowed}"
-    if ends["max"] is not None and ends["max"] > high:
-        future = column.name.endswith("_at_ms") or column.name == "as_of_ms"
-        reason = f"in the future; now is {high}" if future else f"too large; allowed: {low}..{high}"
-        yield _mask(pc.greater(values, high)), reason
+    if high is not None and ends["max"] is not None and ends["max"] > high:
+        rule = (
+            f"in the future; now is {high}"
+            if _is_instant(column)
+            else f"too large; allowed: {low}..{high}"
+        )
+        yield _mask(pc.greater(values, high)), rule
 
 
 def _list_faults(values: pa.ChunkedArray, low: int) -> Iterable[tuple[NDArray[np.bool_], str]]:

@@ -6,6 +6,7 @@ again leniently, to name the row and column at fault.
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -135,12 +136,12 @@ def read_json_lines(fragment: Fragment, schema: pa.Schema) -> Iterator[Batch]:
     Raises:
         InputError: a name that is not in `schema`, or an unreadable file.
     """
-    options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    schema = pa.schema([field.with_nullable(True) for field in schema])
     for first, block in _blocks(fragment.path, header=False):
         num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
         reading = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
-            table = pj.read_json(io.BytesIO(block), reading, options)
+            table = pj.read_json(io.BytesIO(block), reading, _json(schema))
             if table.num_rows == num_lines:
                 yield Batch(table.select(schema.names), _rows(first, num_lines))
                 continue
@@ -231,8 +232,12 @@ def _lenient_csv(
     return Batch(table, rows[good], rejected)
 
 
+def _json(schema: pa.Schema) -> pj.ParseOptions:
+    return pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+
+
 def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schema) -> Batch:
-    kept: list[dict[str, object]] = []
+    kept: list[bytes] = []
     rows: list[int] = []
     rejected: list[Rejected] = []
     for row, line in enumerate(block.splitlines(), first):
@@ -242,9 +247,12 @@ def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schem
         if reason:
             rejected.append(Rejected(fragment.table, fragment.path, row, column, value, reason))
         else:
-            kept.append(json.loads(line))
+            kept.append(line)
             rows.append(row)
-    return Batch(pa.Table.from_pylist(kept, schema), np.array(rows, np.int64), rejected)
+    table = (
+        pj.read_json(io.BytesIO(b"\n".join(kept)), parse_options=_json(schema)) if kept else None
+    )
+    return Batch(table or schema.empty_table(), np.array(rows, np.int64), rejected)
 
 
 def _json_fault(
@@ -260,11 +268,32 @@ def _json_fault(
     for name, value in values.items():
         if name not in schema.names:
             raise InputError(unknown_column(f"{fragment.path}: row {row}", name, schema.names))
-        try:
-            pa.array([value], schema.field(name).type)
-        except (pa.ArrowException, OverflowError, TypeError):
-            return name, repr(value)[:80], f"expected {schema.field(name).type}"
+        expected = schema.field(name).type
+        if not (value is None or _holds(expected, value)):
+            return name, repr(value)[:80], f"expected {expected}"
     return "", "", ""
+
+
+def _holds(expected: pa.DataType, value: object) -> bool:
+    """Whether a value out of JSON is of the type, and within its range."""
+    if pa.types.is_list(expected):
+        return isinstance(value, list) and all(_holds(expected.value_type, v) for v in value)
+    if pa.types.is_boolean(expected):
+        return isinstance(value, bool)
+    if pa.types.is_integer(expected):
+        limit = 1 << (expected.bit_width - 1)
+        return type(value) is int and -limit <= value < limit
+    if pa.types.is_floating(expected):
+        return type(value) in (int, float)
+    return isinstance(value, str) and (pa.types.is_string(expected) or _is_day(value))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _rows(first: int, num_rows: int) -> NDArray[np.int64]:

@@ -98,16 +98,8 @@ def with_polars(folder: Path, out: Path) -> str:
     events = pl.read_parquet(folder / "events" / "*.parquet")
     posts = pl.read_parquet(folder / "posts.parquet").sort("post_id")
     _check(events, posts)
-    given = events.to_arrow()
-    nulls = {f.name: pa.nulls(len(given), f.type) for f in EVENTS.arrow}
-    table = pa.table(
-        [
-            given[n].cast(f.type) if n in given.column_names else nulls[n]
-            for n, f in zip(EVENTS.arrow.names, EVENTS.arrow)
-        ],
-        schema=EVENTS.arrow,
-    )
-    del events, given
+    table = _whole(events)
+    del events
     rows = np.arange(len(table))
     packed = pl.DataFrame(pack(Checked(table, rows, []), 0, _split(), ACTIONS))
     del table
@@ -188,7 +180,7 @@ def _resident_mib(pid: int) -> float:
 
 
 def _ray_pids() -> list[int]:
-    """This process and the workers of the cluster it started."""
+    """Our process and the workers of the cluster it started."""
     return [os.getpid(), *(pid for pid in _below(os.getpid()) if _is_worker(pid))]
 
 
@@ -315,6 +307,18 @@ def _check(events: pl.DataFrame, posts: pl.DataFrame) -> None:
     )
     if any(bad.row(0)) or not events["post_id"].is_in(posts["post_id"].implode()).all():
         raise ValueError(f"bad rows: {bad}")
+
+
+def _whole(events: pl.DataFrame) -> pa.Table:
+    """All columns of the contract; those not given are null."""
+    given = events.to_arrow()
+    arrays = [
+        given[field.name].cast(field.type)
+        if field.name in given.column_names
+        else pa.nulls(len(given), field.type)
+        for field in EVENTS.arrow
+    ]
+    return pa.table(arrays, schema=EVENTS.arrow)
 
 
 def _plain(frame: pl.DataFrame) -> pa.Schema:

@@ -168,24 +168,23 @@ def _users(raw: pl.DataFrame) -> pa.Table:
 
 def _histories(raw: pl.DataFrame) -> pa.Table:
     """Videos watched before the log: click for each, favorite and vqv for some."""
-    entry = raw.with_columns(at=pl.row_index()).explode("watch_seq")
+    entry = raw.select("user_id", "last_time_ms", "watch_seq").explode("watch_seq")
     did = pl.lit(1 << ACTION_NAMES.index("click"), pl.Int64)
     for sequence, action in (("like_seq", "favorite"), ("long_watch_seq", "vqv")):
-        done = raw.select(
-            "user_id", pl.col(sequence).alias("watch_seq"), pl.lit(True).alias(action)
-        )
-        done = done.explode("watch_seq").unique()
-        entry = entry.join(done, on=["user_id", "watch_seq"], how="left", maintain_order="left")
+        done = raw.select("user_id", watch_seq=sequence).explode("watch_seq").select(_PAIR)
         bit = pl.lit(1 << ACTION_NAMES.index(action), pl.Int64)
-        did = did + pl.when(action).then(bit).otherwise(0)
+        did += pl.when(_PAIR.is_in(done.to_series().drop_nulls().implode())).then(bit).otherwise(0)
     return (
-        entry.group_by("at", maintain_order=True)
+        entry.with_columns(did=did)  # not inside agg: the pairs would be copied for every viewer
+        .group_by("user_id", maintain_order=True)
         .agg(
-            pl.col("user_id").first() + 1,
+            pl.col("did"),
             as_of_ms=pl.col("last_time_ms").first() + 1,
             post_ids=pl.col("watch_seq") + 1,
-            did=did,
         )
-        .drop("at")
+        .select(pl.col("user_id") + 1, "as_of_ms", "post_ids", "did")
         .to_arrow()
     )
+
+
+_PAIR = pl.col("user_id") * (1 << 32) + pl.col("watch_seq")  # one number for viewer and video
