@@ -18,7 +18,7 @@ class DeployError(RuntimeError):
 
 
 def deploy(
-    config: str | Path, args: Mapping[str, Any] | None = None, timeout_s: float = 180
+    config: str | Path, args: Mapping[str, Any] | None = None, timeout_s: float = 300
 ) -> str:
     """Deploy and wait until it answers; ray.serve.shutdown() ends it.
 
