@@ -147,13 +147,14 @@ class Transitions:
     """What was liked soon after the posts that the viewer liked last.
 
     T[i, j] = sum over viewers and liked posts x_s = i, x_t = j, 0 < t - s <= window, of
-    decay^(t - s - 1); score(j) = sum_r decay^r T[x_{-1-r}, j] over the viewer's newest likes.
+    decay^(t - s - 1); score(j) = sum_r decay^r T[x_{-1-r}, j] over the `window` newest likes.
     Sparse: row i of T is `post[start[i] : start[i + 1]]` with `weight`.
     """
 
     start: Ids  # [P + 1]
     post: Ids
     weight: NDArray[np.float32]
+    window: int
     decay: float
 
     @classmethod
@@ -168,22 +169,18 @@ class Transitions:
             weights.append(np.full(len(keys[-1]), decay ** (gap - 1)))
         key, row = np.unique(np.concatenate(keys), return_inverse=True)
         weight = np.bincount(row, np.concatenate(weights), minlength=len(key))
-        return cls(
-            np.searchsorted(key, np.arange(num + 1) * num),
-            key % num,
-            weight.astype(np.float32),
-            decay,
-        )
+        start = np.searchsorted(key, np.arange(num + 1) * num)
+        return cls(start, key % num, weight.astype(np.float32), window, decay)
 
     def scores(self, liked: Ids) -> NDArray[np.float32]:
         """As `Retriever.scores`."""
         num_posts = len(self.start) - 1
-        query, slot = np.nonzero(liked >= 0)
-        newer = np.cumsum((liked >= 0)[:, ::-1], axis=1)[:, ::-1][query, slot] - 1
+        newer = np.cumsum((liked >= 0)[:, ::-1], axis=1)[:, ::-1] - 1
+        query, slot = np.nonzero((liked >= 0) & (newer < self.window))
         post = liked[query, slot]
         place, which = ranges(self.start[post], self.start[post + 1])
         cell = query[which] * num_posts + self.post[place]
-        amount = self.weight[place] * (self.decay**newer)[which]
+        amount = self.weight[place] * (self.decay ** newer[query, slot])[which]
         scores = np.bincount(cell, amount, minlength=len(liked) * num_posts)
         return scores.reshape(len(liked), num_posts).astype(np.float32)
 
@@ -201,7 +198,7 @@ class Ease:
     weight: NDArray[np.float32]  # B
 
     @classmethod
-    def fit(cls, past: Past, corpus: Ids, l2: float = 100.0, max_posts: int = 8_000) -> Ease:
+    def fit(cls, past: Past, corpus: Ids, l2: float = 500.0, max_posts: int = 8_000) -> Ease:
         """Solve for the `max_posts` most liked posts; memory and time grow as its square, cube."""
         user, post = _likes(past, corpus)
         count = np.bincount(post[post >= 0], minlength=len(corpus))
@@ -219,11 +216,9 @@ class Ease:
     def scores(self, liked: Ids) -> NDArray[np.float32]:
         """As `Retriever.scores`; posts outside the fit score 0."""
         known = np.where(liked >= 0, self.column[liked], -1)
-        query, slot = np.nonzero(known >= 0)
-        x = np.zeros((len(liked), len(self.weight)), np.float32)
-        x[query, known[query, slot]] = 1
+        fitted = np.stack([self.weight[np.unique(row[row >= 0])].sum(0) for row in known])
         scores = np.zeros((len(liked), len(self.column)), np.float32)
-        scores[:, self.column >= 0] = (x @ self.weight)[:, self.column[self.column >= 0]]
+        scores[:, self.column >= 0] = fitted[:, self.column[self.column >= 0]]
         return scores
 
 
@@ -237,8 +232,8 @@ def top_posts(retriever: Retriever, liked: Ids, seen: tuple[Ids, Ids], num_posts
         num_posts: results per viewer.
 
     Returns:
-        Rows of the corpus, best first; ties in corpus order. int64 [Q, num_posts], -1 where
-        there are no more.
+        Rows of the corpus, best first, ties in corpus order (which of equals is the last on
+        the page is not promised). int64 [Q, num_posts], -1 where there are no more.
     """
     pages = []
     for first in range(0, len(liked), 256):
@@ -246,9 +241,12 @@ def top_posts(retriever: Retriever, liked: Ids, seen: tuple[Ids, Ids], num_posts
         scores = np.array(retriever.scores(part))
         low, high = np.searchsorted(seen[0], [first, first + len(part)])
         scores[seen[0][low:high] - first, seen[1][low:high]] = -np.inf
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :num_posts]
-        best[np.isneginf(np.take_along_axis(scores, best, axis=1))] = -1
-        pages.append(best)
+        best = np.argpartition(-scores, min(num_posts, scores.shape[1] - 1), axis=1)
+        best = np.sort(best[:, :num_posts], axis=1)
+        value = np.take_along_axis(scores, best, axis=1)
+        best = np.where(np.isneginf(value), -1, best)
+        order = np.argsort(-value, axis=1, kind="stable")
+        pages.append(np.take_along_axis(best, order, axis=1))
     return np.concatenate(pages)
 
 

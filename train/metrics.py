@@ -17,6 +17,14 @@ Floats = NDArray[np.float64]
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
 
 
+def mean(value: ArrayLike, weight: ArrayLike | None = None) -> float:
+    """Weighted mean; NaN when the weights sum to 0."""
+    value = np.asarray(value, np.float64)
+    weight = _weights(weight, len(value))
+    total = float(weight.sum())
+    return float(weight @ value) / total if total else float("nan")
+
+
 def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Chance that a positive row outscores a negative one, ties counting half.
 
@@ -72,7 +80,7 @@ def log_loss(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) ->
     """Mean of -(y log p + (1 - y) log(1 - p)), in nats."""
     p, label = np.clip(np.asarray(p, np.float64), _TINY, 1 - _TINY), np.asarray(label, bool)
     loss = -np.where(label, np.log(p), np.log1p(-p))
-    return _mean(loss, weight)
+    return mean(loss, weight)
 
 
 def normalised_entropy(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -81,7 +89,7 @@ def normalised_entropy(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None 
     (He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014.)
     Relative cross-entropy is 100 (1 - this). NaN when all labels are equal.
     """
-    rate = _mean(np.asarray(label, np.float64), weight)
+    rate = mean(np.asarray(label, np.float64), weight)
     if not 0 < rate < 1:
         return float("nan")
     entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
@@ -112,7 +120,7 @@ def mean_absolute_error(
     truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike | None = None
 ) -> float:
     """Mean of |truth - predicted|, in their unit."""
-    return _mean(np.abs(np.asarray(truth, np.float64) - np.asarray(predicted)), weight)
+    return mean(np.abs(np.asarray(truth, np.float64) - np.asarray(predicted)), weight)
 
 
 def recall_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -> Floats:
@@ -180,12 +188,6 @@ def _draw_groups(rng: np.random.Generator, num: int) -> Floats:
 
 def _weights(weight: ArrayLike | None, num: int) -> Floats:
     return np.ones(num) if weight is None else np.asarray(weight, np.float64)
-
-
-def _mean(value: Floats, weight: ArrayLike | None) -> float:
-    weight = _weights(weight, len(value))
-    total = float(weight.sum())
-    return float(weight @ value) / total if total else float("nan")
 
 
 def _per_relevant(found: NDArray, relevant: NDArray) -> Floats:

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.schema import ACTION_NAMES
-from tests.train.prepared import examples, prepare
 from train.baselines import (
     LIKES,
     PRIOR,
@@ -105,15 +103,9 @@ def test_earlier_by_hand():
     np.testing.assert_array_equal(earlier(key, at_ms, amount)[0], [16, 16, 0, 19, 0])
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    """A world whose posts are shown often enough for rates to mean something."""
-    return World.make(SyntheticConfig(num_events=12_000, num_users=500, num_posts=800))
-
-
-def test_flattened_examples_are_the_log(world, tmp_path):
+def test_flattened_examples_are_the_log(world, prepared):
     """The candidates of all splits, sorted by time, are the events again."""
-    rows = flatten(read_examples(prepare(world, tmp_path), *SPLITS))
+    rows = flatten(read_examples(prepared, *SPLITS))
     rows = rows.take(np.lexsort((rows.post_id, rows.user_id, rows.shown_at_ms)))
     log = {name: world.events[name].to_numpy() for name in ("user_id", "post_id", "shown_at_ms")}
     order = np.lexsort((log["post_id"], log["user_id"], log["shown_at_ms"]))
@@ -128,9 +120,9 @@ def test_missing_split_is_named(tmp_path):
         read_examples(tmp_path, "test")
 
 
-def test_rates_find_what_is_planted(world):
+def test_rates_find_what_is_planted(prepared):
     """Generous viewers and good authors exist, so their rates order the rows."""
-    rows = flatten(examples(world)["train"])
+    rows = flatten(read_examples(prepared, "train"))
     late = rows.shown_at_ms > np.median(rows.shown_at_ms)
     favorite = ACTION_NAMES.index("favorite")
     label = rows.label(favorite)[late]
@@ -150,13 +142,13 @@ def past_of(*trails: list[int]) -> Past:
 CORPUS = np.array([10, 20, 30, 40])
 
 
-def test_past_starts_before_the_log(world):
+def test_past_starts_before_the_log(prepared):
     """A viewer's past is the history of the first example, then every candidate, in order."""
-    tables = examples(world)
-    whole, end = Past.of(tables["test"]), 1 << 41
+    test = read_examples(prepared, "test")
+    whole, end = Past.of(test), 1 << 41
     user = whole.user_id[len(whole.user_id) // 2]
     [start], [stop] = whole.before(np.array([user]), np.array([end]))
-    mine = [e for e in tables["test"].to_pylist() if e["user_id"] == user]
+    mine = [e for e in test.sort_by("at_ms").to_pylist() if e["user_id"] == user]
     posts = mine[0]["history_post_id"] + [p for e in mine for p in e["post_id"]]
     np.testing.assert_array_equal(whole.post_id[start:stop], posts)
     [start], [stop] = whole.before(np.array([user]), np.array([mine[0]["at_ms"]]))
