@@ -124,18 +124,19 @@ def unique(tables: Sequence[tuple[Checked, Fragment]], table: TableSchema) -> tu
     """
     rejected = [bad for checked, _ in tables for bad in checked.rejected]
     joined = pa.concat_tables([table.arrow.empty_table(), *(c.table for c, _ in tables)])
-    files = [f.path for checked, f in tables for _ in range(len(checked.row))]
+    piece = np.repeat(np.arange(len(tables)), [len(checked.row) for checked, _ in tables])
     row = np.concatenate([np.empty(0, np.int64), *(checked.row for checked, _ in tables)])
     frame = pl.DataFrame(joined).with_row_index("_at")
     content = frame.unique(subset=joined.column_names, keep="first", maintain_order=True)
     first = content.unique(subset=table.key, keep="first", maintain_order=True)
-    origin = {key[:-1]: key[-1] for key in first.select(*table.key, "_at").iter_rows()}
-    for *key, at in content.join(first, on="_at", how="anti").select(*table.key, "_at").iter_rows():
-        other = origin[tuple(key)]
-        reason = f"duplicate key: {files[other]} row {row[other]} differs"
+    others = content.join(first, on="_at", how="anti").select(*table.key, "_at")
+    origins = first.select(*table.key, _first="_at")
+    for *key, at, origin in others.join(origins, on=table.key, maintain_order="left").iter_rows():
+        path, other = (tables[piece[i]][1].path for i in (at, origin))
+        reason = f"duplicate key: {other} row {row[origin]} differs"
         value = ", ".join(map(repr, key))
         rejected.append(
-            Rejected(table.name, files[at], int(row[at]), ", ".join(table.key), value, reason)
+            Rejected(table.name, path, int(row[at]), ", ".join(table.key), value, reason)
         )
     kept = first.sort(table.key)["_at"].to_numpy()
     return Checked(joined.take(kept), row[kept], rejected), len(frame) - len(content)

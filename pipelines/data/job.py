@@ -8,7 +8,6 @@ of it is there.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import time
@@ -26,17 +25,11 @@ from pipelines.data import check
 from pipelines.data.check import CheckSettings
 from pipelines.data.examples import ExampleSettings
 from pipelines.data.gather import Gather, Gathered, gather, write
+from pipelines.data.manifest import action_entries, fingerprint, row_counts, split_entries
 from pipelines.data.reader import Fragment, InputError, Reader, Rejected, make_reader
 from pipelines.data.scatter import Scatter, Scattered, conflicts, scatter
 from pipelines.data.split import SPLITS, SplitSettings, to_ms
-from pipelines.schema import (
-    TABLES,
-    TableSchema,
-    action_weights,
-    events_table,
-    schema_hash,
-    schema_spec,
-)
+from pipelines.schema import TABLES, TableSchema, events_table
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,7 +57,8 @@ class DataConfig(Config):
     """One run of the data job."""
 
     name: str = Field(pattern=r"^[\w.-]+$")  # of the data set
-    out: str | None = None  # folder to write; null = artifacts/data/<name>
+    # Folder to write; null = artifacts/data/<name>. All nodes of a cluster must share it.
+    out: str | None = None
     reader: dict[str, Any]  # name: a file of readers/, and that reader's settings
     split: SplitSettings
     examples: ExampleSettings = ExampleSettings()
@@ -105,8 +99,7 @@ def prepare(config: DataConfig, spread: Spread = one_by_one) -> dict[str, Any]:
         shutil.rmtree(partial_out / "scratch")
         text = json.dumps(manifest, indent=2) + "\n"
         (partial_out / "manifest.json").write_text(text)
-        shutil.rmtree(final, ignore_errors=True)
-        partial_out.rename(final)
+        _replace(final, partial_out)
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)
     return manifest
@@ -135,7 +128,17 @@ class _Run:
         gathered = self.gather(scattered, refused, tables)
         self.count_events(scattered, len(refused), gathered)
         self.write_rejected()
-        return self.manifest(gathered)
+        return {
+            "name": self.config.name,
+            "reader": self.config.reader["name"],
+            "fingerprint": fingerprint(self.digests),
+            **action_entries(self.reader),
+            "rows": self.rows,
+            "splits": split_entries(gathered),
+            "profiles": sum(result.num_profiles for result in gathered),
+            "partitions": self.num_partitions,
+            "config": self.config.model_dump(mode="json"),
+        }
 
     def side_table(self, name: str, fragments: Sequence[Fragment]) -> pa.Table:
         """Read, check and write one of SIDE_TABLES; one that the reader lacks is written empty."""
@@ -151,7 +154,7 @@ class _Run:
         self.refuse(checked.rejected)
         kept, rejected = checked.table.num_rows, len(checked.rejected)
         if mine:
-            self.rows[name] = _counts(kept + duplicates + rejected, duplicates, rejected, kept)
+            self.rows[name] = row_counts(kept + duplicates + rejected, duplicates, rejected, kept)
             if name in REFERRED:
                 self.refs[name] = check.Known(name, checked.table[table.key[0]].to_numpy())
         if name != "histories":
@@ -237,7 +240,7 @@ class _Run:
             )
         if not kept:
             raise InputError(f"no event is left of the {read} that were read")
-        self.rows["events"] = _counts(read, duplicates, rejected, kept)
+        self.rows["events"] = row_counts(read, duplicates, rejected, kept)
 
     def write_rejected(self) -> None:
         (self.out / "rejected").mkdir()
@@ -246,39 +249,14 @@ class _Run:
             table = pa.Table.from_pylist([dataclasses.asdict(b) for b in bad], REJECTED)
             write([table], REJECTED, str(self.out), f"rejected/{name}.parquet")
 
-    def manifest(self, gathered: list[Gathered]) -> dict[str, Any]:
-        actions = self.reader.actions
-        ranges = {split: _range(gathered, split) for split in SPLITS}
-        train, test = ranges["train"], ranges["test"]
-        if train and test and train["last_ms"] >= test["first_ms"]:
-            raise InputError(
-                f"split: train has a row of {train['last_ms']} ms, test begins at "
-                f"{test['first_ms']} ms; choose other days, or instants"
-            )
-        lines = [f"{digest} {path}\n" for path, digest in sorted(self.digests.items())]
-        config = self.config.model_dump(mode="json")
-        return {
-            "name": self.config.name,
-            "reader": self.config.reader["name"],
-            "fingerprint": hashlib.sha256("".join(lines).encode()).hexdigest(),
-            "schema_hash": schema_hash(schema_spec(actions)),
-            "actions": [action.name for action in actions],
-            "action_weights": action_weights(actions).tolist(),
-            "action_names": self.reader.action_names,
-            "rows": self.rows,
-            "splits": {
-                split: {
-                    "examples": sum(result.num_examples[split] for result in gathered),
-                    "candidates": sum(result.num_candidates[split] for result in gathered),
-                    **ranges[split],
-                }
-                for split in SPLITS
-            },
-            "split": config["split"],
-            "profiles": sum(result.num_profiles for result in gathered),
-            "partitions": self.num_partitions,
-            "config": config,
-        }
+
+def _replace(folder: Path, new: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _scatter(item: tuple[int, Fragment], plan: Scatter) -> Scattered:
@@ -294,16 +272,5 @@ def _events_table(reader: Reader, split: SplitSettings) -> TableSchema:
     return dataclasses.replace(table, columns=tuple(columns))
 
 
-def _counts(read: int, duplicates: int, rejected: int, kept: int) -> dict[str, int]:
-    return {"read": read, "duplicates": duplicates, "rejected": rejected, "kept": kept}
-
-
 def _place(bad: Rejected) -> tuple[str, int]:
     return bad.file, bad.row
-
-
-def _range(gathered: list[Gathered], split: str) -> dict[str, int]:
-    found = [result.ranges[split] for result in gathered if split in result.ranges]
-    if not found:
-        return {}
-    return {"first_ms": min(a for a, _ in found), "last_ms": max(b for _, b in found)}

@@ -17,7 +17,7 @@ from typing import ClassVar
 import polars as pl
 import pyarrow as pa
 
-from pipelines.data import files
+from pipelines.data import files, text
 from pipelines.data.reader import UNMAPPED, Batch, Fragment, MissingInputError, Reader
 from pipelines.schema import ACTION_NAMES
 
@@ -93,7 +93,7 @@ class Kuairand(Reader):
         if fragment.path.endswith(".parquet"):
             batches = files.read_parquet(fragment, list(types))
         else:
-            batches = files.read_csv(fragment, types)
+            batches = text.read_csv(fragment, types)
         for batch in batches:
             yield Batch(convert(pl.DataFrame(batch.table)), batch.row, batch.rejected)
 
@@ -122,7 +122,7 @@ class Kuairand(Reader):
         ]
         for _, name in wanted:
             files.find_files(f"{folder}/{name}", FETCH)
-        return [files.text_fragment(table, f"{folder}/{name}") for table, name in wanted]
+        return [text.text_fragment(table, f"{folder}/{name}") for table, name in wanted]
 
 
 def _events(raw: pl.DataFrame) -> pa.Table:

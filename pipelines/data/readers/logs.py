@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from pipelines.data import check, files
+from pipelines.data import check, files, text
 from pipelines.data.reader import Batch, Fragment, InputError, Reader
 from pipelines.schema import TABLES, Action, TableSchema, events_table, extend_actions
 
@@ -46,7 +46,7 @@ class Logs(Reader):
         """Stream a row group, or a file of JSON lines."""
         if fragment.row_group is not None:
             return files.read_parquet(fragment)
-        return files.read_json_lines(fragment, self._table(fragment.table).arrow)
+        return text.read_json_lines(fragment, self._table(fragment.table).arrow)
 
     def _pieces(self, name: str, path: str) -> list[Fragment]:
         if path.endswith(files.PARQUET):
@@ -54,7 +54,7 @@ class Logs(Reader):
             check.columns(schema, self._table(name), path)
             return pieces
         if path.removesuffix(".gz").endswith(files.JSON_LINES):
-            return [files.text_fragment(name, path)]
+            return [text.text_fragment(name, path)]
         raise InputError(
             f"{path}: not a table; allowed: .parquet, .jsonl, .ndjson, .json (also .gz)"
         )

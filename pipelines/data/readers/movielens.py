@@ -22,7 +22,7 @@ import fsspec
 import polars as pl
 import pyarrow as pa
 
-from pipelines.data import files
+from pipelines.data import files, text
 from pipelines.data.reader import Batch, Fragment, MissingInputError, Reader
 
 LIKED, DISLIKED = 4.0, 2.0  # stars
@@ -112,7 +112,7 @@ class Movielens(Reader):
             for source in layout:
                 if source.file not in have:
                     raise MissingInputError(f"{self.path}: no {source.file}; {FETCH}")
-            return [files.text_fragment(s.table, have[s.file]) for s in reversed(layout)]
+            return [text.text_fragment(s.table, have[s.file]) for s in reversed(layout)]
         why = "no ratings.csv, ratings.dat or u.data"
         if "ratings_no_timestamps.parquet" in have:
             why += ": only ratings_no_timestamps.parquet, and the split needs to know when"
@@ -127,7 +127,7 @@ class Movielens(Reader):
         names = list(source.names) if source.names else None
         delimiter = "," if source.separator == "," else "\x1f"
         convert = {"events": _events, "posts": _posts, "users": _users}[source.table]
-        for batch in files.read_csv(
+        for batch in text.read_csv(
             fragment, types, names=names, delimiter=delimiter, clean=source.clean
         ):
             yield Batch(convert(pl.DataFrame(batch.table)), batch.row, batch.rejected)

@@ -176,7 +176,7 @@ def test_split_by_day_that_leaks_is_refused(tmp_path):
     late_train = event(1, 11, 9, log_date=DAYS["validate_from"] - dt.timedelta(days=1))
     early_test = event(1, 12, 1, log_date=DAYS["test_from"])
     write_parquet(tmp_path / "events.parquet", [late_train, early_test])
-    with pytest.raises(InputError, match="train has a row of"):
+    with pytest.raises(InputError, match="train has a row shown at"):
         prepare(config(tmp_path, split=DAYS))
 
 

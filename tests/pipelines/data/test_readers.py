@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from pipelines.data import files
+from pipelines.data import text
 from pipelines.data.check import columns
 from pipelines.data.job import prepare
 from pipelines.data.reader import (
@@ -240,11 +240,11 @@ def test_other_files_are_not_guessed_at(tmp_path):
 
 def test_text_blocks_count_rows(tmp_path, monkeypatch):
     """Rows keep their numbers over block borders, bad rows and a last line without an end."""
-    monkeypatch.setattr(files, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(text, "BLOCK_BYTES", 16)
     lines = ["a,b", *(f"{i},{i}.5" for i in range(1, 20)), "x,1", "20,3,4", "21,7"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     fragment = Fragment("events", str(tmp_path / "t.csv"), 0)
-    batches: list[Batch] = list(files.read_csv(fragment, {"a": pa.int64(), "b": pa.float64()}))
+    batches: list[Batch] = list(text.read_csv(fragment, {"a": pa.int64(), "b": pa.float64()}))
     rows = [int(row) for batch in batches for row in batch.row]
     values = [a for batch in batches for a in batch.table["a"].to_pylist()]
     refused = {bad.row: (bad.column, bad.reason) for batch in batches for bad in batch.rejected}
@@ -258,4 +258,4 @@ def test_csv_without_a_column(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     fragment = Fragment("events", str(tmp_path / "t.csv"), 0)
     with pytest.raises(InputError, match=r"column 'c' is missing \(have: a, b\)"):
-        list(files.read_csv(fragment, {"c": pa.int64()}))
+        list(text.read_csv(fragment, {"c": pa.int64()}))
