@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from pipelines.feed.discover import FeedConfig
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.scorers.base_score import BaseScore
-from tests.pipelines.feed.compose import serve
+from pipelines.feed.stages import Scorer
+from tests.pipelines.feed.compose import compose, serve
 from tests.pipelines.feed.world import STRANGER, WEIGHTS, Disturbed, World, broken
 
 WORLD = World()
@@ -101,6 +103,17 @@ def test_an_empty_feed_names_the_failure():
     assert "filters.muted_author" in explanation.dropped_by
     verdicts = {verdict.filter: verdict.outcome for verdict in explanation.filters}
     assert verdicts["muted_author"] == "skipped"
+
+
+def test_a_scorer_that_fails_closed_is_to_blame():
+    """Posts that passed every filter and are not there name the scorer that emptied the feed."""
+    body = {"__doc__": "Faulty.", "needs": (), "provides": {"x": np.float64}, "score": broken}
+    cls = type("Faulty", (Scorer,), {**body, "fails": "closed"})
+    pipeline = compose(dataclass(frozen=True, kw_only=True)(cls))
+    result = serve(pipeline, WORLD.query(3), WORLD)
+    kept = set(result.retrieved.post_id) - set(np.concatenate([*result.dropped.values()]))
+    explanation = Explainer(pipeline, WEIGHTS).explain(result, int(min(kept)))
+    assert (explanation.outcome, explanation.dropped_by) == ("dropped", ("scorers.faulty",))
 
 
 def test_reasons_follow_what_happened(result):

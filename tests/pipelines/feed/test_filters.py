@@ -1,6 +1,8 @@
-"""The exact rule of each filter, at its edges."""
+"""The exact rule of each filter and mark, at its edges."""
 
 from __future__ import annotations
+
+import asyncio
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from pipelines.feed.filters.muted_author import MutedAuthor
 from pipelines.feed.filters.previously_seen import PreviouslySeen
 from pipelines.feed.filters.self_post import SelfPost
 from pipelines.feed.filters.unknown_post import UnknownPost
+from pipelines.feed.hydrators.in_network import InNetwork
 from pipelines.feed.post_filters.author_cap import AuthorCap
 from pipelines.feed.services import Graph
 from pipelines.feed.stages import FeedQuery, with_context
 from pipelines.feed.table import Candidates
+from tests.pipelines.feed.world import World
 
 IDS = np.array([1, 2, 3, 4])
 QUERY = with_context(
@@ -44,3 +48,12 @@ def test_rule(component, column, values, kept):
     """Each rule keeps exactly the posts marked y."""
     posts = Candidates({"post_id": IDS, column: values})
     assert component.keep(QUERY, posts).tolist() == [mark == "y" for mark in kept]
+
+
+def test_own_and_followed_posts_are_in_network():
+    """In network: by the viewer or by someone followed; an unknown author is not."""
+    graph = Graph(np.array([2]), IDS[:0], IDS[:0])
+    query = with_context(QUERY, {"query.graph": graph})
+    posts = Candidates({"post_id": IDS, "author_id": np.array([2, 3, 1, 0])})
+    marks = asyncio.run(InNetwork().hydrate(query, posts, World()))
+    assert marks["in_network"].tolist() == [True, True, False, False]

@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.feed.discover import FeedConfig
@@ -32,6 +32,7 @@ def scored(scorer, **columns):
     return asyncio.run(scorer.score(WORLD.query(), posts, WORLD))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(VALUES)
 def test_base_score_keeps_the_order_and_is_never_negative(values):
     """The offset is non-decreasing, and what is bad on the whole ranks below what is not."""
@@ -65,6 +66,7 @@ def test_author_diversity_equals_its_closed_form():
     np.testing.assert_allclose(columns["author_diversity_multiplier"], expected, rtol=0, atol=1e-12)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 9)), max_size=25))
 def test_author_diversity_counts_better_posts_of_the_author(rows):
     """The position counts the author's posts ranked above; ties go by place in the table."""
@@ -82,6 +84,7 @@ def test_author_diversity_counts_better_posts_of_the_author(rows):
         assert position[row] == (above if author else 0)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=20, unique=True), st.data())
 def test_author_diversity_depends_on_scores_not_on_places(base, data):
     """Where no two scores are equal, the order of the table changes nothing."""
@@ -99,6 +102,7 @@ def test_out_of_network_applies_only_to_strangers():
     assert columns["out_of_network_multiplier"].tolist() == [1.0, 0.75]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(VALUES, st.floats(0, 1), st.floats(0, 1))
 def test_final_score_is_the_product_of_its_parts(base, one, two):
     """Every column named *_multiplier counts, and no other."""
@@ -108,6 +112,7 @@ def test_final_score_is_the_product_of_its_parts(base, one, two):
     np.testing.assert_allclose(score, np.array(base) * one * two, rtol=1e-12)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.floats(allow_nan=True), max_size=30))
 def test_selection_is_stable_and_nan_comes_last(values):
     """Equal scores keep their order, and a NaN never outranks a number."""
