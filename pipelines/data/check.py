@@ -192,7 +192,7 @@ def _faults(
         present = _mask(pc.is_valid(values))
         missing = known.missing(ids) & present
         if missing.any():
-            yield missing, f"dangling id: not among the {len(known.ids)} rows of {known.table}"
+            yield missing, f"dangling id: not among the {len(known.ids):,} rows of {known.table}"
 
 
 def _bounds(column: Column, now_ms: int) -> tuple[int | None, int | None]:

@@ -76,11 +76,10 @@ def read_json_lines(fragment: Fragment, schema: pa.Schema) -> Iterator[Batch]:
     schema = pa.schema([field.with_nullable(True) for field in schema])
     for first, block in _blocks(fragment.path, header=False):
         num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-        reading = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
-            table = pj.read_json(io.BytesIO(block), reading, _json(schema))
+            table = _parse_json(block, schema)
             if table.num_rows == num_lines:
-                yield Batch(table.select(schema.names), row_numbers(first, num_lines))
+                yield Batch(table, row_numbers(first, num_lines))
                 continue
         except pa.ArrowInvalid:
             pass
@@ -169,8 +168,10 @@ def _lenient_csv(
     return Batch(table, rows[good], rejected)
 
 
-def _json(schema: pa.Schema) -> pj.ParseOptions:
-    return pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+def _parse_json(block: bytes, schema: pa.Schema) -> pa.Table:
+    reading = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
+    parsing = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    return pj.read_json(io.BytesIO(block), reading, parsing).select(schema.names)
 
 
 def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schema) -> Batch:
@@ -186,10 +187,8 @@ def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schem
         else:
             kept.append(line)
             rows.append(row)
-    table = (
-        pj.read_json(io.BytesIO(b"\n".join(kept)), parse_options=_json(schema)) if kept else None
-    )
-    return Batch(table or schema.empty_table(), np.array(rows, np.int64), rejected)
+    table = _parse_json(b"\n".join(kept), schema) if kept else schema.empty_table()
+    return Batch(table, np.array(rows, np.int64), rejected)
 
 
 def _json_fault(
