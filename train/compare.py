@@ -29,14 +29,12 @@ from train.baselines import (
     Retriever,
     Transitions,
     corpus_rows,
-    top_posts,
 )
 from train.metrics import (
-    auc,
+    auc_of_weights,
     bootstrap_interval,
     calibration,
     calibration_error,
-    grouped_auc,
     hit_rate_at_k,
     mean,
     mean_absolute_error,
@@ -67,10 +65,10 @@ def compare_ranking(
 
     Returns:
         metric -> action -> model, each baseline, best_baseline (its name), difference
-        (model minus best), and for auc and normalised_entropy the difference's 95 %
-        interval over viewers. rows -> action -> number of rows and positives.
+        (model minus best) and its 95 % interval over viewers; calibration measures have
+        values only. rows -> action -> number of rows and positives.
     """
-    metrics = ("auc", "normalised_entropy", "grouped_auc", "calibration", "calibration_error")
+    metrics = ("auc", "grouped_auc", "normalised_entropy", "calibration", "calibration_error")
     results: Results = {"rows": {}, **{metric: {} for metric in metrics}}
     user = log.user_id[test]
     for action, schema_name in enumerate(ACTION_NAMES):
@@ -88,11 +86,17 @@ def compare_ranking(
             "num_positives": int(label.sum()),
             "rate": float(label.mean()),
         }
-        results["auc"][name] = _beside(scores, partial(auc, label), who)
-        results["normalised_entropy"][name] = _beside(
-            likely, partial(normalised_entropy, label), who, lower_is_better=True
+        results["auc"][name] = _beside(
+            {key: auc_of_weights(label, s) for key, s in scores.items()}, who
         )
-        results["grouped_auc"][name] = _beside(scores, partial(grouped_auc, who, label))
+        results["grouped_auc"][name] = _beside(
+            {key: auc_of_weights(label, s, who) for key, s in scores.items()}, who
+        )
+        results["normalised_entropy"][name] = _beside(
+            {key: partial(normalised_entropy, label, p) for key, p in likely.items()},
+            who,
+            lower_is_better=True,
+        )
         for metric, function in (
             ("calibration", calibration),
             ("calibration_error", calibration_error),
@@ -126,7 +130,9 @@ def compare_dwell(
         median = np.full(len(truth), np.median(np.minimum(known, most)))
         said = {"model": np.minimum(seconds[seen], most), "median": median}
         results[name] = _beside(
-            said, partial(mean_absolute_error, truth), test.user_id[seen], lower_is_better=True
+            {key: partial(mean_absolute_error, truth, s) for key, s in said.items()},
+            test.user_id[seen],
+            lower_is_better=True,
         )
         results[name] |= {"cap_s": float(most) if most < np.inf else None, "num_rows": len(truth)}
     return results
@@ -223,14 +229,6 @@ def retrieval_baselines(past: Past, corpus: Ids) -> dict[str, Retriever]:
     }
 
 
-def baseline_pages(baselines: Mapping[str, Retriever], queries: Queries) -> dict[str, Ids]:
-    """What each baseline retrieves: corpus rows, [Q, largest cutoff] each."""
-    return {
-        name: top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
-        for name, baseline in baselines.items()
-    }
-
-
 def compare_retrieval(queries: Queries, pages: Mapping[str, Ids]) -> Results:
     """Recall, hit rate and NDCG of the model's pages beside those of the baselines.
 
@@ -258,33 +256,35 @@ def compare_retrieval(queries: Queries, pages: Mapping[str, Ids]) -> Results:
     }
     for name, measure, k in measures:
         each = {key: measure(hit, num_relevant, k) for key, hit in hits.items()}
-        results[name] = _beside(each, mean, queries.user_id)
+        results[name] = _beside(
+            {key: partial(mean, value) for key, value in each.items()}, queries.user_id
+        )
     return results
 
 
 def _beside(
-    said: Mapping[str, Floats],
-    measure: Callable[..., float],
-    group: Ids | None = None,
+    statistics: Mapping[str, Callable[[Floats | None], float]],
+    group: Ids,
     lower_is_better: bool = False,
 ) -> Results:
     """The model's value, the baselines', and how far it is from the best of them.
 
     Args:
-        said: what "model" and each baseline said of each row. [n] each.
-        measure: (what was said, row weights or None) -> value.
-        group: viewer of each row; gives the difference an interval.
+        statistics: "model" and each baseline -> (row weights, None = ones) -> value.
+        group: viewer of each row; viewers are drawn anew for the difference's interval.
         lower_is_better: which baseline is the best.
     """
-    values = {name: measure(of, None) for name, of in said.items()}
+    values = {name: statistic(None) for name, statistic in statistics.items()}
     sign = -1 if lower_is_better else 1
     known = [name for name in values if name != "model" and not np.isnan(values[name])]
     if not known:
-        return {**values, "best_baseline": None, "difference": None}
+        return {**values, "best_baseline": None, "difference": None, "interval": None}
     best = max(known, key=lambda name: sign * values[name])
-    result = {**values, "best_baseline": best, "difference": values["model"] - values[best]}
-    if group is not None:
-        result["interval"] = bootstrap_interval(
-            group, lambda weight: measure(said["model"], weight) - measure(said[best], weight)
-        )
-    return result
+    model, baseline = statistics["model"], statistics[best]
+    interval = bootstrap_interval(group, lambda weight: model(weight) - baseline(weight))
+    return {
+        **values,
+        "best_baseline": best,
+        "difference": values["model"] - values[best],
+        "interval": interval,
+    }

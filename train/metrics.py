@@ -34,8 +34,7 @@ def auc(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> 
     Raises:
         ValueError: a score is NaN.
     """
-    group = np.zeros(len(np.asarray(label)), np.int64)
-    return grouped_auc(group, label, score, weight)
+    return auc_of_weights(label, score)(weight)
 
 
 def grouped_auc(
@@ -50,30 +49,49 @@ def grouped_auc(
     Raises:
         ValueError: a score is NaN.
     """
-    group, score = np.asarray(group), np.asarray(score)
-    label, weight = np.asarray(label, bool), _weights(weight, len(score))
+    return auc_of_weights(label, score, group)(weight)
+
+
+def auc_of_weights(
+    label: ArrayLike, score: ArrayLike, group: ArrayLike | None = None
+) -> Callable[[ArrayLike | None], float]:
+    """`auc`, or `grouped_auc` if there are groups, as a function of the row weights.
+
+    Sorts once, so that an interval of many weightings costs little more than one value.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    label, score = np.asarray(label, bool), np.asarray(score)
+    group = np.zeros(len(score), np.int64) if group is None else np.asarray(group)
     if np.isnan(score).any():
         raise ValueError(f"{np.isnan(score).sum()} of {len(score)} scores are NaN")
     if not len(score):
-        return float("nan")
+        return lambda weight: float("nan")
     order = np.lexsort((score, group))
-    group, score = group[order], score[order]
-    positive = np.where(label[order], weight[order], 0.0)
-    negative = np.where(label[order], 0.0, weight[order])
+    group, score, label = group[order], score[order], label[order]
     new_group = np.append(True, group[1:] != group[:-1])
     tie = np.flatnonzero(np.append(True, score[1:] != score[:-1]) | new_group)
     first = np.flatnonzero(new_group[tie])  # of each group, among the ties
-    positive, negative = np.add.reduceat(positive, tie), np.add.reduceat(negative, tie)
-    num_positive, num_negative = np.add.reduceat(positive, first), np.add.reduceat(negative, first)
     size = np.diff(np.append(first, len(tie)))
-    below = np.cumsum(negative) - negative
-    below -= np.repeat(below[first], size)
-    won = np.add.reduceat(positive * (below + negative / 2), first)
-    pairs = num_positive * num_negative
-    both = pairs > 0
-    if not both.any():
-        return float("nan")
-    return float(np.average(won[both] / pairs[both], weights=(num_positive + num_negative)[both]))
+
+    def value(weight: ArrayLike | None) -> float:
+        rows = _weights(weight, len(order))[order]
+        positive = np.add.reduceat(rows * label, tie)
+        negative = np.add.reduceat(rows * ~label, tie)
+        below = np.cumsum(negative) - negative
+        below -= np.repeat(below[first], size)
+        won = np.add.reduceat(positive * (below + negative / 2), first)
+        num_positive = np.add.reduceat(positive, first)
+        num_negative = np.add.reduceat(negative, first)
+        pairs = num_positive * num_negative
+        both = pairs > 0
+        if not both.any():
+            return float("nan")
+        num_rows = (num_positive + num_negative)[both]
+        return float(np.average(won[both] / pairs[both], weights=num_rows))
+
+    return value
 
 
 def log_loss(label: ArrayLike, p: ArrayLike, weight: ArrayLike | None = None) -> float:

@@ -116,6 +116,11 @@ class Past:
         order = np.lexsort((joined[2], joined[0]))  # stable: what has no time keeps its order
         return cls(*(column[order] for column in joined))
 
+    def until(self, at_ms: int) -> Past:
+        """What was shown strictly earlier than this."""
+        kept = self.at_ms < at_ms
+        return Past(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
+
     def before(
         self, user_id: NDArray[np.int64], at_ms: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

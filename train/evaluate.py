@@ -1,0 +1,240 @@
+"""How good a bundle is on the test split, beside the baselines on the same rows.
+
+`python -m train.evaluate BUNDLE [--data DIR] [--report NAME]` prints the tables, keeps the
+numbers in the bundle's card and, if asked, writes train/reports/NAME.json and NAME.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pipelines.features import example_inputs, history_inputs
+from pipelines.schema import ACTION_NAMES, DWELL_TIME
+from train.baselines import corpus_rows, top_posts
+from train.bundle import Bundle, BundleError, load, write_metrics
+from train.compare import (
+    CUTOFFS,
+    Queries,
+    Results,
+    compare_dwell,
+    compare_ranking,
+    compare_retrieval,
+    retrieval_baselines,
+)
+from train.index import PostIndex
+from train.models.ranker import Ranker
+from train.models.retrieval import TwoTower
+from train.report import REPORTS, header, plain, text, words, write
+from train.rows import Past, flatten, read_examples
+
+_BATCH = 512  # examples scored at once
+_WIDTH = 116  # columns of text that the widest table needs
+
+# What others reached on a data set's fixed test split: reader -> number of rows, source, figures.
+REFERENCES: dict[str, dict[str, Any]] = {
+    "kuairand": {
+        "num_rows": 28_905,
+        "source": "gradient-boosted trees on as-of counts and user features, same split",
+        "auc": {"click": 0.743, "long_view": 0.739, "like": 0.857, "profile_enter": 0.757},
+        "normalised_entropy": {
+            "click": 0.859,
+            "long_view": 0.870,
+            "like": 0.753,
+            "profile_enter": 0.914,
+        },
+    }
+}
+
+
+def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
+    """Every number of the report but its header.
+
+    Args:
+        bundle: what is measured.
+        data: prepared data set that the bundle was trained on.
+        relevant: the action that makes a retrieved post right.
+
+    Raises:
+        BundleError: `data` is not what the bundle was trained on.
+        FileNotFoundError: `data` lacks a split.
+    """
+    manifest = json.loads((data / "manifest.json").read_text())
+    if manifest["fingerprint"] != bundle.card["data_fingerprint"]:
+        raise BundleError(
+            f"{bundle.path}: trained on data {bundle.card['data_fingerprint'][:12]}, but {data} "
+            f"is {manifest['fingerprint'][:12]}; give the other data folder or train again"
+        )
+    before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
+    log = flatten(pa.concat_tables([before, test]))
+    of_test = log.example >= len(before)
+    ranker = bundle.load_ranker()
+    predicted = predict(ranker, test)
+    results: Results = {
+        "data": {
+            "name": manifest["name"],
+            "num_test_rows": int(of_test.sum()),
+            "num_test_viewers": len(np.unique(log.user_id[of_test])),
+            "num_rows_before": int((~of_test).sum()),
+        },
+        "ranking": compare_ranking(log, of_test, predicted, manifest["action_names"]),
+        "dwell_s": compare_dwell(
+            log.take(~of_test),
+            log.take(of_test),
+            predicted[:, DWELL_TIME],
+            ranker.config.features.dwell_cap_s,
+        ),
+        "retrieval": evaluate_retrieval(
+            bundle.load_two_tower(), bundle.load_index(), before, test, relevant
+        ),
+    }
+    _add_references(results, REFERENCES.get(manifest["reader"]))
+    return results
+
+
+def predict(ranker: Ranker, examples: pa.Table) -> NDArray[np.float32]:
+    """The ranker's word on every candidate, in the order of `rows.flatten`. float32 [n, A]."""
+    spec = ranker.config.features
+    length = pc.list_value_length(examples["post_id"]).to_numpy()
+    start = np.cumsum(length) - length
+    order = np.argsort(length, kind="stable")  # equal lengths together: little padding
+    predicted = np.empty((length.sum(), spec.num_actions), np.float32)
+    for first in track(range(0, len(order), _BATCH), description="Scoring candidates"):
+        part = order[first : first + _BATCH]
+        inputs = example_inputs(examples.take(part), spec)
+        with torch.inference_mode():
+            out = ranker.predict({k: torch.from_numpy(v) for k, v in inputs.items()}).numpy()
+        row, slot = np.nonzero(np.arange(out.shape[1]) < length[part, None])
+        predicted[start[part][row] + slot] = out[row, slot]
+    return predicted
+
+
+def evaluate_retrieval(
+    towers: TwoTower, index: PostIndex, before: pa.Table, test: pa.Table, relevant: str
+) -> Results:
+    """Posts found over the full corpus, the index's posts, without those seen before.
+
+    Baselines are fitted on what was shown before the first test row; all, the model too,
+    know a viewer's history as of the visit.
+    """
+    corpus = np.sort(index.post_id)
+    known = Past.of(before).until(test["at_ms"].to_numpy().min())
+    past = Past.of(pa.concat_tables([before, test]))
+    queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
+    if not len(queries.example):
+        return {"queries": {"relevant": relevant, "num_queries": 0}}
+    pages = {"model": _model_pages(towers, index, corpus, test, queries)}
+    for name, baseline in track(
+        retrieval_baselines(known, corpus).items(), description="Retrieval baselines"
+    ):
+        pages[name] = top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
+    return compare_retrieval(queries, pages)
+
+
+def _model_pages(
+    towers: TwoTower,
+    index: PostIndex,
+    corpus: NDArray[np.int64],
+    examples: pa.Table,
+    queries: Queries,
+) -> NDArray[np.int64]:
+    """What the towers and the index retrieve. Corpus rows, int64 [Q, largest cutoff]."""
+    num_posts = max(CUTOFFS)
+    most_seen = int(np.bincount(queries.seen[0]).max(initial=0))
+    pages = []
+    for first in track(range(0, len(queries.example), _BATCH), description="Searching posts"):
+        rows = examples.take(queries.example[first : first + _BATCH])
+        inputs = history_inputs(rows, towers.config.features)
+        with torch.inference_mode():
+            user = towers.user({k: torch.from_numpy(v) for k, v in inputs.items()}).numpy()
+        pages.append(corpus_rows(index.search(user, num_posts + most_seen)[0], corpus))
+    return queries.unseen(np.concatenate(pages), num_posts)
+
+
+def _add_references(results: Results, reference: dict[str, Any] | None) -> None:
+    """Put published figures beside ours, if the rows are the same ones."""
+    if reference is None or results["data"]["num_test_rows"] != reference["num_rows"]:
+        return
+    results["data"]["target"] = reference["source"]
+    for metric in ("auc", "normalised_entropy"):
+        for action, value in reference[metric].items():
+            results["ranking"][metric][action]["target"] = value
+
+
+def show(results: Results, console: Console) -> None:
+    """Print every metric as a table, a row per action or per metric of retrieval.
+
+    The best baseline is bold; the difference is the model's to it, with its 95 % interval.
+    """
+    ranking, retrieval = dict(results["ranking"]), dict(results["retrieval"])
+    console.print(_table("test rows", ranking.pop("rows")))
+    for metric, group in ranking.items():
+        console.print(_table(words(metric), group))
+    if results["dwell_s"]:
+        console.print(_table("dwell: mean absolute error, seconds", results["dwell_s"]))
+    console.print(_table("retrieval", {"visits": retrieval.pop("queries")}))
+    if retrieval:
+        console.print(_table("retrieval over the full corpus", retrieval))
+    if "target" in results["data"]:
+        console.print(f"target: {results['data']['target']}")
+
+
+def _table(title: str, group: Results) -> Table:
+    columns = list(dict.fromkeys(column for row in group.values() for column in row))
+    columns = [column for column in columns if column not in ("best_baseline", "interval")]
+    table = Table("", *map(words, columns), title=title, title_justify="left", box=SIMPLE)
+    for name, row in group.items():
+        cells = {key: text(plain(value)) for key, value in row.items()}
+        if row.get("best_baseline"):
+            cells[row["best_baseline"]] = f"[bold]{cells[row['best_baseline']]}[/]"
+            low, high = row["interval"]
+            cells["difference"] = f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
+        table.add_row(words(name), *(cells.get(column, "") for column in columns))
+    return table
+
+
+def main() -> int:
+    """Measure a bundle from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
+    parser.add_argument("bundle", help="written by python -m train.bundle; any fsspec path")
+    parser.add_argument("--data", type=Path, help="default: artifacts/data/ and the data's name")
+    parser.add_argument("--report", metavar="NAME", help="write train/reports/NAME.json and .md")
+    parser.add_argument(
+        "--relevant", default="click", choices=ACTION_NAMES, help="what a found post must get"
+    )
+    args = parser.parse_args()
+    started = time.monotonic()
+    try:
+        bundle = load(args.bundle)
+        data = args.data or Path("artifacts/data") / bundle.card["name"]
+        results = evaluate(bundle, data, args.relevant)
+    except (BundleError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    show(results, Console(width=max(_WIDTH, Console().width)))
+    write_metrics(bundle, plain(results))
+    if args.report:
+        origin = header(bundle.card["data_fingerprint"], seeds=[0])  # of the intervals
+        origin["bundle_git_commit"] = bundle.card["git_commit"]
+        page = write(args.report, {"header": origin, **results}, REPORTS)
+        print(f"{page}: written")
+    print(f"evaluated in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
