@@ -64,9 +64,10 @@ def fit(config: TrainConfig) -> Path:
             resources_per_worker={"CPU": config.cpus_per_worker, "GPU": int(config.use_gpu)},
             placement_strategy=config.placement,
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # ray.air.config hides V2
             name=config.name,
             storage_path=str(Path(config.out) / "ray"),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute="val_loss", checkpoint_score_order="min"
@@ -120,6 +121,7 @@ def worker(settings: dict[str, Any]) -> None:
 
 
 def _read(data: Path, split: str) -> ray.data.Dataset:
+    ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
     return ray.data.read_parquet(str(data / "examples" / f"split={split}"), partitioning=None)
 
 
