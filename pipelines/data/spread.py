@@ -35,6 +35,7 @@ def over_ray(what: str, function: Callable[[T], R], items: Sequence[T]) -> Itera
         return {"at": at, "result": pickle.dumps(result)}
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says bars are off
     ray.data.DataContext.get_current().enable_progress_bars = False
     tasks = ray.data.range(len(items), override_num_blocks=len(items)).map(task)
     with Progress(console=Console(stderr=True)) as progress:
