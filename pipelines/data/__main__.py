@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         connect()
         manifest = prepare(config, over_ray)
     except (ConfigError, InputError) as error:
-        console.print(f"error: {error}", markup=False, style="red")
+        console.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
         return 1
     rows = manifest["rows"]["events"]
     out = Console()
