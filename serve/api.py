@@ -56,7 +56,8 @@ class Post(BaseModel):
     score: Number = Field(description="what the page is ordered by")
     sources: list[str] = Field(description="which sources brought it")
     p_action: dict[str, Number] = Field(
-        description="predicted probability of each action, and seconds for dwell_time; "
+        description="predicted probability of each action that the training data shows, and "
+        "seconds for dwell_time; "
         "empty on a cold start or when the ranker failed"
     )
     adjustments: dict[str, Number] = Field(

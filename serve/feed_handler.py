@@ -53,7 +53,7 @@ class _Serving:
 
     model: api.Model
     explainer: Explainer
-    actions: tuple[str, ...]
+    actions: dict[str, int]  # learned ones -> column of p_action
     stores: Stores
     models: Models
     since_s: float  # monotonic
@@ -95,7 +95,11 @@ class FeedHandler:
             explainer=Explainer(
                 self._pipeline, dict(zip(bundle.actions, bundle.weights, strict=True))
             ),
-            actions=bundle.actions,
+            actions={
+                name: column
+                for column, name in enumerate(bundle.actions)
+                if name in bundle.card["observed_actions"]
+            },
             stores=Stores.of(bundle),
             models=models,
             since_s=time.monotonic(),

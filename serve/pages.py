@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from pipelines.feed.explain import Explainer
 from pipelines.feed.result import FeedResult
@@ -12,11 +12,13 @@ _MULTIPLIER = "_multiplier"
 _RANK = "_rank"
 
 
-def posts_of(result: FeedResult, explainer: Explainer, actions: Sequence[str]) -> list[api.Post]:
-    """The page, best first; `actions` names the columns of `p_action` [C, A]."""
+def posts_of(
+    result: FeedResult, explainer: Explainer, actions: Mapping[str, int]
+) -> list[api.Post]:
+    """The page, best first; of `p_action` [C, A] the columns of `actions`: name -> column."""
     page = result.page
     plain = {name: values.tolist() for name, values in page.items()}
-    p_action = plain.get("p_action", [[]] * len(page))
+    p_action = plain.get("p_action")
     sources = {n.removesuffix(_RANK): plain[n] for n in plain if n.endswith(_RANK)}
     multipliers = {n.removesuffix(_MULTIPLIER): plain[n] for n in plain if n.endswith(_MULTIPLIER)}
     return [
@@ -26,7 +28,7 @@ def posts_of(result: FeedResult, explainer: Explainer, actions: Sequence[str]) -
             rank=row + 1,
             score=plain["score"][row],
             sources=[name for name, rank in sources.items() if rank[row]],
-            p_action=dict(zip(actions, p_action[row], strict=False)),
+            p_action={n: p_action[row][at] for n, at in actions.items()} if p_action else {},
             adjustments={name: values[row] for name, values in multipliers.items()},
             reason=explainer.reason(result, row),
         )

@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -62,7 +63,7 @@ class Bundle:
     Attributes:
         path: where it was loaded from.
         folder: its local copy.
-        card: metrics, baselines and origin.
+        card: metrics, baselines and origin; `observed_actions` are those that it has learned.
         actions: names in the order of the ranker's outputs, A.
         weights: value of each action's probability, or of a second. float64 [A].
         as_of_ms: when the newest event known to the tables was shown.
@@ -163,6 +164,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         shutil.copyfile(ranker / "model.safetensors", folder / "ranker.safetensors")
         shutil.copyfile(retrieval / "model.safetensors", folder / "retrieval.safetensors")
         as_of_ms = _write_tables(data, folder / "tables")
+        observed = _observed(data, manifest["actions"])
         spec = schema_spec()
         card = {
             "name": manifest["name"],
@@ -171,9 +173,12 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             "data_fingerprint": manifest["fingerprint"],
             "action_names": manifest["action_names"],
             "as_of_ms": as_of_ms,
+            "observed_actions": observed,
             "metrics": {},  # python -m train.evaluate fills them in
         }
-        blend = dict(zip(manifest["actions"], manifest["action_weights"], strict=True))
+        weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
+        # What the log never shows was never learned: its prediction is noise and weighs nothing.
+        blend = {name: weight if name in observed else 0.0 for name, weight in weights}
         contents = {
             "config": {kind: run["learning"]["model"] for kind, run in runs.items()},
             "schema": {"hash": schema_hash(spec), "spec": spec},
@@ -205,6 +210,12 @@ def _read_run(run: Path, kind: str, fingerprint: str) -> dict[str, Any]:
     if result["data_fingerprint"] != fingerprint:
         raise BundleError(f"{run}: trained on data {result['data_fingerprint']}, not {fingerprint}")
     return config
+
+
+def _observed(data: Path, actions: Sequence[str]) -> list[str]:
+    """Actions that training could learn: those its split shows as done or not done."""
+    mask = int(np.bitwise_or.reduce(flatten(read_examples(data, "train")).observed, initial=0))
+    return [name for bit, name in enumerate(actions) if mask >> bit & 1]
 
 
 def _write_tables(data: Path, folder: Path) -> int:

@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pipelines.features import candidate_inputs, example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, action_weights
-from tests.conftest import write_run
+from tests.conftest import write_bundle, write_run
 from train.bundle import BundleError, load, write, write_metrics
 from train.rows import SPLITS, flatten, read_examples
 
@@ -157,3 +160,22 @@ def test_inputs_of_examples_fit_the_ranker(prepared, bundle):
     logits = ranker({name: torch.from_numpy(a) for name, a in inputs.items()})
 
     assert logits.shape[0] == 4
+
+
+def test_what_was_never_observed_weighs_nothing(prepared, tmp_path):
+    """An action that the log does not have cannot be learned, so its prediction must not count."""
+    data = shutil.copytree(prepared, tmp_path / "data")
+    report = ACTION_NAMES.index("report")
+    for part in (data / "examples").glob("split=*/*.parquet"):
+        rows = pq.read_table(part)
+        column = rows["observed"].combine_chunks()
+        masks = pc.bit_wise_and(column.values, ~(1 << report))
+        without = pa.ListArray.from_arrays(column.offsets, masks)
+        place = rows.schema.get_field_index("observed")
+        pq.write_table(rows.set_column(place, rows.schema.field(place), without), part)
+    bundle = load(write_bundle(data, tmp_path))
+
+    assert bundle.weights[report] == 0
+    assert "report" not in bundle.card["observed_actions"]
+    others = np.arange(len(ACTION_NAMES)) != report
+    np.testing.assert_array_equal(bundle.weights[others], action_weights()[others])
