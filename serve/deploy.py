@@ -47,7 +47,9 @@ def deploy(
     schema = ServeDeploySchema.model_validate(values)
     http = schema.http_options
     serve.start(schema.proxy_location, http.model_dump())
-    _get_global_client().deploy_apps(schema)
+    client = _get_global_client()
+    assert client is not None  # `start` made it
+    client.deploy_apps(schema)
     url = f"http://{http.host}:{http.port}"
     deadline = time.monotonic() + timeout_s
     while not _answers(f"{url}/healthz"):
