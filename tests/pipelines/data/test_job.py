@@ -235,7 +235,6 @@ def test_command_line_reports_errors(capsys):
 
 
 @pytest.mark.ray
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray warns of its own settings
 def test_ray_writes_the_same_bytes(tmp_path):
     """The job on a cluster, twice, and in one process: byte-identical tables and manifests."""
     import ray
