@@ -63,8 +63,8 @@ def write(name: str, results: dict[str, Any], folder: str | Path = REPORTS) -> P
 def markdown(record: dict[str, Any]) -> str:
     """The page of a record as `write` keeps it.
 
-    A group of groups of values is a table with a row each; other groups are sections; plain
-    values are a list. Numbers are rounded to four digits here and nowhere else.
+    A group of groups of values is a table with a row each, and so is a list of groups; other
+    groups are sections; plain values are a list. Numbers are rounded to four digits here and nowhere else.
     """
     body = {key: value for key, value in record.items() if key not in ("name", "header")}
     lines = [f"# {record['name']}", "", f"Made from `{record['name']}.json`; do not edit.", ""]
@@ -75,12 +75,20 @@ def markdown(record: dict[str, Any]) -> str:
 
 def _section(group: dict[str, Any], level: int) -> Iterator[str]:
     """Lines of a group: its plain values, then each group in it under a heading."""
-    yield from _values({k: v for k, v in group.items() if not isinstance(v, dict)})
-    for key, value in group.items():
+    inner = {key: _numbered(value) for key, value in group.items()}
+    yield from _values({k: v for k, v in inner.items() if not isinstance(v, dict)})
+    for key, value in inner.items():
         if not isinstance(value, dict):
             continue
         yield from (f"{'#' * level} {words(key)}", "")
         yield from _table(value) if _is_table(value) else _section(value, level + 1)
+
+
+def _numbered(value: Any) -> Any:
+    """A list of groups as a group named 1, 2, ...; anything else as it is."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return {str(number): item for number, item in enumerate(value, start=1)}
+    return value
 
 
 def _is_table(group: dict[str, Any]) -> bool:

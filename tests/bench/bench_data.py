@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import multiprocessing
 import os
 import platform
@@ -33,10 +32,10 @@ from rich.table import Table
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
+from train.report import write
 
 from .data_by_polars import generate, split_settings, with_polars
 
-REPORT = Path("train/reports/data_bench.json")
 SIZES = {1_000_000: 3, 10_000_000: 3}  # rows -> runs
 
 
@@ -155,8 +154,7 @@ def main(sizes: dict[int, int]) -> None:
         "versions": {name: version(name) for name in ("ray", "polars", "pyarrow", "numpy")},
         "results": results,
     }
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=2) + "\n")
+    write("data_bench", report)
     _print(results)
 
 

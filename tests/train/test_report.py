@@ -17,6 +17,7 @@ RESULTS = {
         }
     },
     "took_s": np.float32(12.0),
+    "runs": [{"rows": 10}, {"rows": 20}],
 }
 PAGE = """\
 # study
@@ -41,6 +42,13 @@ Made from `study.json`; do not edit.
 |---|---|---|---|---|
 | click | 0.7346 | 0.5 | [0.01, 0.02] |  |
 | like | – |  |  | a\\|b |
+
+## runs
+
+| | rows |
+|---|---|
+| 1 | 10 |
+| 2 | 20 |
 """
 
 
