@@ -64,7 +64,8 @@ def markdown(record: dict[str, Any]) -> str:
     """The page of a record as `write` keeps it.
 
     A group of groups of values is a table with a row each, and so is a list of groups; other
-    groups are sections; plain values are a list. Numbers are rounded to four digits here and nowhere else.
+    groups are sections; plain values are a list. Numbers are rounded to four digits here and
+    nowhere else.
     """
     body = {key: value for key, value in record.items() if key not in ("name", "header")}
     lines = [f"# {record['name']}", "", f"Made from `{record['name']}.json`; do not edit.", ""]
