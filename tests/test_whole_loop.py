@@ -95,7 +95,6 @@ def run_settings(kind: str, folder: Path, **more: object):
             "batch_size": BATCH,
             "num_epochs": 2,
             "checkpoint_every_steps": 20,
-            "threads_per_worker": 1,
         }
         | more,
     )
