@@ -57,6 +57,10 @@ def compare_ranking(
 ) -> Results:
     """Every discrete action that the test rows could show, by every metric.
 
+    Read grouped_auc with care: of a viewer's few rows with some acts among them, those after
+    an act hold fewer of the rest, so whatever follows the viewer's own acts from row to row is
+    pushed below 0.5 (user_rate most, a model that reads the history a little, post_rate not).
+
     Args:
         log: all rows known, of all splits; baselines look at each row's past in it.
         test: which rows of `log` are compared on. [len(log)].
