@@ -18,6 +18,8 @@ from serve.batching import Batcher
 from serve.services import Models, Ranking, Search
 from train.bundle import Bundle
 
+_PIECE = 128  # candidates; smaller pieces repeat the history, larger ones compare strangers
+
 
 class Retriever:
     """Two-tower retrieval: viewers near posts."""
@@ -55,24 +57,25 @@ class Ranker:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
 
         Candidates are scored as if shown on the surface of the viewer's newest event.
+        Since they never see each other, those of one viewer are scored in pieces: the
+        pass costs their number times the piece's, not their number squared. Where the
+        model lets a candidate's slot matter, that is its slot in its piece.
         """
-        width = max(1, *(len(ranking.post_id) for ranking in rankings))
-        post_id, author_id = np.zeros((2, len(rankings), width), np.int64)
-        surface = np.zeros((len(rankings), width), np.int16)
-        for row, ranking in enumerate(rankings):
-            num = len(ranking.post_id)
-            post_id[row, :num] = ranking.post_id
-            author_id[row, :num] = ranking.author_id
-            surface[row, :num] = ranking.history.surface[-1] if len(ranking.history.surface) else 0
+        num_pieces = [-(-len(ranking.post_id) // _PIECE) for ranking in rankings]
+        owner = np.repeat(np.arange(len(rankings)), num_pieces)
+        post_id, author_id = (
+            _pieces([getattr(ranking, name) for ranking in rankings], num_pieces)
+            for name in ("post_id", "author_id")
+        )
+        surface = np.array([[*ranking.history.surface[-1:], 0][0] for ranking in rankings])
+        surfaces = np.broadcast_to(surface[owner, None], post_id.shape).astype(np.int16)
         rows = history_rows([ranking.history for ranking in rankings])
         inputs = {
-            **history_inputs(rows, self._spec),
-            **candidate_inputs(post_id, author_id, surface, self._spec),
+            **{name: a[owner] for name, a in history_inputs(rows, self._spec).items()},
+            **candidate_inputs(post_id, author_id, surfaces, self._spec),
         }
         p_action = self._model.predict(_tensors(inputs)).numpy()
-        return [
-            p_action[row, : len(ranking.post_id)].copy() for row, ranking in enumerate(rankings)
-        ]
+        return [p_action[(owner == row)[:, None] & (post_id > 0)] for row in range(len(rankings))]
 
 
 class Scorer:
@@ -94,6 +97,19 @@ def local_models(bundle: Bundle) -> Models:
         return scorer.value(p_action)
 
     return Models(Batcher(Retriever(bundle).search), Batcher(Ranker(bundle).rank), value)
+
+
+def _pieces(ids: Sequence[NDArray[np.int64]], num_pieces: Sequence[int]) -> NDArray[np.int64]:
+    """Cut each of `ids` into so many pieces, one a row, 0 = padding. int64 [pieces, longest]."""
+    pieces = [
+        piece
+        for whole, num in zip(ids, num_pieces, strict=True)
+        for piece in np.array_split(whole, num)
+    ]
+    out = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
+    for row, piece in enumerate(pieces):
+        out[row, : len(piece)] = piece
+    return out
 
 
 def _tensors(inputs: Inputs) -> dict[str, Tensor]:

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from pipelines.features import History
+from pipelines.features import History, candidate_inputs, history_inputs, history_rows
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer
 from serve.services import Ranking, Search
 from serve.stores.profiles import ProfileStore
-from tests.conftest import NUM_USERS
+from tests.conftest import NUM_USERS, UNKNOWN_USER
 
 
 def test_everyone_gets_their_own_answer_in_few_passes():
@@ -91,18 +92,31 @@ def test_nothing_is_computed_for_a_caller_who_gave_up():
     assert seen == ["first", "third"]
 
 
-def test_a_batched_ranking_is_the_ranking_alone(bundle):
-    """Viewers ranked together, with pages of any length, get what each gets alone."""
-    ranker, rankings = Ranker(bundle), []
-    profiles = ProfileStore(bundle.profiles)
+def test_a_ranking_in_company_is_the_ranking_alone(bundle):
+    """Viewers ranked together, with any number of posts, get what each gets alone."""
+    profiles, ranker = ProfileStore(bundle.profiles), Ranker(bundle)
     posts, authors = bundle.posts["post_id"].to_numpy(), bundle.posts["author_id"].to_numpy()
-    for user_id, num in [(1, 3), (2, 40), (10_000, 1), (3, 17)]:
-        history = profiles.history(user_id) or History.empty(user_id)
-        rankings.append(Ranking(history, posts[:num], authors[:num]))
+    rankings = [
+        Ranking(profiles.history(user_id) or History.empty(user_id), posts[:num], authors[:num])
+        for user_id, num in [(1, 3), (2, 700), (UNKNOWN_USER, 1), (3, 128), (4, 129)]
+    ]
     for ranking, together in zip(rankings, ranker.rank(rankings), strict=True):
         (alone,) = ranker.rank([ranking])
         assert together.shape == (len(ranking.post_id), len(bundle.actions))
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_a_short_ranking_is_one_pass_of_the_model(bundle):
+    """What fits one piece gets exactly what the model says, in the order asked."""
+    history, model = ProfileStore(bundle.profiles).history(1), bundle.load_ranker()
+    posts, authors = (bundle.posts[n].to_numpy()[:100] for n in ("post_id", "author_id"))
+    spec, surface = model.config.features, np.full((1, 100), history.surface[-1])
+    inputs = history_inputs(history_rows([history]), spec) | candidate_inputs(
+        posts[None], authors[None], surface, spec
+    )
+    plain = model.predict({name: torch.from_numpy(a) for name, a in inputs.items()})
+    (got,) = Ranker(bundle).rank([Ranking(history, posts, authors)])
+    np.testing.assert_allclose(got, plain[0], rtol=1e-4, atol=1e-6)
 
 
 def test_a_batched_search_is_the_search_alone(bundle):
