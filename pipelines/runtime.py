@@ -35,4 +35,9 @@ def connect(num_cpus: int | None = None) -> None:
     RayConfig.initialize("")  # Ray read the environment when it was imported; it must look again
     address = os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"num_cpus": num_cpus} if address == "local" else {}
-    ray.init(address=address, logging_level=logging.WARNING, **options)
+    ray.init(
+        address=address,
+        logging_level=logging.WARNING,
+        log_to_driver=os.environ["RAY_LOG_TO_DRIVER"] == "1",
+        **options,
+    )

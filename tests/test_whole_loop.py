@@ -66,9 +66,7 @@ def once_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     connect(num_cpus=4)  # logical: what waits for CPUs on a small machine takes turns
     manifest = prepare(data_config(folder / "log", folder / "data"), over_ray)
     killed: list[int] = []
-    killer = threading.Thread(
-        target=kill_a_worker, args=(folder / "ray" / "ranker", killed), daemon=True
-    )
+    killer = threading.Thread(target=kill_a_worker, args=(folder / "ray", killed), daemon=True)
     killer.start()
     runs = {kind: fit(run_settings(kind, folder)) for kind in ("ranker", "retrieval")}
     killer.join()
@@ -100,9 +98,9 @@ def run_settings(kind: str, folder: Path, **more: object):
     )
 
 
-def kill_a_worker(run: Path, killed: list[int]) -> None:
-    """Kill -9 the worker of a run as soon as it has written a checkpoint."""
-    while not list(run.glob("checkpoint_*")):
+def kill_a_worker(runs: Path, killed: list[int]) -> None:
+    """Kill -9 the worker of the first run as soon as it has written a checkpoint."""
+    while not list(runs.glob("ranker-*/checkpoint_*")):
         time.sleep(0.2)
     alive = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
     killed.extend(actor.pid for actor in alive)

@@ -28,8 +28,8 @@ from train.models.tokens import Tensors
 class OptimConfig(Config):
     """AdamW: linear warm-up, then a cosine down to a twentieth of the peak."""
 
-    lr: PositiveFloat = 2e-3  # peak, of the matrices
-    table_lr: PositiveFloat = 2e-3  # peak, of the embedding tables
+    lr: PositiveFloat = 4e-3  # peak, of the matrices
+    table_lr: PositiveFloat = 4e-3  # peak, of the embedding tables
     weight_decay: NonNegativeFloat = 0.01  # of the matrices; tables are not decayed
     warmup_steps: NonNegativeInt = 100
     grad_clip: PositiveFloat = 1.0  # largest global norm of a step's gradient

@@ -7,6 +7,7 @@ the last checkpoint, never the run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,12 +24,12 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from ray.experimental import tqdm_ray
 from safetensors.torch import load_file, save_file
 
 from pipelines.runtime import connect
 from train.learners import make_learner
 from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
+from train.progress import shown
 
 MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
 
@@ -55,9 +56,21 @@ def fit(config: TrainConfig) -> Path:
         raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
     connect()
     config = config.model_copy(update={"data": str(data), "out": str(Path(config.out).resolve())})
+    steps = num_examples // needed
+    with shown(config.name, steps * config.num_epochs) as board:
+        result = _run(config, data, steps, board)
+    return _export(config, result)
+
+
+def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.Result:
+    """`steps` an epoch on Ray Train, whatever happens to up to `max_failures` workers."""
     trainer = ray.train.torch.TorchTrainer(
         worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "num_examples": num_examples},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "steps_per_epoch": steps,
+            "board": board,
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=config.use_gpu,
@@ -65,7 +78,7 @@ def fit(config: TrainConfig) -> Path:
             placement_strategy=config.placement,
         ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # ray.air.config hides V2
-            name=config.name,
+            name=_run_name(config, data),
             storage_path=str(Path(config.out) / "ray"),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
@@ -76,34 +89,29 @@ def fit(config: TrainConfig) -> Path:
         datasets={split: _read(data, split) for split in ("train", "validate")},
         dataset_config=ray.train.DataConfig(execution_options=_in_order()),
     )
-    result = trainer.fit()
-    return _export(config, result)
+    return trainer.fit()
 
 
 def worker(settings: dict[str, Any]) -> None:
     """What one Ray Train worker does.
 
     Args:
-        settings: "config", a TrainConfig as plain values; "num_examples", rows of the
-            training split over all workers.
+        settings: "config", a TrainConfig as plain values; "steps_per_epoch", the same on
+            every worker; "board", where rank 0 notes its progress.
     """
     config = TrainConfig.model_validate(settings["config"])
     torch.set_num_threads(config.threads_per_worker)
     torch.manual_seed(config.seed)
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    steps_per_epoch = settings["num_examples"] // world_size // config.batch_size
+    rank, steps_per_epoch = ray.train.get_context().get_world_rank(), settings["steps_per_epoch"]
 
     learner = make_learner(config.learning, Path(config.data))
     trainer = Trainer(config, learner, steps_per_epoch * config.num_epochs)
     progress = _restore(trainer)
     trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
-    bar = tqdm_ray.tqdm(desc=f"{config.name}, worker {rank}", total=trainer.num_steps, unit="step")
-    bar.update(progress.total_steps)
 
     def after_step(parts: dict[str, float]) -> None:
-        bar.set_description(f"{config.name}, worker {rank}, loss {parts['loss']:.3f}")
-        bar.update(1)
+        if rank == 0:
+            settings["board"].note.remote(progress.total_steps, parts["loss"])
         if progress.total_steps % config.checkpoint_every_steps == 0:
             _report(trainer, progress, {"val_loss": float("inf")})
 
@@ -117,7 +125,16 @@ def worker(settings: dict[str, Any]) -> None:
         progress.history.append({"epoch": progress.epoch + 1, **means})
         progress.epoch, progress.step = progress.epoch + 1, 0
         _report(trainer, progress, {"val_loss": means["loss"], **means})
-    bar.close()
+
+
+def _run_name(config: TrainConfig, data: Path) -> str:
+    """Ray resumes an unfinished run of the same name: so one name, one config and data."""
+    story = config.model_dump_json() + _fingerprint(data)
+    return f"{config.name}-{hashlib.sha256(story.encode()).hexdigest()[:8]}"
+
+
+def _fingerprint(data: Path) -> str:
+    return json.loads((data / "manifest.json").read_text())["fingerprint"]
 
 
 def _read(data: Path, split: str) -> ray.data.Dataset:
@@ -186,11 +203,10 @@ def _export(config: TrainConfig, result: ray.train.Result) -> Path:
         shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
     with last.as_directory() as checkpoint:
         progress = torch.load(os.path.join(checkpoint, STATE), weights_only=True)["progress"]
-    manifest = json.loads((Path(config.data) / "manifest.json").read_text())
     story = {
         "epochs": progress["history"],
         "total_steps": progress["total_steps"],
-        "data_fingerprint": manifest["fingerprint"],
+        "data_fingerprint": _fingerprint(Path(config.data)),
     }
     (folder / RESULT).write_text(json.dumps(story, indent=2) + "\n")
     (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")

@@ -21,7 +21,7 @@ class HashTables(nn.Module):
         super().__init__()
         for kind in kinds:
             table = nn.Embedding(getattr(spec, f"{kind}_vocab"), emb_size, padding_idx=0)
-            init_normal_(table.weight, 1 / emb_size)
+            init_normal_(table.weight, 0.01 / emb_size)  # small: an id not trained on says little
             with torch.no_grad():
                 table.weight[0] = 0
             self.add_module(kind, table)
