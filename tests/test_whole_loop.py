@@ -102,7 +102,9 @@ def kill_a_worker(runs: Path, killed: list[int]) -> None:
     """Kill -9 the worker of the first run as soon as it has written a checkpoint."""
     while not list(runs.glob("ranker-*/checkpoint_*")):
         time.sleep(0.2)
-    alive = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+    here = ray.get_runtime_context().gcs_address  # other clusters may run on the machine
+    wanted = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+    alive = list_actors(address=here, filters=wanted)
     killed.extend(actor.pid for actor in alive)
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -199,7 +201,7 @@ def test_impressions_become_the_next_log(once_round, tmp_path):
     assert served <= rows
 
     config = data_config(once_round.folder / "log", tmp_path / "next")
-    reader = config.reader | {"events": str(events)}
+    reader = config.reader | {"events": str(events), "users": None}  # a stranger was served too
     manifest = prepare(config.model_copy(update={"reader": reader}))
 
     assert manifest["rows"]["events"]["rejected"] == 0

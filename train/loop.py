@@ -29,7 +29,7 @@ class OptimConfig(Config):
     """AdamW: linear warm-up, then a cosine down to a twentieth of the peak."""
 
     lr: PositiveFloat = 4e-3  # peak, of the matrices
-    table_lr: PositiveFloat = 4e-3  # peak, of the embedding tables
+    table_lr: PositiveFloat = 1e-2  # peak, of the embedding tables
     weight_decay: NonNegativeFloat = 0.01  # of the matrices; tables are not decayed
     warmup_steps: NonNegativeInt = 100
     grad_clip: PositiveFloat = 1.0  # largest global norm of a step's gradient

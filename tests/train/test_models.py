@@ -68,6 +68,13 @@ def test_score_ignores_other_candidates(ranker, inputs):
     torch.testing.assert_close(alone[:, 0], together[:, 0], atol=1e-6, rtol=0)
 
 
+def test_order_of_candidates_does_not_matter(ranker, inputs):
+    """Candidates in reverse order get the same scores, each its own."""
+    reverse = candidates_of(inputs, lambda x: x.flip(1))
+
+    torch.testing.assert_close(ranker(reverse).flip(1), ranker(inputs), atol=1e-5, rtol=0)
+
+
 def test_score_ignores_who_the_others_are(ranker, inputs):
     """Replacing every other candidate leaves a post's score as it is."""
     others = candidates_of(inputs, lambda x: torch.cat([x[:, :1], x[:, 1:].flip(0)], dim=1))

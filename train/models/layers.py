@@ -173,13 +173,21 @@ class Transformer(nn.Module):
             DecoderLayer(emb_size, config) for _ in range(config.num_layers)
         )
 
-    def forward(self, x: Tensor, valid: Tensor, candidate_start: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        candidate_start: int | None = None,
+        shared_position: bool = True,
+    ) -> Tensor:
         """Mix tokens.
 
         Args:
             x: [B, T, D].
             valid: bool [B, T]; padding is never looked at. Its own outputs mean nothing.
             candidate_start: slot of the first candidate, None = there are none.
+            shared_position: every candidate stands right after the history; otherwise each
+                in its own slot, so that a score depends on the order of the candidates.
 
         Returns:
             [B, T, D], same dtype as `x`.
@@ -188,6 +196,8 @@ class Transformer(nn.Module):
         structure = attention_mask(num_tokens, candidate_start).to(x.device)
         allowed = structure & valid[:, None, :]
         position = torch.arange(num_tokens, device=x.device)
+        if candidate_start is not None and shared_position:
+            position = position.clamp(max=candidate_start)
         for layer in self.layers:
             x = layer(x, allowed, position)
         return x

@@ -26,6 +26,9 @@ class RankerConfig(Config):
     emb_size: PositiveInt = 64  # D
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
+    # All candidates stand at one position, as in the public stack of August 2026: a score is the
+    # same in any order and beside any number of others. False is the release of January 2026.
+    shared_position: bool = True
 
 
 class Ranker(nn.Module):
@@ -80,7 +83,8 @@ class Ranker(nn.Module):
         )
         valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
         start = history.shape[1]
-        h = self.transformer(torch.cat([history, candidates], dim=1), valid, candidate_start=start)
+        tokens = torch.cat([history, candidates], dim=1)
+        h = self.transformer(tokens, valid, start, self.config.shared_position)
         return self.unembed(self.norm(h[:, start:]).float())
 
     @torch.inference_mode()
