@@ -40,7 +40,7 @@ class RetrievalLearning(Config):
     kind: Literal["retrieval"] = "retrieval"
     model: RetrievalConfig = RetrievalConfig()
     positive: str = "click"  # the action that makes a shown post a positive
-    num_global_negatives: NonNegativeInt = 1024  # drawn uniformly from the corpus, a batch
+    num_global_negatives: NonNegativeInt = 128  # drawn uniformly from the corpus, a batch
 
 
 Learning = RankerLearning | RetrievalLearning
