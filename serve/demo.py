@@ -119,7 +119,7 @@ def _number(value: float | None) -> str:
 def _stop() -> None:
     from ray import serve  # after `connect`: it reads its flags when imported
 
-    serve.shutdown()  # writes out the event log
+    serve.delete("rayfeed")  # replicas write out the event log
     ray.shutdown()
 
 
