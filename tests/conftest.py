@@ -17,6 +17,7 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from train.bundle import Bundle, load, write
 from train.learners import make_learner
 from train.loop import TrainConfig
+from train.worker import resolve
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -58,12 +59,12 @@ def bundle(bundle_path: Path) -> Bundle:
     return load(bundle_path)
 
 
-def data_config(log: Path, out: Path) -> DataConfig:
+def data_config(log: Path, out: Path, **reader: object) -> DataConfig:
     """Prepare a written world: the last days validate and test."""
     values = {
         "name": "world",
         "out": str(out),
-        "reader": {"name": "logs"}
+        "reader": {"name": "logs", **reader}
         | {t: str(log / t) for t in ("events", "posts", "users", "follows")},
         "split": {"validate_from": date(2026, 1, 11), "test_from": date(2026, 1, 12)},
     }
@@ -85,7 +86,7 @@ def train_config(kind: str, data: Path, out: Path, **settings: object) -> TrainC
 
 def write_run(kind: str, data: Path, out: Path, seed: int = 0) -> Path:
     """What python -m train leaves behind, with untrained weights; returns its folder."""
-    config = train_config(kind, data, out, seed=seed)
+    config = resolve(train_config(kind, data, out, seed=seed), data)
     torch.manual_seed(seed)
     folder = out / kind
     folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ from train.worker import fit
 
 pytestmark = pytest.mark.ray
 
-BATCH = 32
+BATCH, NUM_EPOCHS = 32, 4
 MODEL = {
     "emb_size": 32,
     "transformer": {"num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "key_size": 16},
@@ -60,7 +60,14 @@ def once_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     """One local cluster on which the whole loop is run."""
     folder = tmp_path_factory.mktemp("loop")
     world = World.make(
-        SyntheticConfig(num_users=600, num_authors=80, num_posts=2500, num_events=40_000)
+        SyntheticConfig(
+            num_users=400,
+            num_authors=16,
+            num_posts=1500,
+            num_events=40_000,
+            num_coarse=2,
+            num_fine=2,
+        )
     )
     world.write(folder / "log")
     connect(num_cpus=4)  # logical: what waits for CPUs on a small machine takes turns
@@ -91,8 +98,8 @@ def run_settings(kind: str, folder: Path, **more: object):
             "learning": learning,
             "optim": optim,
             "batch_size": BATCH,
-            "num_epochs": 2,
-            "checkpoint_every_steps": 20,
+            "num_epochs": NUM_EPOCHS,
+            "checkpoint_every_steps": 40,
         }
         | more,
     )
@@ -127,7 +134,7 @@ def test_killed_worker_costs_no_steps(once_round):
     num_examples = once_round.manifest["splits"]["train"]["examples"]
 
     assert once_round.killed
-    assert result["total_steps"] == 2 * (num_examples // BATCH)
+    assert result["total_steps"] == NUM_EPOCHS * (num_examples // BATCH)
 
 
 def test_same_seed_same_weights(once_round):
@@ -142,7 +149,10 @@ def test_same_seed_same_weights(once_round):
 
 
 def test_model_finds_the_planted_tastes(once_round):
-    """On the days it has not seen, the ranker orders likes far better than chance."""
+    """On days it has not seen, the ranker orders likes and clicks far better than chance.
+
+    The planted truth itself reaches about 0.78 and 0.74.
+    """
     ranker = once_round.bundle.load_ranker()
     rows = read_examples(once_round.folder / "data", "test")
     inputs = example_inputs(rows, ranker.config.features)
@@ -151,7 +161,7 @@ def test_model_finds_the_planted_tastes(once_round):
     valid = inputs["candidate_post_hashes"][..., 0] != 0
     for name in ("favorite", "click"):
         action = ACTION_NAMES.index(name)
-        assert auc(flat.label(action), predicted[valid][:, action]) > 0.65, name
+        assert auc(flat.label(action), predicted[valid][:, action]) > 0.62, name
 
 
 def test_feed_of_a_known_viewer(once_round):

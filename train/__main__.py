@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from configs import ConfigError, load
+from configs import load
 from train.loop import TrainConfig
 from train.worker import RESULT, fit
 
@@ -22,7 +22,7 @@ def main() -> int:
     try:
         config = load(args.config, TrainConfig, args.overrides)
         folder = fit(config)
-    except (ConfigError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     for epoch in json.loads((folder / RESULT).read_text())["epochs"]:

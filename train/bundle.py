@@ -151,9 +151,11 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
     """
     if out.exists() and not replace:
         raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
+    if out.exists() and not (out / "card.json").exists():
+        raise BundleError(f"{out}: is no bundle, so it is not replaced")
     manifest = json.loads((data / "manifest.json").read_text())
     runs = {
-        kind: _read_run(run, kind, manifest["fingerprint"])
+        kind: _read_run(run, kind, manifest)
         for kind, run in (("retrieval", retrieval), ("ranker", ranker))
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -194,12 +196,18 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
 
 
 def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
-    """Record in a local bundle's card how good its models are; nothing else changes."""
+    """Record in a local bundle's card how good its models are; nothing else changes.
+
+    Raises:
+        BundleError: the bundle was loaded from a remote path.
+    """
+    if "://" in bundle.path:
+        raise BundleError(f"{bundle.path}: metrics are written to a local bundle only; copy it")
     card = bundle.card | {"metrics": metrics}
     (bundle.folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def _read_run(run: Path, kind: str, fingerprint: str) -> dict[str, Any]:
+def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
     try:
         config = json.loads((run / "config.json").read_text())
         result = json.loads((run / "result.json").read_text())
@@ -207,8 +215,12 @@ def _read_run(run: Path, kind: str, fingerprint: str) -> dict[str, Any]:
         raise BundleError(f"{run}: not a finished run of python -m train") from error
     if config["learning"]["kind"] != kind:
         raise BundleError(f"{run}: a {config['learning']['kind']} run, expected {kind}")
-    if result["data_fingerprint"] != fingerprint:
-        raise BundleError(f"{run}: trained on data {result['data_fingerprint']}, not {fingerprint}")
+    theirs, ours = result["data_fingerprint"], manifest["fingerprint"]
+    if theirs != ours:
+        raise BundleError(f"{run}: trained on data {theirs}, not {ours}")
+    num_outputs = config["learning"]["model"]["features"]["num_actions"]
+    if num_outputs != len(manifest["actions"]):
+        raise BundleError(f"{run}: {num_outputs} actions, the data has {len(manifest['actions'])}")
     return config
 
 

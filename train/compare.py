@@ -175,13 +175,11 @@ class Queries:
         rows = rows.take(rows.label(action))
         user, at_ms = examples["user_id"].to_numpy(), examples["at_ms"].to_numpy()
         place, which = ranges(*past.before(user, at_ms))
-        num_posts = 1 + max(past.post_id.max(initial=0), rows.post_id.max(initial=0))
-        new = np.isin(
-            rows.example * num_posts + rows.post_id,
-            which * num_posts + past.post_id[place],
-            invert=True,
-        )
-        target = np.unique(rows.example[new] * num_posts + rows.post_id[new])
+        posts = np.unique(np.concatenate([past.post_id, rows.post_id]))  # ids may fill 64 bits
+        right, shown = (np.searchsorted(posts, ids) for ids in (rows.post_id, past.post_id[place]))
+        num_posts = len(posts)
+        new = np.isin(rows.example * num_posts + right, which * num_posts + shown, invert=True)
+        target = np.unique(rows.example[new] * num_posts + right[new])
         example, query = np.unique(target // num_posts, return_inverse=True)
         asked = examples.take(example)
         history, did = (
@@ -194,7 +192,7 @@ class Queries:
             user_id=user[example],
             liked=np.where(did & LIKES != 0, corpus_rows(history, corpus), -1),
             seen=(which[row >= 0], row[row >= 0]),
-            relevant=(query, corpus_rows(target % num_posts, corpus)),
+            relevant=(query, corpus_rows(posts[target % num_posts], corpus)),
         )
 
     def unseen(self, pages: Ids, num_posts: int) -> Ids:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -45,17 +46,20 @@ def shown(name: str, num_steps: int) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(name, total=num_steps, loss=float("nan"))
 
-        def follow() -> None:
-            while not done.wait(_POLL_S):
+        def look() -> None:
+            with suppress(RayActorError):  # its node was lost: the run goes on without a bar
                 steps, loss = ray.get(board.look.remote())
                 progress.update(bar, completed=steps, loss=loss)
+
+        def follow() -> None:
+            while not done.wait(_POLL_S):
+                look()
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         try:
             yield board
-            steps, loss = ray.get(board.look.remote())
-            progress.update(bar, completed=steps, loss=loss)
+            look()
         finally:
             done.set()
             follower.join()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pipelines.schema import EXAMPLES
 
 SPLITS = ("train", "validate", "test")
-_SPAN_MS = 1 << 42  # above any time, so that viewer and time sort as one number
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,13 @@ class Past:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which rows each viewer had been shown strictly earlier: [start, end), int64 [Q] each."""
         start = np.searchsorted(self.user_id, user_id)
-        key = self.user_id * _SPAN_MS + self.at_ms
-        return start, np.searchsorted(key, user_id * _SPAN_MS + at_ms)
+        low, high = start.copy(), np.searchsorted(self.user_id, user_id, side="right")
+        while (open_ := low < high).any():  # bisect each viewer's rows by time, all at once
+            middle = (low + high) // 2
+            older = open_ & (self.at_ms[np.minimum(middle, len(self.at_ms) - 1)] < at_ms)
+            low = np.where(older, middle + 1, low)
+            high = np.where(open_ & ~older, middle, high)
+        return start, low
 
 
 def ranges(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray, NDArray]:

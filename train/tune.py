@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, model_validator
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from configs import Config, ConfigError, check, load, parse_overrides
+from configs import Config, check, load, parse_overrides
 from pipelines.runtime import connect
 from train.loop import TrainConfig
 from train.worker import RESULT, fit
@@ -80,8 +80,7 @@ def search(config: TuneConfig) -> list[dict[str, Any]]:
         ConfigError: a setting of the space or of `fixed` that the run does not have.
         RuntimeError: a trial failed.
     """
-    fixed = [f"{name}={json.dumps(value)}" for name, value in config.fixed.items()]
-    base = load(config.run, TrainConfig, fixed)
+    base = _base(config)
     paths = {name: str(Path(getattr(base, name)).resolve()) for name in ("data", "out")}
     values = base.model_dump(mode="json") | paths
     domains = {name: where.domain() for name, where in config.space.items()}
@@ -117,10 +116,18 @@ def search(config: TuneConfig) -> list[dict[str, Any]]:
     return sorted(trials, key=lambda entry: entry["val_loss"])
 
 
+def _base(config: TuneConfig) -> TrainConfig:
+    """The run that every trial starts from."""
+    return load(config.run, TrainConfig, _as_overrides(config.fixed))
+
+
+def _as_overrides(settings: dict[str, Any]) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+
+
 def _settings(values: dict[str, Any], drawn: dict[str, Any], name: str) -> TrainConfig:
     """The run with what a trial drew."""
-    overrides = [f"{setting}={json.dumps(value)}" for setting, value in drawn.items()]
-    merged = parse_overrides(overrides, onto=values | {"name": name})
+    merged = parse_overrides(_as_overrides(drawn), onto=values | {"name": name})
     return check(merged, TrainConfig, place="space")
 
 
@@ -133,15 +140,15 @@ def main() -> int:
     try:
         config = load(args.config, TuneConfig, args.overrides)
         trials = search(config)
-    except (ConfigError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    out = Path(load(config.run, TrainConfig).out) / "tune" / config.name / "trials.json"
+    out = Path(_base(config).out) / "tune" / config.name / "trials.json"
     out.write_text(json.dumps(trials, indent=2) + "\n")
     for entry in trials:
         print("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     best = {name: value for name, value in trials[0].items() if name != "val_loss"}
-    settings = " ".join(f"{name}={json.dumps(value)}" for name, value in best.items())
+    settings = " ".join(_as_overrides(config.fixed | best))
     print(f"{out}: all trials\nbest: python -m train {config.run} {settings}")
     return 0
 

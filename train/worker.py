@@ -43,23 +43,39 @@ def fit(config: TrainConfig) -> Path:
 
     Raises:
         FileNotFoundError: the prepared data is not there.
-        ValueError: fewer training examples than one step needs.
+        ValueError: fewer training examples than one step needs, none to validate on, or
+            no posts.
     """
     data = Path(config.data).resolve()
     if not (data / "manifest.json").exists():
         raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
-    num_examples = sum(
-        pq.read_metadata(part).num_rows for part in (data / "examples/split=train").glob("*")
-    )
     needed = config.num_workers * config.batch_size
+    num_examples, num_held_out = (_num_examples(data, split) for split in ("train", "validate"))
     if num_examples < needed:
         raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
+    if num_held_out < config.num_workers:
+        raise ValueError(
+            f"{data}: {num_held_out} validation examples for {config.num_workers} workers; "
+            "give the data job an earlier split.validate_from"
+        )
+    if not pq.read_metadata(data / "posts.parquet").num_rows:
+        raise ValueError(f"{data}: no posts; training and serving need reader.posts")
     connect()
-    config = config.model_copy(update={"data": str(data), "out": str(Path(config.out).resolve())})
+    config = resolve(config, data)
     steps = num_examples // needed
     with shown(config.name, steps * config.num_epochs) as board:
         result = _run(config, data, steps, board)
     return _export(config, result)
+
+
+def resolve(config: TrainConfig, data: Path) -> TrainConfig:
+    """The settings with whole paths, and as many actions as the data's reader has."""
+    num_actions = len(json.loads((data / "manifest.json").read_text())["actions"])
+    features = config.learning.model.features.model_copy(update={"num_actions": num_actions})
+    model = config.learning.model.model_copy(update={"features": features})
+    learning = config.learning.model_copy(update={"model": model})
+    paths = {"data": str(data), "out": str(Path(config.out).resolve())}
+    return config.model_copy(update={"learning": learning, **paths})
 
 
 def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.Result:
@@ -106,8 +122,8 @@ def worker(settings: dict[str, Any]) -> None:
 
     learner = make_learner(config.learning, Path(config.data))
     trainer = Trainer(config, learner, steps_per_epoch * config.num_epochs)
-    progress = _restore(trainer)
     trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
+    progress = _restore(trainer)  # after the weights are in place: optimiser state follows them
 
     def after_step(parts: dict[str, float]) -> None:
         if rank == 0:
@@ -135,6 +151,11 @@ def _run_name(config: TrainConfig, data: Path) -> str:
 
 def _fingerprint(data: Path) -> str:
     return json.loads((data / "manifest.json").read_text())["fingerprint"]
+
+
+def _num_examples(data: Path, split: str) -> int:
+    parts = (data / "examples" / f"split={split}").glob("*")
+    return sum(pq.read_metadata(part).num_rows for part in parts)
 
 
 def _read(data: Path, split: str) -> ray.data.Dataset:
@@ -165,6 +186,8 @@ def _means_over_workers(totals: dict[str, float], device: torch.device) -> dict[
         torch.distributed.all_reduce(sums)
     by_name = dict(zip(sorted(totals), sums.tolist(), strict=True))
     weight = by_name.pop("weight")
+    if not weight:
+        raise ValueError("validation split: nothing in it that the loss could learn from")
     return {name: total / weight for name, total in by_name.items()}
 
 
@@ -187,7 +210,7 @@ def _restore(trainer: Trainer) -> Progress:
         return Progress()
     with checkpoint.as_directory() as folder:
         trainer.learner.model.load_state_dict(load_file(os.path.join(folder, MODEL)))
-        state = torch.load(os.path.join(folder, STATE), weights_only=True)
+        state = torch.load(os.path.join(folder, STATE), map_location="cpu", weights_only=True)
     trainer.optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])
 
@@ -202,7 +225,8 @@ def _export(config: TrainConfig, result: ray.train.Result) -> Path:
     with best.as_directory() as checkpoint:
         shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
     with last.as_directory() as checkpoint:
-        progress = torch.load(os.path.join(checkpoint, STATE), weights_only=True)["progress"]
+        state = torch.load(os.path.join(checkpoint, STATE), map_location="cpu", weights_only=True)
+    progress = state["progress"]
     story = {
         "epochs": progress["history"],
         "total_steps": progress["total_steps"],

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipelines.data.job import prepare
 from pipelines.features import candidate_inputs, example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, action_weights
-from tests.conftest import write_bundle, write_run
+from tests.conftest import data_config, write_bundle, write_run
 from train.bundle import BundleError, load, write, write_metrics
 from train.rows import SPLITS, flatten, read_examples
 
@@ -140,6 +141,40 @@ def test_runs_must_fit(prepared, tmp_path):
     with pytest.raises(BundleError, match="trained on data abc"):
         write(runs["retrieval"], runs["ranker"], prepared, out)
     assert not out.exists()
+
+
+def test_only_bundles_are_replaced(prepared, tmp_path):
+    """Another folder is never deleted to make room for a bundle."""
+    runs = [write_run(kind, prepared, tmp_path) for kind in ("retrieval", "ranker")]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_text("")
+
+    with pytest.raises(BundleError, match="photos: is no bundle"):
+        write(*runs, prepared, tmp_path / "photos", replace=True)
+    assert (tmp_path / "photos" / "one.png").exists()
+
+
+def test_remote_bundles_keep_their_card(bundle_path):
+    """Metrics for a bundle that was copied from afar are refused rather than lost."""
+    with pytest.raises(BundleError, match="local bundle only"):
+        write_metrics(load(f"file://{bundle_path}"), {})
+
+
+def test_a_reader_may_add_an_action(world, tmp_path):
+    """An action that only one log knows is learned, weighed and served like the others."""
+    world.write(tmp_path / "log")
+    part = tmp_path / "log" / "events" / "part-00000.parquet"
+    events = pq.read_table(part)
+    pq.write_table(events.append_column("saved", events["favorite"]), part)
+    prepare(data_config(tmp_path / "log", tmp_path / "data", extra_actions={"saved": 0.7}))
+    bundle = load(write_bundle(tmp_path / "data", tmp_path))
+    rows = read_examples(tmp_path / "data", "test").slice(0, 3)
+    ranker = bundle.load_ranker()
+    inputs = example_inputs(rows, ranker.config.features)
+
+    assert bundle.actions == (*ACTION_NAMES, "saved")
+    assert bundle.weights[-1] == 0.7
+    assert ranker({k: torch.from_numpy(a) for k, a in inputs.items()}).shape[-1] == 20
 
 
 def test_every_event_is_a_candidate_once(prepared: Path, world):
