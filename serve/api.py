@@ -28,7 +28,13 @@ class FeedRequest(Request):
 
     user_id: Id = Field(description="the viewer; one never heard of gets a cold-start feed")
     limit: int = Field(default=20, ge=1, le=100, description="posts wanted; fewer may exist")
-    surface: int = Field(default=0, ge=0, le=15, description="product surface, 0 = unknown")
+    surface: int = Field(
+        default=0,
+        ge=0,
+        le=15,
+        description="product surface that the page is for; 0 = unknown: predictions are then for "
+        "that of the viewer's newest event",
+    )
 
 
 class ExplainQuery(Request):
@@ -37,6 +43,7 @@ class ExplainQuery(Request):
     user_id: Id
     post_id: Id
     limit: int = Field(default=20, ge=1, le=100, description="length of the page in question")
+    surface: int = Field(default=0, ge=0, le=15, description="surface of the page in question")
 
 
 class Model(BaseModel):

@@ -56,7 +56,8 @@ class Ranker:
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
 
-        Candidates are scored as if shown on the surface of the viewer's newest event.
+        Candidates are scored as if shown on the ranking's surface, and where that is
+        unknown on that of the viewer's newest event.
         Since they never see each other, those of one viewer are scored in pieces: the
         pass costs their number times the piece's, not their number squared. Where the
         model lets a candidate's slot matter, that is its slot in its piece.
@@ -67,7 +68,7 @@ class Ranker:
             _pieces([getattr(ranking, name) for ranking in rankings], num_pieces)
             for name in ("post_id", "author_id")
         )
-        surface = np.array([[*ranking.history.surface[-1:], 0][0] for ranking in rankings])
+        surface = np.array([_surface(ranking) for ranking in rankings])
         surfaces = np.broadcast_to(surface[owner, None], post_id.shape).astype(np.int16)
         rows = history_rows([ranking.history for ranking in rankings])
         inputs = {
@@ -97,6 +98,11 @@ def local_models(bundle: Bundle) -> Models:
         return scorer.value(p_action)
 
     return Models(Batcher(Retriever(bundle).search), Batcher(Ranker(bundle).rank), value)
+
+
+def _surface(ranking: Ranking) -> int:
+    newest = ranking.history.surface[-1:]
+    return ranking.surface or int(newest.sum())  # 0 for a viewer without a history
 
 
 def _pieces(ids: Sequence[NDArray[np.int64]], num_pieces: Sequence[int]) -> NDArray[np.int64]:

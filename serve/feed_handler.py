@@ -143,7 +143,7 @@ class FeedHandler:
             services = AsItWas(
                 serving.models, serving.stores, self._served, self._event_log, request.post_id
             )
-            query = self._query(serving, request.user_id, request.limit)
+            query = self._query(serving, request.user_id, request.limit, request.surface)
             result = await self._pipeline.run(query, services)
             explanation = serving.explainer.explain(result, request.post_id)
             return api.ExplainResponse(
@@ -184,7 +184,7 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
-    def _query(self, serving: _Serving, user_id: int, limit: int, surface: int = 0) -> FeedQuery:
+    def _query(self, serving: _Serving, user_id: int, limit: int, surface: int) -> FeedQuery:
         now_ms = (
             time.time_ns() // 1_000_000
             if self._clock == "wall"

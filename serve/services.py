@@ -32,11 +32,15 @@ class Search:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Predict what one viewer would do with each of `post_id` [C] by `author_id` [C]."""
+    """Predict what one viewer would do with each of `post_id` [C] by `author_id` [C].
+
+    `surface` is where they would be shown; 0 = unknown.
+    """
 
     history: History
     post_id: NDArray[np.int64]
     author_id: NDArray[np.int64]
+    surface: int
 
 
 @dataclass(frozen=True)
@@ -109,20 +113,26 @@ class ServedFeed:
         return self.stores.posts.facts(post_id)
 
     async def rank(
-        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        author_id: NDArray[np.int64],
+        surface: int,
     ) -> NDArray[np.float32]:
         """From the ranker."""
-        return await self.models.rank(Ranking(history, post_id, author_id))
+        return await self.models.rank(Ranking(history, post_id, author_id, surface))
 
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """From the value model."""
         return await self.models.value(p_action)
 
-    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
         """Remember the page and append it to the event log."""
         post_id = page["post_id"]
         self.served.add(user_id, post_id)
-        self.event_log.append(impressions(user_id, request_id, now_ms, post_id))
+        self.event_log.append(impressions(user_id, request_id, now_ms, surface, post_id))
 
 
 @dataclass(frozen=True)
@@ -139,5 +149,7 @@ class AsItWas(ServedFeed):
         before = self.served.before(user_id, self.post_id)
         return np.union1d(self.stores.profiles.seen(user_id), before)
 
-    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
         """Nothing was shown."""

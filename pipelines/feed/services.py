@@ -70,12 +70,22 @@ class Services(Protocol):
         """
 
     async def rank(
-        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        author_id: NDArray[np.int64],
+        surface: int,
     ) -> NDArray[np.float32]:
-        """What the viewer would do with each post. float32 [C, A]: probabilities, seconds."""
+        """What the viewer would do with each post if shown on `surface`, 0 = unknown.
+
+        Returns:
+            float32 [C, A]: probabilities, seconds.
+        """
 
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """Worth of each post to the feed from its predicted actions. float64 [C]."""
 
-    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
-        """Write the served page to the event log."""
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Write the page served on `surface`, 0 = unknown, to the event log."""

@@ -52,7 +52,7 @@ class FeedQuery:
     Attributes:
         limit: posts wanted on the page, at least 1.
         now_ms: the instant of the request, ms since 1970; components have no other clock.
-        surface: product surface, as in schema.EVENTS.
+        surface: product surface that the page is for, as in schema.EVENTS; 0 = unknown.
         context: what query hydrators found; read it as `query["seen"]`.
     """
 

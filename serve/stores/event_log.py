@@ -138,7 +138,9 @@ class EventLog:
             _log.error("%s: %d impressions lost: buffer full", self._directory, lost)
 
 
-def impressions(user_id: int, request_id: str, now_ms: int, post_id: NDArray[np.int64]) -> pa.Table:
+def impressions(
+    user_id: int, request_id: str, now_ms: int, surface: int, post_id: NDArray[np.int64]
+) -> pa.Table:
     """One served page [n], top first, as rows of schema.EVENTS.
 
     What the viewer does with the posts is not known yet: every action is null. Days are UTC.
@@ -150,6 +152,7 @@ def impressions(user_id: int, request_id: str, now_ms: int, post_id: NDArray[np.
         "post_id": post_id,
         "shown_at_ms": np.full(num, now_ms, np.int64),
         "log_date": pa.array(np.full(num, now_ms // _DAY_MS, np.int32)),
+        "surface": np.full(num, surface, np.int16),
         "position": np.arange(num, dtype=np.int16),
         "request_id": [request_id] * num,
     }

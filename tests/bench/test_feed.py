@@ -22,7 +22,7 @@ def ready(world: World) -> Disturbed:
     hits = Hits(world.post_id, np.linspace(1, 0, len(world.post_id)))
     seen = asyncio.run(world.seen(1))
     facts = asyncio.run(world.posts(world.post_id))
-    p_action = asyncio.run(world.rank(asyncio.run(world.history(1)), world.post_id, seen))
+    p_action = asyncio.run(world.rank(asyncio.run(world.history(1)), world.post_id, seen, 0))
 
     def answer(value):
         async def service(*_):
@@ -30,7 +30,7 @@ def ready(world: World) -> Disturbed:
 
         return service
 
-    async def rank(_, post_id, __):
+    async def rank(_, post_id, *__):
         return p_action[: len(post_id)]
 
     async def value(p_action):

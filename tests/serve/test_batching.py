@@ -97,7 +97,7 @@ def test_a_ranking_in_company_is_the_ranking_alone(bundle):
     profiles, ranker = ProfileStore(bundle.profiles), Ranker(bundle)
     posts, authors = bundle.posts["post_id"].to_numpy(), bundle.posts["author_id"].to_numpy()
     rankings = [
-        Ranking(profiles.history(user_id) or History.empty(user_id), posts[:num], authors[:num])
+        Ranking(profiles.history(user_id) or History.empty(user_id), posts[:num], authors[:num], 0)
         for user_id, num in [(1, 3), (2, 700), (UNKNOWN_USER, 1), (3, 128), (4, 129)]
     ]
     for ranking, together in zip(rankings, ranker.rank(rankings), strict=True):
@@ -106,16 +106,22 @@ def test_a_ranking_in_company_is_the_ranking_alone(bundle):
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6)
 
 
-def test_a_short_ranking_is_one_pass_of_the_model(bundle):
-    """What fits one piece gets exactly what the model says, in the order asked."""
+@pytest.mark.parametrize(("asked", "scored"), [(0, "newest"), (1, 1), (2, 2), (15, 15)])
+def test_a_short_ranking_is_one_pass_of_the_model(bundle, asked, scored):
+    """What fits one piece gets exactly what the model says, in the order asked.
+
+    It says it of the surface asked for, and where that is unknown of the newest event's.
+    """
     history, model = ProfileStore(bundle.profiles).history(1), bundle.load_ranker()
     posts, authors = (bundle.posts[n].to_numpy()[:100] for n in ("post_id", "author_id"))
-    spec, surface = model.config.features, np.full((1, 100), history.surface[-1])
+    assert history.surface[-1] > 0
+    scored = history.surface[-1] if scored == "newest" else scored
+    spec, surface = model.config.features, np.full((1, 100), scored)
     inputs = history_inputs(history_rows([history]), spec) | candidate_inputs(
         posts[None], authors[None], surface, spec
     )
     plain = model.predict({name: torch.from_numpy(a) for name, a in inputs.items()})
-    (got,) = Ranker(bundle).rank([Ranking(history, posts, authors)])
+    (got,) = Ranker(bundle).rank([Ranking(history, posts, authors, asked)])
     np.testing.assert_allclose(got, plain[0], rtol=1e-4, atol=1e-6)
 
 

@@ -35,7 +35,7 @@ def test_rows_in_are_rows_out(tmp_path_factory, page_sizes, max_rows, flush_afte
     directory = tmp_path_factory.mktemp("log")
     log = EventLog(directory, "w", max_rows=max_rows, max_age_s=60)
     pages = [
-        impressions(1 + n, f"r{n}", 1000 + n, np.arange(1, size + 1))
+        impressions(1 + n, f"r{n}", 1000 + n, 0, np.arange(1, size + 1))
         for n, size in enumerate(page_sizes)
     ]
     for number, page in enumerate(pages):
@@ -48,12 +48,12 @@ def test_rows_in_are_rows_out(tmp_path_factory, page_sizes, max_rows, flush_afte
 
 def test_an_impression_follows_the_contract():
     """A row has the columns of schema.EVENTS; what was not observed is null."""
-    rows = impressions(7, "abc", 5000, np.array([30, 10]))
+    rows = impressions(7, "abc", 5000, 2, np.array([30, 10]))
     assert rows.schema == EVENTS.arrow
     rows.validate(full=True)
-    assert rows.select(["event_id", "user_id", "post_id", "position"]).to_pylist() == [
-        {"event_id": "abc/0", "user_id": 7, "post_id": 30, "position": 0},
-        {"event_id": "abc/1", "user_id": 7, "post_id": 10, "position": 1},
+    assert rows.select(["event_id", "user_id", "post_id", "surface", "position"]).to_pylist() == [
+        {"event_id": "abc/0", "user_id": 7, "post_id": 30, "surface": 2, "position": 0},
+        {"event_id": "abc/1", "user_id": 7, "post_id": 10, "surface": 2, "position": 1},
     ]
     assert rows["favorite"].null_count == rows["dwell_s"].null_count == 2
 
@@ -61,7 +61,7 @@ def test_an_impression_follows_the_contract():
 def test_a_quiet_log_is_written_after_its_age(tmp_path):
     """Rows reach the disk within `max_age_s` though no more rows come."""
     log = EventLog(tmp_path, "w", max_rows=1000, max_age_s=0.05)
-    log.append(impressions(1, "r", 1, np.array([1])))
+    log.append(impressions(1, "r", 1, 0, np.array([1])))
     deadline = time.monotonic() + 5
     while len(_read(tmp_path)) == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -73,7 +73,7 @@ def test_a_disk_that_refuses_is_tried_again(tmp_path, monkeypatch):
     """Rows that could not be written stay buffered, up to the bound, and are written later."""
     log = EventLog(tmp_path, "w", max_rows=1000, max_age_s=60, max_buffered_rows=3)
     for n in range(5):
-        log.append(impressions(1, f"r{n}", 1, np.array([1])))
+        log.append(impressions(1, f"r{n}", 1, 0, np.array([1])))
     with monkeypatch.context() as refusing:
         refusing.setattr(os, "fsync", _refuse)
         with pytest.raises(OSError, match="disk full"):
@@ -107,6 +107,6 @@ def _write_for_ever(directory: Path) -> None:
     log = EventLog(directory, "w", max_rows=50, max_age_s=60)
     number = 0
     while True:
-        log.append(impressions(1, "r", number, np.array([1])))
+        log.append(impressions(1, "r", number, 0, np.array([1])))
         number += 1
         time.sleep(0.0001)

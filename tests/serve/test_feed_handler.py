@@ -196,6 +196,26 @@ def test_more_requests_than_the_limit_are_refused_at_once(run, models):
     run(test, models=replace(models, rank=slow), limits=limits)
 
 
+def test_the_surface_of_a_request_is_used(run, models, tmp_path):
+    """The ranker predicts for the surface asked for, explain too, and the event log says it."""
+    asked = []
+
+    async def rank(ranking):
+        asked.append(ranking.surface)
+        return await models.rank(ranking)
+
+    async def test(client, _):
+        reply = await client.post("/v1/feed", json={"user_id": 1, "limit": 2, "surface": 5})
+        assert reply.status_code == 200
+        query = {"user_id": 1, "post_id": reply.json()["posts"][0]["post_id"], "surface": 5}
+        assert (await client.get("/v1/explain", params=query)).status_code == 200
+
+    run(test, models=replace(models, rank=rank))
+    assert asked == [5, 5]
+    rows = pq.read_table(next(tmp_path.glob("*.parquet")))
+    assert rows["surface"].to_pylist() == [5, 5]
+
+
 def test_the_next_page_shows_something_else(run):
     """What was shown is not shown again."""
 

@@ -18,4 +18,4 @@ class Impressions(SideEffect):
 
     async def run(self, query: FeedQuery, page: Candidates, services: Services) -> None:
         """Hand the page to the log."""
-        await services.record(query.user_id, query.request_id, query.now_ms, page)
+        await services.record(query.user_id, query.request_id, query.now_ms, query.surface, page)

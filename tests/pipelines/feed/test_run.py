@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -272,6 +272,20 @@ def test_every_component_leaves_a_trace():
     assert all(e.ms >= 0 and e.outcome == "ok" for e in result.trace)
 
 
+def test_the_page_is_ranked_for_and_recorded_on_its_surface():
+    """The ranker and the event log hear of the surface that the request is for."""
+
+    async def scenario():
+        world, pipeline = World(), Pipeline.build()
+        result = await pipeline.run(replace(world.query(), surface=3), world)
+        pipeline.start_side_effects(result, world)
+        await pipeline.drain()
+        assert world.ranked_for == [3]
+        assert world.recorded == [(1, "r1", 3, result.page.post_id.tolist())]
+
+    asyncio.run(scenario())
+
+
 def test_side_effects_never_delay_the_reply():
     """The page is there before its side effects have begun, and they end after it."""
 
@@ -294,7 +308,7 @@ def test_side_effects_never_delay_the_reply():
         await pipeline.drain()
         (trace,) = task.result()
         assert trace.outcome == "ok"
-        assert WORLD.recorded[-1] == (1, "r1", result.page.post_id.tolist())
+        assert WORLD.recorded[-1] == (1, "r1", 0, result.page.post_id.tolist())
 
     asyncio.run(scenario())
 

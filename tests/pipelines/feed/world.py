@@ -28,7 +28,8 @@ class World:
     """Implements `pipelines.feed.services.Services`.
 
     Attributes:
-        recorded: (user_id, request_id, post ids) of every page recorded.
+        ranked_for: surface of every ranking asked for.
+        recorded: (user_id, request_id, surface, post ids) of every page recorded.
     """
 
     def __init__(self, num_posts: int = 300, num_authors: int = 40) -> None:
@@ -38,7 +39,8 @@ class World:
         self.created_at_s = NOW_MS / 1000 - (self.post_id * 79 % 60) * 3600.0
         self.popularity = (self.post_id * 37 % 101) / 101
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
-        self.recorded: list[tuple[int, str, list[int]]] = []
+        self.ranked_for: list[int] = []
+        self.recorded: list[tuple[int, str, int, list[int]]] = []
 
     def query(self, user_id: int = 1, limit: int = 10) -> FeedQuery:
         """A request at the world's only instant."""
@@ -91,9 +93,14 @@ class World:
         }
 
     async def rank(
-        self, history: History, post_id: NDArray[np.int64], author_id: NDArray[np.int64]
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        author_id: NDArray[np.int64],
+        surface: int,
     ) -> NDArray[np.float32]:
         """More similar = more of every action, the rarer the larger its weight."""
+        self.ranked_for.append(surface)
         rarity = np.log1p(np.abs(list(WEIGHTS.values()))) * 1.7
         liking = self.similarity(history.user_id)[post_id - 1]
         liking = np.where(np.array(list(WEIGHTS.values())) < 0, -1, 1) * liking[:, None]
@@ -105,9 +112,11 @@ class World:
         """The weighted sum."""
         return p_action.astype(np.float64) @ np.array(list(WEIGHTS.values()))
 
-    async def record(self, user_id: int, request_id: str, now_ms: int, page: Candidates) -> None:
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
         """Into a list."""
-        self.recorded.append((user_id, request_id, page.post_id.tolist()))
+        self.recorded.append((user_id, request_id, surface, page.post_id.tolist()))
 
     def _best(self, value: NDArray[np.float64], num_posts: int) -> Hits:
         rows = np.argsort(-value, kind="stable")[:num_posts]
