@@ -33,7 +33,13 @@ NOW_S = 10_000_000.0
 @pytest.mark.parametrize(
     ("component", "column", "values", "kept"),
     [
-        (Age(), "created_at_s", NOW_S - 3600 * np.array([0, 48, 48.001, np.nan]), "yynn"),
+        (Age(), "created_at_s", NOW_S - 3600 * np.array([0, 48, 48.001, np.nan]), "yyny"),
+        (
+            Age(drop_unknown=True),
+            "created_at_s",
+            NOW_S - 3600 * np.array([0, 48, 48.001, np.nan]),
+            "yynn",
+        ),
         (Age(max_age_hours=1), "created_at_s", np.array([NOW_S + 60, 0, NOW_S, 0]), "ynyn"),
         (SelfPost(), "author_id", np.array([3, 2, 3, 0]), "nyny"),
         (MutedAuthor(), "author_id", np.array([1, 2, 0, 4]), "nyyn"),

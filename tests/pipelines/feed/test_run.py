@@ -286,6 +286,13 @@ def test_the_page_is_ranked_for_and_recorded_on_its_surface():
     asyncio.run(scenario())
 
 
+def test_posts_of_unknown_age_still_fill_a_page():
+    """Where no post says when it was made, the default feed is as full as ever."""
+    world = World()
+    world.created_at_s[:] = np.nan
+    assert len(serve(Pipeline.build(), world.query(limit=10), world).page) == 10
+
+
 def test_side_effects_never_delay_the_reply():
     """The page is there before its side effects have begun, and they end after it."""
 

@@ -43,7 +43,7 @@ def test_every_wrong_setting_names_the_near_miss():
     )
     assert refused({"filters": {"age": {"max_age_hour": 1}}}) == (
         "filters.age.max_age_hour: no such setting; did you mean 'max_age_hours'? "
-        "(have: max_age_hours)"
+        "(have: drop_unknown, max_age_hours)"
     )
     assert refused({"filters": {"age": {"max_age_hours": "soon"}}}) == (
         "filters.age.max_age_hours: Input should be a valid number, unable to parse string as a "
