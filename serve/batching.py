@@ -15,7 +15,8 @@ class Batcher(Generic[T, R]):
 
     What arrives while one pass runs on its thread is the next pass: an idle batcher
     answers at once, a busy one in batches as large as the load makes them. An error
-    in a pass is raised in each of its calls. Belongs to one event loop.
+    in a pass, a wrong number of answers included, is raised in each of its calls and
+    in no other. Belongs to one event loop.
     """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], max_size: int = 16) -> None:
@@ -34,22 +35,40 @@ class Batcher(Generic[T, R]):
         return await answer
 
     async def _run(self) -> None:
-        while self._waiting:
-            batch = self._waiting[: self._max_size]
-            del self._waiting[: self._max_size]
-            wanted = [(item, answer) for item, answer in batch if not answer.done()]
-            if wanted:
-                await self._answer(wanted)
-        self._passes = None
+        try:
+            while self._waiting:
+                batch = self._waiting[: self._max_size]
+                del self._waiting[: self._max_size]
+                wanted = [(item, answer) for item, answer in batch if not answer.done()]
+                if wanted:
+                    await self._answer(wanted)
+        finally:  # also when cancelled: nobody is left waiting, and the next call starts anew
+            self._passes = None
+            for _, answer in self._waiting:
+                answer.cancel()
+            self._waiting.clear()
 
     async def _answer(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:
-            results = await asyncio.to_thread(self._work, [item for item, _ in batch])
+            results = await asyncio.to_thread(self._work_on, [item for item, _ in batch])
         except Exception as error:
             for _, answer in batch:
-                if not answer.done():
+                if not answer.done():  # its caller may have given up
                     answer.set_exception(error)
-            return
-        for (_, answer), result in zip(batch, results, strict=True):
-            if not answer.done():  # its caller may have given up
-                answer.set_result(result)
+        except BaseException:
+            for _, answer in batch:
+                answer.cancel()
+            raise
+        else:
+            for (_, answer), result in zip(batch, results, strict=True):
+                if not answer.done():
+                    answer.set_result(result)
+
+    def _work_on(self, items: Sequence[T]) -> list[R]:
+        try:
+            results = list(self._work(items))
+        except StopIteration as error:  # which a future cannot hold
+            raise RuntimeError("the work ended in a StopIteration") from error
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} calls got {len(results)} answers")
+        return results

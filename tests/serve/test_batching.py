@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import numpy as np
@@ -65,6 +66,59 @@ def test_an_error_reaches_all_of_its_pass_and_no_other():
             *(batcher(item) for item in ("good", "bad", "better", "best")), return_exceptions=True
         )
         assert [str(result) for result in results] == ["cannot", "cannot", "better", "best"]
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("num_answers", [0, 1, 3])
+def test_a_wrong_number_of_answers_fails_its_pass_and_no_other(num_answers):
+    """Too few or too many answers are an error in each call of the pass; the next one works."""
+
+    def work(items):
+        return items if "good" in items else [*items, *items][:num_answers]
+
+    async def body():
+        batcher = Batcher(work, max_size=2)
+        for _ in range(2):
+            calls = (batcher(item) for item in ("odd", "odder", "good"))
+            async with asyncio.timeout(5):
+                *failed, good = await asyncio.gather(*calls, return_exceptions=True)
+            assert [str(e) for e in failed] == [f"2 calls got {num_answers} answers"] * 2
+            assert good == "good"
+
+    asyncio.run(body())
+
+
+def test_a_stop_iteration_is_an_error_as_any_other():
+    """StopIteration, which asyncio cannot carry, does not hang its callers."""
+
+    async def body():
+        batcher = Batcher(lambda items: [next(iter(())) for _ in items])
+        async with asyncio.timeout(5):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await batcher(1)
+
+    asyncio.run(body())
+
+
+def test_a_cancelled_pass_leaves_nobody_waiting():
+    """When the task behind the passes is cancelled, all its calls end and a new one works."""
+    go_on = threading.Event()
+
+    def work(items):
+        go_on.wait(5)
+        return items
+
+    async def body():
+        batcher = Batcher(work, max_size=1)
+        calls = [asyncio.create_task(batcher(n)) for n in range(3)]
+        await asyncio.sleep(0.01)
+        batcher._passes.cancel()
+        async with asyncio.timeout(5):
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(end) for end in ended] == [asyncio.CancelledError] * 3
+            go_on.set()
+            assert await batcher(4) == 4
 
     asyncio.run(body())
 
