@@ -79,10 +79,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     temp = f"--temp-dir=/tmp/rayfeed-{secrets.token_hex(4)}"
     head = ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}", temp]
     with (
-        _node(NODES[0], [*head, *_agent(agents[:2])], env, ready=dashboard),
-        _node(NODES[1], [f"--address={NODES[0]}:{gcs}", *_agent(agents[2:])], env, agents[2]),
+        _node(NODES[0], [*head, *_agent(agents[:2])], env, ready=dashboard) as first,
+        _node(
+            NODES[1], [f"--address={NODES[0]}:{gcs}", *_agent(agents[2:])], env, agents[2]
+        ) as second,
     ):
         yield Cluster(f"http://127.0.0.1:{dashboard}", env)
+        for node in (first, second):  # both at once: each takes its time
+            node.send_signal(signal.SIGTERM)
 
 
 def test_training_runs_on_both_nodes(cluster, prepared, tmp_path):
@@ -120,7 +124,7 @@ def test_without_the_token_nothing_runs(cluster):
 @contextmanager
 def _node(
     address: str, arguments: Sequence[str], env: dict[str, str], ready: int
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A raylet in the foreground of a process of its own, which ends with this context."""
     arguments = [f"--node-ip-address={address}", *arguments]
     size = ["--num-cpus=2", "--object-store-memory=150000000", "--block"]
@@ -132,7 +136,7 @@ def _node(
     ) as node:
         try:
             _wait_until_listening(ready)
-            yield
+            yield node
         finally:
             node.send_signal(signal.SIGTERM)  # ends what it started, and nothing else
             node.wait(timeout=60)

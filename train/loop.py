@@ -51,8 +51,8 @@ class TrainConfig(Config):
     num_workers: PositiveInt = 1
     use_gpu: bool = False  # one GPU per worker, nccl; otherwise CPU workers, gloo
     cpus_per_worker: PositiveFloat = 1.0  # reserved; leave some for reading data
-    # Torch threads. More than one wait for each other at every operation: 1.3 times faster where
-    # cores are idle, 5 times slower where anything else runs.
+    # Torch threads. More than one wait for each other at every operation, which where anything
+    # else runs made a step five times slower (train/LOG.md).
     threads_per_worker: PositiveInt = 1
     placement: Literal["PACK", "SPREAD"] = "PACK"  # workers together, or one per node
     checkpoint_every_steps: PositiveInt = 500
