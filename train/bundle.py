@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -37,16 +36,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from pipelines.schema import ACTION_NAMES, schema_hash, schema_spec
+from pipelines.schema import schema_hash, schema_spec
+from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
-from train.rows import SPLITS, flatten, read_examples
-
-TABLES = ("posts", "users", "follows", "profiles")
-POPULAR_BY = "click"  # popularity is the smoothed rate of this action
-_PRIOR_SHOWN = 20.0  # impressions that the overall rate counts for
-
 
 M = TypeVar("M", bound=nn.Module)
 _JSON_FILES = ("card", "config", "schema", "blend")
@@ -165,8 +159,8 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             (folder / name).mkdir(parents=True)
         shutil.copyfile(ranker / "model.safetensors", folder / "ranker.safetensors")
         shutil.copyfile(retrieval / "model.safetensors", folder / "retrieval.safetensors")
-        as_of_ms = _write_tables(data, folder / "tables")
-        observed = _observed(data, manifest["actions"])
+        as_of_ms = write_tables(data, folder / "tables")
+        observed = observed_actions(data, manifest["actions"])
         spec = schema_spec()
         card = {
             "name": manifest["name"],
@@ -222,33 +216,6 @@ def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
     if num_outputs != len(manifest["actions"]):
         raise BundleError(f"{run}: {num_outputs} actions, the data has {len(manifest['actions'])}")
     return config
-
-
-def _observed(data: Path, actions: Sequence[str]) -> list[str]:
-    """Actions that training could learn: those its split shows as done or not done."""
-    mask = int(np.bitwise_or.reduce(flatten(read_examples(data, "train")).observed, initial=0))
-    return [name for bit, name in enumerate(actions) if mask >> bit & 1]
-
-
-def _write_tables(data: Path, folder: Path) -> int:
-    """Copy the side tables, count popularity; returns when the newest event was shown, in ms."""
-    for name in ("users", "follows"):
-        shutil.copyfile(data / f"{name}.parquet", folder / f"{name}.parquet")
-    pq.write_table(pq.read_table(data / "profiles"), folder / "profiles.parquet")
-    rows = flatten(read_examples(data, *SPLITS))
-    posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
-    ids = posts["post_id"].to_numpy()
-    action = ACTION_NAMES.index(POPULAR_BY)
-    at = np.searchsorted(ids, rows.post_id)
-    shown = np.bincount(at, weights=rows.seen(action), minlength=len(ids))
-    done = np.bincount(at, weights=rows.label(action), minlength=len(ids))
-    overall = done.sum() / max(shown.sum(), 1.0)
-    popularity = (done + overall * _PRIOR_SHOWN) / (shown + _PRIOR_SHOWN)
-    num_shown = np.bincount(at, minlength=len(ids))
-    posts = posts.append_column("popularity", pa.array(popularity))
-    posts = posts.append_column("num_shown", pa.array(num_shown))
-    pq.write_table(posts, folder / "posts.parquet")
-    return int(rows.shown_at_ms.max())
 
 
 def _write_index(bundle: Bundle, folder: Path) -> None:

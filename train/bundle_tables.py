@@ -1,0 +1,44 @@
+"""What a bundle knows of posts and viewers: the data job's tables, with popularity counted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.schema import ACTION_NAMES
+from train.rows import SPLITS, flatten, read_examples
+
+POPULAR_BY = "click"  # popularity is the smoothed rate of this action
+_PRIOR_SHOWN = 20.0  # impressions that the overall rate counts for
+
+
+def observed_actions(data: Path, actions: Sequence[str]) -> list[str]:
+    """Actions that training could learn: those its split shows as done or not done."""
+    mask = int(np.bitwise_or.reduce(flatten(read_examples(data, "train")).observed, initial=0))
+    return [name for bit, name in enumerate(actions) if mask >> bit & 1]
+
+
+def write_tables(data: Path, folder: Path) -> int:
+    """Copy the side tables, count popularity; returns when the newest event was shown, in ms."""
+    for name in ("users", "follows"):
+        shutil.copyfile(data / f"{name}.parquet", folder / f"{name}.parquet")
+    pq.write_table(pq.read_table(data / "profiles"), folder / "profiles.parquet")
+    rows = flatten(read_examples(data, *SPLITS))
+    posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
+    ids = posts["post_id"].to_numpy()
+    action = ACTION_NAMES.index(POPULAR_BY)
+    at = np.searchsorted(ids, rows.post_id)
+    shown = np.bincount(at, weights=rows.seen(action), minlength=len(ids))
+    done = np.bincount(at, weights=rows.label(action), minlength=len(ids))
+    overall = done.sum() / max(shown.sum(), 1.0)
+    popularity = (done + overall * _PRIOR_SHOWN) / (shown + _PRIOR_SHOWN)
+    num_shown = np.bincount(at, minlength=len(ids))
+    posts = posts.append_column("popularity", pa.array(popularity))
+    posts = posts.append_column("num_shown", pa.array(num_shown))
+    pq.write_table(posts, folder / "posts.parquet")
+    return int(rows.shown_at_ms.max())
