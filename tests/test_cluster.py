@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from pipelines.runtime import ENVIRONMENT
+
 ROOT = Path(__file__).parent.parent
+ON_NODE = "/home/ray/rayfeed"
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +43,31 @@ def test_it_has_a_head_and_autoscaled_workers_of_both_kinds(cluster):
     assert types["gpu"]["max_workers"] > types["gpu"]["min_workers"] == 0
 
 
-def test_every_node_needs_the_token(cluster):
-    """Ray starts with token authentication everywhere, and the dashboard on loopback."""
-    starts = [
-        command
-        for group in ("head_start_ray_commands", "worker_start_ray_commands")
-        for command in cluster[group]
-        if "ray start" in command
-    ]
-    assert len(starts) == 2
-    assert all("RAY_AUTH_MODE=token" in command for command in starts)
-    assert "--dashboard-host=127.0.0.1" in starts[0]
+def test_every_node_starts_with_our_environment(cluster):
+    """What precedes `ray start`, run here, leaves all that configs/ray.env sets, token included."""
+    settings = dict(
+        line.split("=", 1)
+        for line in ENVIRONMENT.read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    assert settings["RAY_AUTH_MODE"] == "token"
+    for start in _starts(cluster):
+        environment = _environment(start.replace(ON_NODE, str(ROOT)))
+        assert environment.items() >= settings.items()
+        assert environment["PYTHONPATH"] == str(ROOT)
+
+
+def test_no_node_starts_without_our_environment(cluster, tmp_path):
+    """Where configs/ray.env is missing, which would mean no token, Ray is not started."""
+    for start in _starts(cluster):
+        with pytest.raises(subprocess.CalledProcessError):
+            _environment(start.replace(ON_NODE, str(tmp_path)))
+
+
+def test_the_token_is_copied_and_the_dashboard_is_on_loopback(cluster):
+    """Every node has the token that Ray asks for; the head shows its dashboard to itself only."""
+    head, _ = _starts(cluster)
+    assert "--dashboard-host=127.0.0.1" in head
     assert "/home/ray/.ray/auth_token" in cluster["file_mounts"]
 
 
@@ -56,3 +75,25 @@ def test_every_node_installs_the_lock_file(cluster):
     """Head and workers install exactly what was tested."""
     for group in ("head_setup_commands", "worker_setup_commands"):
         assert any("requirements.lock" in command for command in cluster[group])
+
+
+def _starts(cluster: dict) -> list[str]:
+    """The command that starts Ray on the head, and the one on workers."""
+    groups = ("head_start_ray_commands", "worker_start_ray_commands")
+    starts = [c for group in groups for c in cluster[group] if "ray start" in c]
+    assert len(starts) == 2
+    return starts
+
+
+def _environment(start: str) -> dict[str, str]:
+    """What `ray start` would see, from an empty environment."""
+    before, found, _ = start.partition("ray start")
+    assert found
+    printed = subprocess.run(
+        ["bash", "-c", f"{before} env -0"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return dict(entry.split("=", 1) for entry in printed.split("\0") if entry)
