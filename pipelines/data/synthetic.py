@@ -23,6 +23,7 @@ on num_events. `python -m pipelines.data.synthetic OUT [key=value ...]` writes a
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,10 +33,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 from numpy.typing import NDArray
 
-from configs import check
+from configs import check, parse_overrides
 from pipelines.data import synthetic_draws as draw
 from pipelines.data.synthetic_draws import SyntheticConfig
 from pipelines.data.synthetic_truth import Truth
@@ -207,13 +207,20 @@ def _follow_table(
     return pa.table([pa.array(column) for column in columns], schema=FOLLOWS.arrow)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write a world to the folder named first; the rest are settings as key=value."""
-    folder, *overrides = arguments
-    pairs = (override.partition("=") for override in overrides)
-    values = {key: yaml.safe_load(value) for key, _, value in pairs}
-    World.make(check(values, SyntheticConfig, place="synthetic")).write(folder)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write a world from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.data.synthetic", description="Write a made-up world's log."
+    )
+    parser.add_argument("out", type=Path, help="folder to write events, posts, users, follows to")
+    parser.add_argument("overrides", nargs="*", help="settings as key=value, such as seed=1")
+    args = parser.parse_args(arguments)
+    try:
+        values = parse_overrides(args.overrides)
+        World.make(check(values, SyntheticConfig, place="synthetic")).write(args.out)
+    except ValueError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
