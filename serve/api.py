@@ -50,7 +50,7 @@ class Model(BaseModel):
     """What answered."""
 
     bundle: str = Field(description="path of the bundle")
-    version: str = Field(description="changes whenever the bundle's card does")
+    version: str = Field(description="changes with the bundle; its metrics do not count")
     as_of_ms: int = Field(description="newest event that the bundle knows; ms since 1970 UTC")
 
 
@@ -164,12 +164,17 @@ class Health(BaseModel):
     """What a replica is serving."""
 
     status: Literal["ok", "stale"] = Field(
-        description="stale: a newer bundle could not be loaded, the one before is being served"
+        description="stale: a newer bundle could not be loaded, by this replica or by one of "
+        "the models', which goes on with the one before"
     )
     model: Model
+    versions: dict[str, list[str]] = Field(
+        description="bundle version of each replica of the models' deployments that answered "
+        "within a second; empty where the models are in this replica"
+    )
     in_flight: int = Field(description="requests being answered by this replica")
     failures: dict[str, int] = Field(description="failures since start, by component")
-    problem: str | None = Field(default=None, description="why the newer bundle was not loaded")
+    problem: str | None = Field(default=None, description="why stale, and who is")
 
 
 class Problem(BaseModel):

@@ -25,12 +25,13 @@ from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, local_models
 from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
-from serve.services import Models, Ranking, Search
+from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from train import bundle as bundles
 
 _log = logging.getLogger("ray.serve")
 _ROOT = Path(__file__).parent.parent
+_VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
 
 
 class Args(Config):
@@ -63,7 +64,7 @@ class Reloading:
     on with what it has and says so, since failing would take the whole feed down.
     """
 
-    _loaded = False
+    _version: str | None = None  # of the bundle being served
 
     def __init__(self, torch_threads: int) -> None:
         torch.set_num_threads(torch_threads)
@@ -79,12 +80,16 @@ class Reloading:
             bundle = await asyncio.to_thread(bundles.load, _absolute(choice.bundle))
             await asyncio.to_thread(self.use, bundle)
         except Exception as error:  # a broken file may raise anything
-            if not self._loaded:
+            if self._version is None:
                 raise
             _log.error("still serving the bundle before: %s", error)
             self.refused(str(error))
         else:
-            self._loaded = True
+            self._version = version(bundle)
+
+    async def version(self) -> str | None:
+        """As `services.version`, of the bundle being served."""
+        return self._version
 
     def use(self, bundle: bundles.Bundle) -> None:
         """Make what serves from `bundle`, then swap it in; on a thread of its own."""
@@ -183,7 +188,23 @@ def build(args: Args) -> Application:
 def _behind(
     retriever: DeploymentHandle, ranker: DeploymentHandle, scorer: DeploymentHandle
 ) -> Models:
-    return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote)
+    deployments = {"Retriever": retriever, "Ranker": ranker, "Scorer": scorer}
+
+    async def ask(handle: DeploymentHandle) -> list[str]:
+        try:
+            answers = await handle.broadcast("version").results_async(
+                timeout_s=_VERSION_TIMEOUT_S, return_exceptions=True
+            )
+        except Exception as error:  # no replica, or a slow one: others say so, see `failures`
+            _log.warning("%s does not say which bundle it serves: %r", handle, error)
+            return []
+        return [answer for answer in answers if isinstance(answer, str)]
+
+    async def versions() -> dict[str, list[str]]:
+        answers = await asyncio.gather(*map(ask, deployments.values()))
+        return dict(zip(deployments, answers, strict=True))
+
+    return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote, versions)
 
 
 def _absolute(path: str) -> str:

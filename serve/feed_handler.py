@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -20,7 +18,7 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.stages import FeedQuery
 from serve import api
 from serve.pages import posts_of
-from serve.services import AsItWas, Models, ServedFeed, Stores
+from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.served import ServedStore
 from train.bundle import Bundle
@@ -91,7 +89,7 @@ class FeedHandler:
     def use(self, bundle: Bundle, models: Models) -> None:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         self._serving = _Serving(
-            model=api.Model(bundle=bundle.path, version=_version(bundle), as_of_ms=bundle.as_of_ms),
+            model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
             explainer=Explainer(
                 self._pipeline, dict(zip(bundle.actions, bundle.weights, strict=True))
             ),
@@ -154,14 +152,24 @@ class FeedHandler:
                 explanation=api.Explanation.model_validate(explanation),
             )
 
-    def health(self) -> api.Health:
-        """What is being served; raises RuntimeError before the first `use`."""
+    async def health(self) -> api.Health:
+        """What is being served, here and by the models; RuntimeError before the first `use`."""
+        serving = self._now_serving()
+        versions = await serving.models.versions()
+        problems = [self.problem] if self.problem else []
+        for name, theirs in versions.items():
+            if others := sorted(set(theirs) - {serving.model.version}):
+                problems.append(
+                    f"{name} serves bundle version {', '.join(others)}, "
+                    f"FeedHandler {serving.model.version}"
+                )
         return api.Health(
-            status="stale" if self.problem else "ok",
-            model=self._now_serving().model,
+            status="stale" if problems else "ok",
+            model=serving.model,
+            versions={name: list(theirs) for name, theirs in versions.items()},
             in_flight=self._in_flight,
             failures=dict(self._pipeline.failures),
-            problem=self.problem,
+            problem="; ".join(problems) or None,
         )
 
     async def close(self) -> None:
@@ -197,8 +205,3 @@ class FeedHandler:
             request_id=uuid.uuid4().hex,
             surface=surface,
         )
-
-
-def _version(bundle: Bundle) -> str:
-    card = json.dumps(bundle.card, sort_keys=True, default=str)
-    return hashlib.sha256(card.encode()).hexdigest()[:12]

@@ -42,7 +42,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
     @app.get("/healthz")
     async def health() -> api.Health:
         """What this replica is serving."""
-        return handler.health()
+        return await handler.health()
 
     @app.exception_handler(OverloadedError)
     async def busy(_: Request, error: OverloadedError) -> JSONResponse:

@@ -5,7 +5,9 @@ The models may run anywhere: in other replicas behind Ray handles, or in this pr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +45,29 @@ class Ranking:
     surface: int
 
 
+async def _all_here() -> Mapping[str, Sequence[str]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Models:
-    """The three models of a bundle, each one call away."""
+    """The three models of a bundle, each one call away.
+
+    `versions` asks what they are of: deployment -> bundle version of each of its replicas
+    that answers in time; empty for models in this process, which are always of its bundle.
+    """
 
     search: Callable[[Search], Awaitable[Hits]]
     rank: Callable[[Ranking], Awaitable[NDArray[np.float32]]]
     value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
+    versions: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _all_here
+
+
+def version(bundle: Bundle) -> str:
+    """Tells bundles apart; metrics, which may be written later, do not count."""
+    card = {name: value for name, value in bundle.card.items() if name != "metrics"}
+    text = json.dumps(card, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

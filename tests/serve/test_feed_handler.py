@@ -23,7 +23,7 @@ from serve.api import Score
 from serve.deployments import local_models
 from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
-from serve.services import Models
+from serve.services import Models, version
 from serve.stores.event_log import EventLog
 from tests.conftest import UNKNOWN_USER
 from train.bundle import Bundle
@@ -153,7 +153,7 @@ def test_a_failed_ranker_means_popularity_order(run, models, broken):
         assert not feed["cold_start"]
         assert len(feed["posts"]) == 10
         assert all("popularity" in post["reason"] for post in feed["posts"])
-        assert handler.health().failures == {feed["degraded"][0]: 1}
+        assert (await handler.health()).failures == {feed["degraded"][0]: 1}
 
     run(test, models=replace(models, **{broken: fail}))
 
@@ -182,7 +182,7 @@ def test_more_requests_than_the_limit_are_refused_at_once(run, models):
 
     async def test(client, handler):
         taken = [asyncio.create_task(client.post("/v1/feed", json={"user_id": n})) for n in (1, 2)]
-        while handler.health().in_flight < 2:
+        while (await handler.health()).in_flight < 2:
             await asyncio.sleep(0.001)
         refused = await client.post("/v1/feed", json={"user_id": 3})
         assert refused.status_code == 503
@@ -324,6 +324,33 @@ def test_another_bundle_takes_over_between_requests(run, bundle, models):
         assert (await client.get("/healthz")).json()["status"] == "ok"
 
     run(test)
+
+
+def test_models_of_another_bundle_are_named_by_health(run, bundle, models):
+    """Whichever deployment serves another version than the pages say, /healthz is stale."""
+    mine, theirs = version(bundle), "0123456789ab"
+    served = {"Retriever": [mine, mine], "Ranker": [mine, theirs], "Scorer": []}
+
+    async def versions():
+        return served
+
+    async def test(client, _):
+        health = (await client.get("/healthz")).json()
+        assert health["status"] == "stale"
+        assert health["problem"] == f"Ranker serves bundle version {theirs}, FeedHandler {mine}"
+        assert health["versions"] == served
+        served["Ranker"] = [mine, mine]
+        health = (await client.get("/healthz")).json()
+        assert (health["status"], health["problem"]) == ("ok", None)
+
+    run(test, models=replace(models, versions=versions))
+
+
+def test_metrics_written_later_do_not_make_another_version(bundle):
+    """Replicas that loaded a bundle before and after its evaluation serve the same one."""
+    evaluated = replace(bundle, card={**bundle.card, "metrics": {"auc": 0.7}})
+    assert version(evaluated) == version(bundle)
+    assert version(replace(bundle, card={**bundle.card, "as_of_ms": 1})) != version(bundle)
 
 
 def test_openapi_names_every_route(run):

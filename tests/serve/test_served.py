@@ -166,6 +166,27 @@ def test_a_bad_bundle_is_refused_and_the_old_one_served(served, tmp_path):
     assert served.feed(5).json()["degraded"] == []
 
 
+def test_a_model_left_behind_is_named_by_health(served, prepared, tmp_path):
+    """When only the Ranker cannot load a bundle, /healthz names it until all serve the same."""
+    torn = write_bundle(prepared, tmp_path / "torn", seed=2)
+    (torn / "ranker.safetensors").write_bytes(b"half a file")
+    before = served.http.get("/healthz").json()["model"]["version"]
+    _apply(_with_bundle(served.config, torn))
+
+    def left_behind() -> bool:
+        health = served.http.get("/healthz").json()
+        now = health["model"]["version"]
+        return health["problem"] == f"Ranker serves bundle version {before}, FeedHandler {now}"
+
+    _eventually(left_behind)
+    assert served.http.get("/healthz").json()["status"] == "stale"
+    assert served.feed(6).json()["posts"]
+    _apply(_with_bundle(served.config, served.bundle))
+    _eventually(lambda: served.http.get("/healthz").json()["status"] == "ok")
+    versions = served.http.get("/healthz").json()["versions"]
+    assert set(versions) == {"Retriever", "Ranker", "Scorer"}
+
+
 def _with_bundle(config: dict, bundle: Path) -> dict:
     """As a person would edit the file: `user_config` on every deployment."""
     (application,) = config["applications"]
