@@ -1,7 +1,9 @@
 """`python -m train.tune CONFIG [key=value ...]`: search settings of a run with Optuna on Ray.
 
 Each trial is one `python -m train`, judged by its lowest validation loss; the test
-split is never looked at. Trials run side by side as far as the cluster has room.
+split is never looked at. A setting that changes what the loss means, such as
+learning.dwell_weight, cannot be judged by it. Trials run side by side as far as the
+cluster has room.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from configs import Config, check, load, parse_overrides
 from pipelines.runtime import connect
 from train.loop import TrainConfig
 from train.worker import RESULT, fit
+
+# A trial only waits for its workers, which reserve their own CPUs. It must reserve something.
+_TRIAL_BYTES = 1 << 20
 
 
 class Range(Config):
@@ -87,14 +92,16 @@ def search(config: TuneConfig) -> list[dict[str, Any]]:
     sample = {name: domain.sample() for name, domain in domains.items()}
     _settings(values, sample, config.name)  # a misspelt name stops here, not in every trial
 
+    name = config.name  # trials are sent to other processes, which need not know TuneConfig
+
     def trial(drawn: dict[str, Any]) -> None:
-        settings = _settings(values, drawn, f"{config.name}-{tune.get_context().get_trial_id()}")
+        settings = _settings(values, drawn, f"{name}-{tune.get_context().get_trial_id()}")
         epochs = json.loads((fit(settings) / RESULT).read_text())["epochs"]
         tune.report({"val_loss": min(epoch["loss"] for epoch in epochs)})
 
     connect()
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0}),  # its workers reserve their own
+        tune.with_resources(trial, {"CPU": 0, "memory": _TRIAL_BYTES}),
         param_space=domains,
         tune_config=tune.TuneConfig(
             metric="val_loss",
