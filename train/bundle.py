@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import shutil
 import subprocess
@@ -117,6 +118,8 @@ def load(path: str | Path) -> Bundle:
         files = {name: json.loads((folder / f"{name}.json").read_text()) for name in _JSON_FILES}
     except OSError as error:
         raise BundleError(f"{path}: not a bundle: {error.strerror}: {error.filename}") from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{path}: a damaged bundle: {error}") from error
     _check_schema(str(path), files["schema"])
     return Bundle(
         path=str(path),
@@ -143,6 +146,8 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         BundleError: `out` exists, or a run is missing, of the other kind, or was
             trained on other data.
     """
+    if ":/" in str(out):  # what Path makes of ://
+        raise BundleError(f"{out}: a bundle is written to a folder; copy it from there")
     if out.exists() and not replace:
         raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
     if out.exists() and not (out / "card.json").exists():
@@ -170,6 +175,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             "action_names": manifest["action_names"],
             "as_of_ms": as_of_ms,
             "observed_actions": observed,
+            "weights_sha256": {kind: _sha256(folder / f"{kind}.safetensors") for kind in runs},
             "metrics": {},  # python -m train.evaluate fills them in
         }
         weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
@@ -185,7 +191,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
         _write_index(load(folder), folder / "index")
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(Path(scratch) / "before")  # deleted with the scratch folder
         folder.rename(out)
 
 
@@ -229,6 +235,11 @@ def _write_index(bundle: Bundle, folder: Path) -> None:
         chunks = zip(*(torch.from_numpy(h).split(65_536) for h in hashes), strict=True)
         vectors = torch.cat([model.post(*chunk) for chunk in chunks])
     PostIndex.build(post_id, vectors.numpy()).save(folder)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _with_weights(model: M, file: Path) -> M:
@@ -277,7 +288,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         write(args.retrieval, args.ranker, args.data, args.out, args.replace)
-    except (BundleError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{args.out}: bundle written")

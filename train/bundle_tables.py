@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.schema import ACTION_NAMES
-from train.rows import SPLITS, flatten, read_examples
+from train.rows import SPLITS, Rows, flatten, read_examples
 
-POPULAR_BY = "click"  # popularity is the smoothed rate of this action
+POPULAR_BY = ("click", "favorite", "dwell")  # popularity is the smoothed rate of the first observed
 _PRIOR_SHOWN = 20.0  # impressions that the overall rate counts for
 
 
@@ -21,6 +21,18 @@ def observed_actions(data: Path, actions: Sequence[str]) -> list[str]:
     """Actions that training could learn: those its split shows as done or not done."""
     mask = int(np.bitwise_or.reduce(flatten(read_examples(data, "train")).observed, initial=0))
     return [name for bit, name in enumerate(actions) if mask >> bit & 1]
+
+
+def _popular_by(rows: Rows) -> int:
+    """Index of the action whose rate is popularity.
+
+    Raises:
+        ValueError: the log observes none of POPULAR_BY.
+    """
+    for name in POPULAR_BY:
+        if rows.seen(ACTION_NAMES.index(name)).any():
+            return ACTION_NAMES.index(name)
+    raise ValueError(f"popularity needs one of {', '.join(POPULAR_BY)} in the log; it has none")
 
 
 def write_tables(data: Path, folder: Path) -> int:
@@ -31,7 +43,7 @@ def write_tables(data: Path, folder: Path) -> int:
     rows = flatten(read_examples(data, *SPLITS))
     posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
     ids = posts["post_id"].to_numpy()
-    action = ACTION_NAMES.index(POPULAR_BY)
+    action = _popular_by(rows)
     at = np.searchsorted(ids, rows.post_id)
     shown = np.bincount(at, weights=rows.seen(action), minlength=len(ids))
     done = np.bincount(at, weights=rows.label(action), minlength=len(ids))

@@ -210,7 +210,7 @@ def _table(title: str, group: Results) -> Table:
 def main() -> int:
     """Measure a bundle from the command line."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__)
-    parser.add_argument("bundle", help="written by python -m train.bundle; any fsspec path")
+    parser.add_argument("bundle", help="a folder written by python -m train.bundle")
     parser.add_argument("--data", type=Path, help="default: artifacts/data/ and the data's name")
     parser.add_argument("--report", metavar="NAME", help="write train/reports/NAME.json and .md")
     parser.add_argument(
@@ -220,9 +220,11 @@ def main() -> int:
     started = time.monotonic()
     try:
         bundle = load(args.bundle)
+        if "://" in bundle.path:
+            raise BundleError(f"{bundle.path}: its card cannot be written to; copy it to a folder")
         data = args.data or Path("artifacts/data") / bundle.card["name"]
         results = evaluate(bundle, data, args.relevant)
-    except (BundleError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     show(results, Console(width=max(_WIDTH, Console().width)))

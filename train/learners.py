@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
@@ -40,7 +40,7 @@ class RetrievalLearning(Config):
     kind: Literal["retrieval"] = "retrieval"
     model: RetrievalConfig = RetrievalConfig()
     positive: str = "click"  # the action that makes a shown post a positive
-    num_global_negatives: NonNegativeInt = 128  # drawn uniformly from the corpus, a batch
+    num_global_negatives: PositiveInt = 128  # drawn uniformly from the corpus, a batch
 
 
 Learning = RankerLearning | RetrievalLearning
@@ -115,7 +115,12 @@ class RetrievalLearner:
         counts = np.bincount(
             np.searchsorted(self.post_id, post_id[did & self.bit != 0]), minlength=len(self.post_id)
         )
-        return counts / max(counts.sum(), 1)
+        if not counts.any():
+            raise ValueError(
+                f"{data}: no {self.settings.positive} in the training split; choose another action "
+                "as learning.positive"
+            )
+        return counts / counts.sum()
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Viewers, their positives, and the pool: positives' posts, then global negatives."""

@@ -73,7 +73,7 @@ def sampled_softmax_loss(
         Mean over positives, a scalar; 0 if there are none.
     """
     if len(positive) == 0:
-        return user.sum() * 0.0
+        return (user.sum() + pool.sum() + temperature) * 0.0  # every parameter has a gradient
     logits = user @ pool.T / temperature - log_expected_count
     copies = pool_id[None, :] == pool_id[positive][:, None]
     copies[torch.arange(len(positive), device=positive.device), positive] = False

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -32,6 +34,8 @@ from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_
 from train.progress import shown
 
 MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
+# Ranks a checkpoint of mid-epoch behind every finished epoch; Ray's record cannot hold infinity.
+NOT_VALIDATED = sys.float_info.max
 
 
 def fit(config: TrainConfig) -> Path:
@@ -43,9 +47,14 @@ def fit(config: TrainConfig) -> Path:
 
     Raises:
         FileNotFoundError: the prepared data is not there.
-        ValueError: fewer training examples than one step needs, none to validate on, or
-            no posts.
+        ValueError: fewer training examples than one step needs, none to validate on, no
+            posts, or nothing in them that the model could learn from.
     """
+    for name in ("data", "out"):
+        if "://" in getattr(config, name):
+            raise ValueError(
+                f"{name}: {getattr(config, name)} is a URL; give a folder all nodes see"
+            )
     data = Path(config.data).resolve()
     if not (data / "manifest.json").exists():
         raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
@@ -60,8 +69,9 @@ def fit(config: TrainConfig) -> Path:
         )
     if not pq.read_metadata(data / "posts.parquet").num_rows:
         raise ValueError(f"{data}: no posts; training and serving need reader.posts")
-    connect()
     config = resolve(config, data)
+    make_learner(config.learning, data)  # what is wrong with the settings is said here, and once
+    connect()
     steps = num_examples // needed
     with shown(config.name, steps * config.num_epochs) as board:
         result = _run(config, data, steps, board)
@@ -129,7 +139,7 @@ def worker(settings: dict[str, Any]) -> None:
         if rank == 0:
             settings["board"].note.remote(progress.total_steps, parts["loss"])
         if progress.total_steps % config.checkpoint_every_steps == 0:
-            _report(trainer, progress, {"val_loss": float("inf")})
+            _report(trainer, progress, {"val_loss": NOT_VALIDATED})
 
     while progress.epoch < config.num_epochs:
         tables = _examples("train", config, seed=config.seed + progress.epoch)
@@ -140,6 +150,8 @@ def worker(settings: dict[str, Any]) -> None:
         means = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
         progress.history.append({"epoch": progress.epoch + 1, **means})
         progress.epoch, progress.step = progress.epoch + 1, 0
+        if not math.isfinite(means["loss"]):
+            raise ValueError(f"epoch {progress.epoch}: the validation loss is {means['loss']}")
         _report(trainer, progress, {"val_loss": means["loss"], **means})
 
 

@@ -120,6 +120,23 @@ def test_not_a_bundle(tmp_path):
         load(tmp_path)
 
 
+def test_damaged_card_is_named(bundle_path, tmp_path):
+    """A card that was cut off is an error of the bundle."""
+    shutil.copytree(bundle_path, tmp_path / "b")
+    (tmp_path / "b" / "card.json").write_text("{")
+
+    with pytest.raises(BundleError, match="a damaged bundle"):
+        load(tmp_path / "b")
+
+
+def test_cards_tell_weights_apart(bundle, prepared, tmp_path):
+    """Bundles of other weights have other cards."""
+    other = load(write_bundle(prepared, tmp_path, seed=1)).card["weights_sha256"]
+
+    assert other.keys() == {"retrieval", "ranker"}
+    assert all(other[kind] != digest for kind, digest in bundle.card["weights_sha256"].items())
+
+
 def test_bundles_never_change(bundle_path, prepared):
     """Writing over a bundle must be asked for."""
     with pytest.raises(BundleError, match="exists already"):

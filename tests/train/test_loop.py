@@ -141,6 +141,19 @@ def test_unknown_positive_is_refused(prepared):
         make_learner(RetrievalLearning(positive="clik"), prepared)
 
 
+def test_positive_that_never_happens_is_refused(prepared, tmp_path):
+    """An action that the training split does not hold is named before any step is made."""
+    train = tmp_path / "examples" / "split=train"
+    train.mkdir(parents=True)
+    rows = pq.read_table(prepared / "examples" / "split=train", partitioning=None)
+    nothing = pa.array([[0] * len(did) for did in rows["did"].to_pylist()], rows["did"].type)
+    pq.write_table(rows.set_column(rows.schema.get_field_index("did"), "did", nothing), train / "p")
+    pq.write_table(pq.read_table(prepared / "posts.parquet"), tmp_path / "posts.parquet")
+
+    with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positive"):
+        make_learner(RetrievalLearning(), tmp_path)
+
+
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("r*/*.yaml")), ids=str)
 def test_shipped_configs_build(path, prepared):
     """Every shipped run resolves and builds its model."""

@@ -105,12 +105,16 @@ def test_own_copies_are_no_negatives(num_copies):
 
 
 def test_no_positives_is_no_loss():
-    """A batch in which nobody engaged costs 0 and can still be differentiated."""
-    user = torch.randn(0, 4, requires_grad=True)
-    empty = torch.empty(0, dtype=torch.long)
-    loss = sampled_softmax_loss(
-        user, torch.randn(3, 4), empty, torch.arange(3), torch.zeros(3), torch.tensor(1.0)
+    """A batch in which nobody engaged costs 0, and every side still has a gradient of 0.
+
+    Workers that train together wait for each other's gradients.
+    """
+    user, pool, temperature = (
+        torch.ones(shape, requires_grad=True) for shape in ((0, 4), (3, 4), ())
     )
+    empty = torch.empty(0, dtype=torch.long)
+    loss = sampled_softmax_loss(user, pool, empty, torch.arange(3), torch.zeros(3), temperature)
     loss.backward()
 
     assert loss == 0
+    assert all(side.grad is not None and not side.grad.any() for side in (user, pool, temperature))
