@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from serve import api
@@ -43,6 +44,12 @@ def create_app(handler: FeedHandler) -> FastAPI:
     async def health() -> api.Health:
         """What this replica is serving."""
         return await handler.health()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Not the values refused, as FastAPI would: they may be what JSON cannot hold, like NaN.
+        told = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
+        return JSONResponse({"detail": told}, status_code=422)
 
     @app.exception_handler(OverloadedError)
     async def busy(_: Request, error: OverloadedError) -> JSONResponse:

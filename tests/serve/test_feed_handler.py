@@ -129,6 +129,23 @@ def test_a_bad_request_is_told_which_field(run, body, field):
     run(test)
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", r'"\ud800"'])
+def test_a_value_that_json_cannot_hold_is_told_which_field(run, value):
+    """What cannot be repeated in the answer is answered 422 all the same."""
+
+    async def test(client, _):
+        headers = {"Content-Type": "application/json"}
+        body = f'{{"user_id": {value}}}'
+        reply = await client.post("/v1/feed", content=body, headers=headers)
+        assert reply.status_code == 422
+        (problem,) = reply.json()["detail"]
+        assert problem["loc"] == ["body", "user_id"]
+        assert problem["msg"]
+        assert problem["type"]
+
+    run(test)
+
+
 def test_a_bad_explain_request_is_told_which_field(run):
     """The same holds for the parameters of an URL."""
 
