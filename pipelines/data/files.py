@@ -19,15 +19,15 @@ PARQUET, JSON_LINES = (".parquet",), (".jsonl", ".ndjson", ".json")
 def find_files(url: str, advice: str) -> list[str]:
     """Files of a file, folder or glob, sorted; names that begin with `_` or `.` are skipped.
 
+    A folder that the glob matches stands for all files below it, as a given folder does.
+
     Raises:
         MissingInputError: nothing is there; `advice` says what to do about it.
     """
     fs, path = fsspec.core.url_to_fs(url)
-    if fs.isdir(path):
-        found = fs.find(path)
-    else:
-        found = [p for p in fs.glob(path) if fs.isfile(p)] if fs.glob(path) else []
-    inside = [p for p in found if not p.rsplit("/", 1)[-1].startswith(("_", "."))]
+    matched = [path] if fs.isdir(path) else [p for p in fs.glob(path) if not _is_hidden(p)]
+    found = {p for top in matched for p in ([top] if fs.isfile(top) else fs.find(top))}
+    inside = [p for p in found if not _is_hidden(p)]
     if not inside:
         raise MissingInputError(f"{url}: no such file; {advice}")
     return sorted(inside if _is_local(fs) else [fs.unstrip_protocol(p) for p in inside])
@@ -79,6 +79,10 @@ def read_parquet(fragment: Fragment, columns: list[str] | None = None) -> Iterat
 def row_numbers(first: int, num_rows: int) -> NDArray[np.int64]:
     """Numbers of consecutive rows. int64 [num_rows]."""
     return np.arange(first, first + num_rows, dtype=np.int64)
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rstrip("/").rsplit("/", 1)[-1].startswith(("_", "."))
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:

@@ -205,6 +205,22 @@ def test_logs_formats_agree(tmp_path):
     assert tables_of(lines / "out") == expected
 
 
+def test_glob_that_matches_folders(tmp_path):
+    """A folder that a glob matches is read whole, each file once; hidden ones are left out."""
+    write_lines(tmp_path / "log/a.jsonl", EVENTS_ROWS[:3])
+    write_lines(tmp_path / "log/dt=1/b.jsonl", EVENTS_ROWS[3:5])
+    write_lines(tmp_path / "log/dt=1/hour=2/c.jsonl", EVENTS_ROWS[5:])
+    write_lines(tmp_path / "log/_old/d.jsonl", EVENTS_ROWS)
+    for glob in ("*", "[ad]*"):
+        reader = {"events": f"{tmp_path}/log/{glob}"}
+        assert prepare(config(tmp_path, reader=reader))["rows"]["events"] == {
+            "read": 10,
+            "duplicates": 0,
+            "rejected": 0,
+            "kept": 10,
+        }
+
+
 def test_logs_over_a_url(tmp_path):
     """A table may be at any fsspec URL."""
     import fsspec
