@@ -163,9 +163,9 @@ class ExplainResponse(BaseModel):
 class Health(BaseModel):
     """What a replica is serving."""
 
-    status: Literal["ok", "stale"] = Field(
+    status: Literal["ok", "stale", "unlogged"] = Field(
         description="stale: a newer bundle could not be loaded, by this replica or by one of "
-        "the models', which goes on with the one before"
+        "the models', which goes on with the one before; unlogged: impressions cannot be written"
     )
     model: Model
     versions: dict[str, list[str]] = Field(
@@ -174,7 +174,7 @@ class Health(BaseModel):
     )
     in_flight: int = Field(description="requests being answered by this replica")
     failures: dict[str, int] = Field(description="failures since start, by component")
-    problem: str | None = Field(default=None, description="why stale, and who is")
+    problem: str | None = Field(default=None, description="why not ok, and who is not")
 
 
 class Problem(BaseModel):

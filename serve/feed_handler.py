@@ -163,8 +163,12 @@ class FeedHandler:
                     f"{name} serves bundle version {', '.join(others)}, "
                     f"FeedHandler {serving.model.version}"
                 )
+        status: Literal["ok", "stale", "unlogged"] = "stale" if problems else "ok"
+        if unlogged := self._event_log.problem:
+            status = "stale" if problems else "unlogged"
+            problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")
         return api.Health(
-            status="stale" if problems else "ok",
+            status=status,
             model=serving.model,
             versions={name: list(theirs) for name, theirs in versions.items()},
             in_flight=self._in_flight,

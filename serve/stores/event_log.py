@@ -27,9 +27,13 @@ class EventLog:
     """One writer's part of the log: files `events-<writer>-<sequence>.parquet`.
 
     `append` only fills a buffer; a thread writes it out as one file once it holds
-    `max_rows` rows, and every `max_age_s` seconds whatever it holds. A disk that
-    refuses is tried again with the next write; past `max_buffered_rows` the oldest
-    rows are given up, and each loss is logged.
+    `max_rows` rows, and every `max_age_s` seconds whatever it holds. What could not be
+    written, for whatever reason, is tried again with the next write; past
+    `max_buffered_rows` the oldest rows are given up, and each loss is logged.
+
+    Attributes:
+        problem: why the last write failed; None if it did not.
+        num_lost: rows given up since the start.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class EventLog:
         self._sequence = 0
         self._buffer: list[pa.Table] = []
         self._num_rows = 0
+        self.problem: str | None = None
+        self.num_lost = 0
         self._due = threading.Event()
         self._closing = threading.Event()
         self._buffering = threading.Lock()  # guards the buffer, held for moments
@@ -79,7 +85,8 @@ class EventLog:
         """Write out what is buffered; returns when it is on disk.
 
         Raises:
-            OSError: the disk refused; the rows stay buffered.
+            Exception: of any kind, such as OSError from a disk that refuses; the rows
+                stay buffered and `problem` says why.
         """
         with self._writing:
             with self._buffering:
@@ -88,18 +95,20 @@ class EventLog:
                 return
             try:
                 self._write(pa.concat_tables(rows))
-            except OSError:
+            except Exception as error:  # pyarrow has many kinds, and none may cost rows
+                self.problem = f"{self._directory}: event log not written, will retry: {error!r}"
                 with self._buffering:
                     self._buffer = [*rows, *self._buffer]
                     self._num_rows = sum(map(len, self._buffer))
                     self._give_up_oldest()
                 raise
+            self.problem = None
 
     def close(self) -> None:
         """Write out what is buffered and stop; later calls do nothing.
 
         Raises:
-            OSError: as for `flush`.
+            Exception: as for `flush`.
         """
         self._closing.set()
         self._due.set()
@@ -112,8 +121,8 @@ class EventLog:
             self._due.clear()
             try:
                 self.flush()
-            except OSError as error:
-                _log.error("%s: event log not written, will retry: %s", self._directory, error)
+            except Exception:  # the next try may work, if this thread lives to make it
+                _log.error(self.problem)
                 self._closing.wait(self._max_age_s)
 
     def _write(self, rows: pa.Table) -> None:
@@ -135,6 +144,7 @@ class EventLog:
         while self._num_rows > self._max_buffered_rows:
             lost = len(self._buffer.pop(0))
             self._num_rows -= lost
+            self.num_lost += lost
             _log.error("%s: %d impressions lost: buffer full", self._directory, lost)
 
 

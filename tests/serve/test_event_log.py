@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,7 @@ def test_a_quiet_log_is_written_after_its_age(tmp_path):
     """Rows reach the disk within `max_age_s` though no more rows come."""
     log = EventLog(tmp_path, "w", max_rows=1000, max_age_s=0.05)
     log.append(impressions(1, "r", 1, 0, np.array([1])))
-    deadline = time.monotonic() + 5
-    while len(_read(tmp_path)) == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(_read(tmp_path)) == 1
+    _wait_until(lambda: len(_read(tmp_path)) == 1)
     log.close()
 
 
@@ -83,6 +81,25 @@ def test_a_disk_that_refuses_is_tried_again(tmp_path, monkeypatch):
     assert _read(tmp_path)["request_id"].to_pylist() == ["r2", "r3", "r4"]
 
 
+def test_any_error_is_tried_again(tmp_path, monkeypatch):
+    """The thread survives an error of any kind, says what it was, and then loses nothing."""
+
+    def invalid(*_):
+        raise pa.ArrowInvalid("no such type")
+
+    log = EventLog(tmp_path, "w", max_rows=1000, max_age_s=0.01, max_buffered_rows=2)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(pq, "write_table", invalid)
+        for n in range(3):
+            log.append(impressions(1, f"r{n}", 1, 0, np.array([1])))
+        _wait_until(lambda: log.problem)
+        assert "ArrowInvalid('no such type')" in str(log.problem)
+    _wait_until(lambda: len(_read(tmp_path)) == 2)
+    log.close()
+    assert _read(tmp_path)["request_id"].to_pylist() == ["r1", "r2"]
+    assert (log.problem, log.num_lost) == (None, 1)
+
+
 def test_a_killed_writer_leaves_whole_files(tmp_path):
     """After kill -9 at any moment every file is readable and no written row is missing."""
     context = multiprocessing.get_context("spawn")
@@ -97,6 +114,13 @@ def test_a_killed_writer_leaves_whole_files(tmp_path):
     numbers = _read(tmp_path)["shown_at_ms"].to_pylist()
     assert len(numbers) >= 5
     assert numbers == list(range(len(numbers)))
+
+
+def _wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
 
 
 def _refuse(_: int) -> None:

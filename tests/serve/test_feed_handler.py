@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -361,6 +362,29 @@ def test_models_of_another_bundle_are_named_by_health(run, bundle, models):
         assert (health["status"], health["problem"]) == ("ok", None)
 
     run(test, models=replace(models, versions=versions))
+
+
+def test_an_event_log_that_is_not_written_is_told_by_health(run, monkeypatch):
+    """While impressions cannot be written /healthz says why, and is ok again afterwards."""
+
+    def invalid(*_):
+        raise pa.ArrowInvalid("no such type")
+
+    async def test(client, handler):
+        await client.post("/v1/feed", json={"user_id": 1})
+        await asyncio.sleep(0.01)  # impressions are recorded after the reply
+        with monkeypatch.context() as refusing:
+            refusing.setattr(pq, "write_table", invalid)
+            with pytest.raises(pa.ArrowInvalid):
+                handler._event_log.flush()
+        health = (await client.get("/healthz")).json()
+        assert health["status"] == "unlogged"
+        assert "ArrowInvalid('no such type') (0 impressions lost so far)" in health["problem"]
+        handler._event_log.flush()
+        health = (await client.get("/healthz")).json()
+        assert (health["status"], health["problem"]) == ("ok", None)
+
+    run(test)
 
 
 def test_metrics_written_later_do_not_make_another_version(bundle):
