@@ -23,8 +23,9 @@ def find_files(url: str, advice: str) -> list[str]:
 
     Raises:
         MissingInputError: nothing is there; `advice` says what to do about it.
+        InputError: a URL that cannot be opened here.
     """
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _open_url(url)
     matched = [path] if fs.isdir(path) else [p for p in fs.glob(path) if not _is_hidden(p)]
     found = {p for top in matched for p in ([top] if fs.isfile(top) else fs.find(top))}
     inside = [p for p in found if not _is_hidden(p)]
@@ -35,7 +36,7 @@ def find_files(url: str, advice: str) -> list[str]:
 
 def exists(url: str) -> bool:
     """Whether a file is there."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _open_url(url)
     return bool(fs.isfile(path))
 
 
@@ -79,6 +80,15 @@ def read_parquet(fragment: Fragment, columns: list[str] | None = None) -> Iterat
 def row_numbers(first: int, num_rows: int) -> NDArray[np.int64]:
     """Numbers of consecutive rows. int64 [num_rows]."""
     return np.arange(first, first + num_rows, dtype=np.int64)
+
+
+def _open_url(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise InputError(f"{url}: a package is missing ({first_line(error)})") from error
+    except ValueError as error:
+        raise InputError(f"{url}: not a URL that fsspec can open ({first_line(error)})") from error
 
 
 def _is_hidden(path: str) -> bool:

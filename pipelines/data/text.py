@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 import fsspec
@@ -101,8 +102,9 @@ def _blocks(path: str, header: bool) -> Iterator[tuple[int, bytes]]:
                     first += block.count(b"\n")
             if rest:
                 yield first, rest
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        at = f"row {first} or later"
+        raise InputError(f"{path}: {at} cannot be read ({first_line(error)})") from error
 
 
 def _header(path: str, delimiter: str, types: Mapping[str, pa.DataType]) -> list[str]:
@@ -170,8 +172,9 @@ def _lenient_csv(
 
 def _parse_json(block: bytes, schema: pa.Schema) -> pa.Table:
     reading = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
-    parsing = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
-    return pj.read_json(io.BytesIO(block), reading, parsing).select(schema.names)
+    given = pa.schema([f.with_type(pa.string()) if f.type == pa.date32() else f for f in schema])
+    parsing = pj.ParseOptions(explicit_schema=given, unexpected_field_behavior="error")
+    return pj.read_json(io.BytesIO(block), reading, parsing).select(schema.names).cast(schema)
 
 
 def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schema) -> Batch:
@@ -187,8 +190,33 @@ def _lenient_json(block: bytes, first: int, fragment: Fragment, schema: pa.Schem
         else:
             kept.append(line)
             rows.append(row)
-    table = _parse_json(b"\n".join(kept), schema) if kept else schema.empty_table()
-    return Batch(table, np.array(rows, np.int64), rejected)
+    try:
+        table = _parse_json(b"\n".join(kept), schema) if kept else schema.empty_table()
+        return Batch(table, np.array(rows, np.int64), rejected)
+    except pa.ArrowInvalid:
+        return _one_by_one(kept, rows, rejected, fragment, schema)
+
+
+def _one_by_one(
+    lines: list[bytes],
+    rows: list[int],
+    rejected: list[Rejected],
+    fragment: Fragment,
+    schema: pa.Schema,
+) -> Batch:
+    """Lines of which Arrow refuses some that Python's JSON takes, as a key given twice."""
+    tables = [schema.empty_table()]
+    taken: list[int] = []
+    rejected = list(rejected)
+    for line, row in zip(lines, rows, strict=True):
+        try:
+            tables.append(_parse_json(line, schema))
+            taken.append(row)
+        except pa.ArrowInvalid as error:
+            reason = f"cannot be parsed ({first_line(error).removesuffix(' in row 0')})"
+            value = _shown(line)
+            rejected.append(Rejected(fragment.table, fragment.path, row, "(line)", value, reason))
+    return Batch(pa.concat_tables(tables), np.array(taken, np.int64), rejected)
 
 
 def _json_fault(
@@ -197,8 +225,8 @@ def _json_fault(
     """Column, value and reason of what is wrong with a line; all empty when nothing is."""
     try:
         values = json.loads(line)
-    except ValueError as error:
-        return "(line)", repr(line[:80].decode(errors="replace")), f"not valid JSON ({error})"
+    except (ValueError, RecursionError) as error:
+        return "(line)", _shown(line), f"not valid JSON ({error})"
     if not isinstance(values, dict):
         return "(line)", repr(values)[:80], "expected an object of columns"
     for name, value in values.items():
@@ -208,6 +236,10 @@ def _json_fault(
         if not (value is None or _holds(expected, value)):
             return name, repr(value)[:80], f"expected {expected}"
     return "", "", ""
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:80].decode(errors="replace"))
 
 
 def _holds(expected: pa.DataType, value: object) -> bool:
@@ -226,7 +258,6 @@ def _holds(expected: pa.DataType, value: object) -> bool:
 
 def _is_day(text: str) -> bool:
     try:
-        dt.date.fromisoformat(text)
+        return dt.date.fromisoformat(text).isoformat() == text  # Arrow takes no other form
     except ValueError:
         return False
-    return True

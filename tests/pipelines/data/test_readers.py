@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -219,6 +221,41 @@ def test_glob_that_matches_folders(tmp_path):
             "rejected": 0,
             "kept": 10,
         }
+
+
+def test_days_in_json_lines(tmp_path):
+    """Days are text in JSON lines, and can be split by as those of a Parquet file."""
+    write_lines(
+        tmp_path / "events.jsonl", [{**row, "log_date": "2026-01-01"} for row in EVENTS_ROWS]
+    )
+    days = {"validate_from": dt.date(2026, 1, 2), "test_from": dt.date(2026, 1, 3)}
+    assert prepare(config(tmp_path, split=days))["splits"]["train"]["candidates"] == 10
+
+
+@pytest.mark.parametrize("damage", ["truncated", "corrupt"])
+def test_damaged_gzip(damage, tmp_path):
+    """A compressed file that ends early or does not unpack is named, not a traceback."""
+    path = write_lines(tmp_path / "events.jsonl", EVENTS_ROWS)
+    packed = gzip.compress(path.read_bytes())
+    path.unlink()
+    broken = packed[:-20] if damage == "truncated" else packed[:20] + b"\xff" * 20 + packed[40:]
+    (tmp_path / "events.jsonl.gz").write_bytes(broken)
+    with pytest.raises(InputError, match=r"events\.jsonl\.gz: row 1 or later cannot be read"):
+        prepare(config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nope://log/*.parquet", "nope://.*: not a URL that fsspec can open .*nope"),
+        ("s3://log/*.parquet", r"s3://.*: a package is missing \(Install s3fs"),
+    ],
+)
+def test_url_that_cannot_be_opened(url, message, tmp_path, monkeypatch):
+    """A URL of an unknown kind is an error; one that needs a package names the package."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(InputError, match=message):
+        prepare(config(tmp_path, reader={"events": url}))
 
 
 def test_logs_over_a_url(tmp_path):
