@@ -206,10 +206,10 @@ class Run:
         """Give each of `wave` its turn, side by side, within its own time-out."""
 
         async def turn(component: Any) -> Attempt:
-            if skipped := self._skip(component):
-                return skipped
             started = time.perf_counter()
             try:
+                if skipped := self._skip(component):
+                    return skipped
                 async with asyncio.timeout(component.timeout_ms / 1000):
                     value = await work(component)
             except Exception as error:  # whatever it raises, the other components go on
@@ -222,10 +222,10 @@ class Run:
 
     def _now(self, component: Component, work: Callable[[], Any]) -> Attempt:
         """Give a component that never waits its turn."""
-        if skipped := self._skip(component):
-            return skipped
         started = time.perf_counter()
         try:
+            if skipped := self._skip(component):
+                return skipped
             value = work()
         except Exception as error:  # as above
             return _failure(component, error, started)

@@ -179,6 +179,25 @@ def test_a_source_fails_as_it_declares(fails):
     assert len(result.page) == (10 if fails == "open" else 0)
 
 
+@pytest.mark.parametrize(
+    ("stage", "methods"),
+    [(Source, {"find": broken}), (Scorer, {"score": broken, "provides": {"extra": np.float64}})],
+)
+def test_a_component_that_cannot_say_whether_it_is_enabled_has_failed(stage, methods):
+    """An error in `enabled` is in the trace like any other, and the page is full without it."""
+
+    def enabled(self, query):
+        raise KeyError("language")
+
+    body = {"__doc__": "Faulty.", "needs": (), "fails": "open", "enabled": enabled, **methods}
+    cls = dataclass(frozen=True, kw_only=True)(type("Faulty", (stage,), body))
+    result = serve(compose(cls), WORLD.query(), WORLD)
+    said = entry(result, f"{cls.stage}.faulty")
+    assert (said.outcome, said.error) == ("failed", "KeyError: 'language'")
+    assert result.degraded == (said.key,)
+    assert len(result.page) == 10
+
+
 def test_without_the_ranker_the_order_is_popularity():
     """A failed ranker is a flag and popularity order, never a random page."""
     pipeline = compose(scorers="author_diversity out_of_network", post_filters="author_cap")
