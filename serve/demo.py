@@ -64,7 +64,10 @@ def _viewers(bundle: Bundle) -> list[tuple[int, str]]:
     known = [
         (int(profiles["user_id"][int(row)].as_py()), int(num_events[row])) for row in by_events
     ]
-    told = [(user_id, f"{num} events in the profile") for user_id, num in (known[-1], known[0])]
+    told = [
+        (user_id, f"{num} event{'' if num == 1 else 's'} in the profile")
+        for user_id, num in (known[-1], known[0])
+    ]
     return [*told, (STRANGER, "never seen before")]
 
 
