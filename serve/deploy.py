@@ -9,6 +9,9 @@ from typing import Any
 
 import httpx
 import yaml
+from pydantic import ValidationError
+
+from serve.api import Health
 
 _POLL_S = 0.2
 
@@ -20,7 +23,7 @@ class DeployError(RuntimeError):
 def deploy(
     config: str | Path, args: Mapping[str, Any] | None = None, timeout_s: float = 300
 ) -> str:
-    """Deploy and wait until it answers; ray.serve.shutdown() ends it.
+    """Deploy and wait until it serves its bundle; ray.serve.shutdown() ends it.
 
     Connect to a cluster first (pipelines.runtime.connect): Serve reads its flags from
     the environment when it is imported, which is why it is imported here.
@@ -38,6 +41,7 @@ def deploy(
         pydantic.ValidationError: the file is no Serve config.
     """
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
@@ -46,23 +50,55 @@ def deploy(
     application["args"] = {**application.get("args", {}), **(args or {})}
     schema = ServeDeploySchema.model_validate(values)
     http = schema.http_options
-    serve.start(schema.proxy_location, http.model_dump())
+    url = f"http://{http.host}:{http.port}"
+    try:
+        serve.start(schema.proxy_location, http.model_dump())
+    except (RayError, TimeoutError) as error:
+        raise DeployError(_not_listening(f"{http.host}:{http.port}", config, error)) from error
     client = _get_global_client()
     assert client is not None  # `start` made it
     client.deploy_apps(schema)
-    url = f"http://{http.host}:{http.port}"
+    bundle = _bundle(application)
     deadline = time.monotonic() + timeout_s
-    while not _answers(f"{url}/healthz"):
+    while problem := _not_serving(url, bundle):
         status = serve.status().applications[application["name"]]
         if status.status in ("DEPLOY_FAILED", "UNHEALTHY") or time.monotonic() > deadline:
             said = [f"{name}: {d.message}" for name, d in status.deployments.items() if d.message]
-            raise DeployError("\n".join([f"{status.status}: {status.message}", *said]))
+            raise DeployError("\n".join([f"{status.status}: {status.message}", *said, problem]))
         time.sleep(_POLL_S)
     return url
 
 
-def _answers(url: str) -> bool:
+def _not_listening(where: str, config: str | Path, error: Exception) -> str:
+    """What to do when Serve's HTTP does not start; HAProxy's own words are the error's cause."""
+    return (
+        f"{where}: Serve's HTTP did not start: {getattr(error, 'cause', None) or error}\n"
+        f"If the port is in use, stop what listens there (`ss -ltnp`; a feed of your own: "
+        f"`serve shutdown`) or change http_options.port in {config}."
+    )
+
+
+def _bundle(application: Mapping[str, Any]) -> str:
+    """The bundle that the routes are to serve; "" if the file leaves it to serve.app.Args."""
+    bundle = application["args"].get("bundle", "")
+    for deployment in application.get("deployments", []):
+        if deployment["name"] == "FeedHandler":
+            bundle = (deployment.get("user_config") or {}).get("bundle", bundle)
+    return bundle
+
+
+def _not_serving(url: str, bundle: str) -> str | None:
+    """Why it cannot be said that `url` serves `bundle`, as yet; None if it does."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
+        reply = httpx.get(f"{url}/healthz", timeout=2)
+    except httpx.RequestError as error:
+        return f"{url} does not answer: {error}"
+    try:
+        health = Health.model_validate_json(reply.content)
+    except ValidationError:
+        return f"{url} answers {reply.status_code}, not as a feed does"
+    # Replicas make a relative path absolute, from where the project is on their machine.
+    served, wanted = Path(health.model.bundle).parts, Path(bundle).parts
+    if served[len(served) - len(wanted) :] == wanted:
+        return None
+    return f"{url} serves {health.model.bundle}, not {bundle}: {health.problem or 'as yet'}"
