@@ -18,6 +18,8 @@ from pipelines.data.reader import UNMAPPED, Batch, Fragment, InputError, Rejecte
 from pipelines.schema import Column, TableSchema
 
 MAX_SURFACE = 15
+MAX_INT64 = int(np.iinfo(np.int64).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class CheckSettings(Config):
@@ -55,11 +57,13 @@ def columns(found: pa.Schema, table: TableSchema, path: str) -> None:
     """Check names and types of the columns of a file.
 
     Raises:
-        InputError: a column is missing, unknown (the near miss is named) or of a type
-            that does not fit without loss.
+        InputError: a column is missing, there twice, unknown (the near miss is named) or of a
+            type that does not fit without loss.
     """
     declared = {c.name: c for c in table.columns}
     for field in found:
+        if found.names.count(field.name) > 1:
+            raise InputError(f"{path}: column {field.name!r} is there twice")
         if field.name not in declared:
             raise InputError(unknown_column(path, field.name, list(declared)))
         expected = declared[field.name].dtype
@@ -164,9 +168,15 @@ def _fits(found: pa.DataType, expected: pa.DataType) -> bool:
 def _values(table: pa.Table, column: Column) -> pa.ChunkedArray:
     """The column at its widest type, so that a value out of range is still seen."""
     values = table[column.name]
-    if pa.types.is_integer(values.type) and values.type != pa.uint64():
+    if pa.types.is_integer(values.type) and not _beyond_int64(values):
         return values.cast(pa.int64())
+    if pa.types.is_null(values.type) or pa.types.is_float16(values.type):
+        return values.cast(column.dtype)
     return values
+
+
+def _beyond_int64(values: pa.ChunkedArray | pa.Array) -> bool:
+    return values.type == pa.uint64() and (pc.max(values).as_py() or 0) > MAX_INT64
 
 
 def _faults(
@@ -186,16 +196,20 @@ def _faults(
             yield from _list_faults(values, low)
         return
     if low is not None:
+        if high is None and _beyond_int64(values):
+            high = MAX_INT64
+        if high is None and pa.types.is_floating(values.type):
+            high = MAX_FLOAT32
         yield from _out_of_range(values, column, low, high)
     if known is not None:
-        ids = pc.fill_null(values, 0).to_numpy()
+        ids = pc.fill_null(values, 0).to_numpy().astype(np.int64, copy=False)
         present = _mask(pc.is_valid(values))
         missing = known.missing(ids) & present
         if missing.any():
             yield missing, f"dangling id: not among the {len(known.ids):,} rows of {known.table}"
 
 
-def _bounds(column: Column, now_ms: int) -> tuple[int | None, int | None]:
+def _bounds(column: Column, now_ms: int) -> tuple[int | None, float | None]:
     """Smallest and largest value allowed; None = any."""
     if column.name.endswith(("_id", "_ids")) and column.dtype != pa.string():
         return 1, None
@@ -215,7 +229,7 @@ def _is_instant(column: Column) -> bool:
 
 
 def _out_of_range(
-    values: pa.ChunkedArray, column: Column, low: int, high: int | None
+    values: pa.ChunkedArray, column: Column, low: int, high: float | None
 ) -> Iterable[tuple[NDArray[np.bool_], str]]:
     if pa.types.is_boolean(values.type) or pa.types.is_null(values.type):
         return
@@ -226,24 +240,24 @@ def _out_of_range(
     ends = pc.min_max(values).as_py()
     if ends["min"] is not None and ends["min"] < low:
         allowed = "not negative" if low == 0 else f"at least {low}"
-        yield _mask(pc.less(values, low)), f"too small; allowed: {allowed}"
+        yield _mask(pc.less(values, pa.scalar(low, values.type))), f"too small; allowed: {allowed}"
     if high is not None and ends["max"] is not None and ends["max"] > high:
         rule = (
             f"in the future; now is {high}"
             if _is_instant(column)
             else f"too large; allowed: {low}..{high}"
         )
-        yield _mask(pc.greater(values, high)), rule
+        yield _mask(pc.greater(values, pa.scalar(high, values.type))), rule
 
 
 def _list_faults(values: pa.ChunkedArray, low: int) -> Iterable[tuple[NDArray[np.bool_], str]]:
     parents = pc.list_parent_indices(values).to_numpy()
-    inner = pc.list_flatten(values)
+    inner = pc.list_flatten(values).cast(pa.int64(), safe=False)  # beyond int64 turns negative
     wrong = _mask(pc.fill_null(pc.less(inner, low), True))
     if wrong.any():
         mask = np.zeros(len(values), bool)
         mask[parents[wrong]] = True
-        yield mask, f"holds an entry that is null or too small; allowed: at least {low}"
+        yield mask, f"holds an entry that is null or out of range; allowed: {low}..{MAX_INT64}"
 
 
 def _mask(flags: pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -253,7 +267,7 @@ def _mask(flags: pa.ChunkedArray) -> NDArray[np.bool_]:
 def _conform(table: pa.Table, schema: TableSchema) -> pa.Table:
     """Columns of the contract in its order and types; those not given are null."""
     arrays = [
-        table[c.name].cast(c.dtype)
+        table[c.name].cast(c.dtype, safe=not pa.types.is_floating(c.dtype))
         if c.name in table.column_names
         else pa.chunked_array([pa.nulls(table.num_rows, c.dtype)])
         for c in schema.columns

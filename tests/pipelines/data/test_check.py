@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.data.job import prepare
@@ -32,6 +34,7 @@ BAD_VALUES = {
     "id below one": ({"user_id": 0}, "column user_id: 0: too small; allowed: at least 1"),
     "negative dwell": ({"dwell_s": -1.0}, "column dwell_s: -1.0: too small; allowed: not negative"),
     "dwell not finite": ({"dwell_s": float("inf")}, "column dwell_s: inf: not finite"),
+    "dwell beyond float": ({"dwell_s": 1e300}, "column dwell_s: 1e+300: too large; allowed: 0.."),
     "surface": ({"surface": 16}, "column surface: 16: too large; allowed: 0..15"),
     "future": (
         {"shown_at_ms": FUTURE_MS},
@@ -50,11 +53,11 @@ BAD_VALUES = {
 
 
 def bad_small(folder: Path, change: dict) -> Path:
-    """The small log with its third event changed."""
+    """The small log with its third event changed; dwell_s is of double precision."""
     write_small(folder)
     rows = [{**row, "surface": 1} for row in EVENTS_ROWS]
     rows[2] |= change
-    return write_parquet(folder / "events.parquet", rows)
+    return write_parquet(folder / "events.parquet", rows, dwell_s=pa.float64())
 
 
 @pytest.mark.parametrize("kind", BAD_VALUES)
@@ -118,6 +121,55 @@ def test_integers_of_any_width_are_taken(tmp_path):
     rows = [{**row, "click": int(row["click"])} for row in EVENTS_ROWS]
     write_parquet(tmp_path / "events.parquet", rows, **narrow)
     assert prepare(config(tmp_path))["fingerprint"] == plain["fingerprint"]
+
+
+def test_seconds_as_integers_are_taken(tmp_path):
+    """Whole seconds, even those that float32 rounds, and half floats are times spent."""
+    for value, dtype in ((2**24 + 1, pa.int64()), (np.float16(2), pa.float16())):
+        rows = [{**row, "dwell_s": value} for row in EVENTS_ROWS]
+        write_parquet(tmp_path / "events.parquet", rows, dwell_s=dtype)
+        assert prepare(config(tmp_path))["rows"]["events"]["kept"] == 10
+
+
+@pytest.mark.parametrize("user_id", [2**63, 2**64 - 1])
+def test_id_beyond_int64(user_id, tmp_path):
+    """An unsigned id that int64 cannot hold is refused; its neighbours are found as before."""
+    write_small(tmp_path)
+    rows = [dict(row) for row in EVENTS_ROWS]
+    rows[2]["user_id"] = user_id
+    path = write_parquet(tmp_path / "events.parquet", rows, user_id=pa.uint64())
+    message = f"{path}: row 3, column user_id: {user_id}: too large; allowed: 1..{2**63 - 1}"
+    with pytest.raises(InputError, match=re.escape(message)):
+        prepare(config(tmp_path))
+    manifest = prepare(config(tmp_path, check={"max_bad_rows": 1}))
+    assert manifest["rows"]["events"]["kept"] == 9
+
+
+def test_topic_beyond_int64(tmp_path):
+    """An unsigned id inside a list that int64 cannot hold is refused."""
+    rows = [{**row, "topic_ids": [2**63]} for row in POSTS_ROWS]
+    write_small(tmp_path)
+    write_parquet(tmp_path / "posts.parquet", rows, topic_ids=pa.list_(pa.uint64()))
+    with pytest.raises(InputError, match=r"row 1, column topic_ids: \[9223372036854775808\]"):
+        prepare(config(tmp_path))
+
+
+def test_id_column_without_values(tmp_path):
+    """A column of Arrow's null type, as pandas writes an empty one, is nulls, not a traceback."""
+    rows = [{**row, "user_id": None} for row in EVENTS_ROWS]
+    write_small(tmp_path)
+    write_parquet(tmp_path / "events.parquet", rows, user_id=pa.null())
+    with pytest.raises(InputError, match="row 1, column user_id: None: null"):
+        prepare(config(tmp_path))
+
+
+def test_column_that_is_there_twice(tmp_path):
+    """Two columns of one name stop the run: neither is chosen."""
+    names = ["user_id", "post_id", "shown_at_ms", "post_id"]
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table([[1], [11], [NOON_MS], [12]], names=names), path)
+    with pytest.raises(InputError, match=re.escape(f"{path}: column 'post_id' is there twice")):
+        prepare(config(tmp_path))
 
 
 def test_flag_that_is_neither(tmp_path):
