@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipelines.data import check, files, text
 from pipelines.data.reader import Batch, Fragment, InputError, Reader
@@ -25,6 +25,15 @@ class Logs(Reader):
     follows: str | None = None
     # Columns of events beyond schema.ACTIONS -> their weight.
     extra_actions: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("extra_actions")
+    @classmethod
+    def _names_are_free(cls, extra: dict[str, float]) -> dict[str, float]:
+        """An action needs a column of its own, and a bit of the mask."""
+        if taken := sorted(extra.keys() & {c.name for c in TABLES["events"].columns}):
+            raise ValueError(f"{taken[0]!r} is a column of events already")
+        extend_actions([Action(name, weight=weight) for name, weight in extra.items()])
+        return extra
 
     @property
     def actions(self) -> tuple[Action, ...]:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from configs import ConfigError
 from pipelines.data import text
 from pipelines.data.check import columns
 from pipelines.data.job import prepare
@@ -281,6 +282,22 @@ def test_logs_with_an_own_action(tmp_path):
     assert manifest["action_weights"][-1] == 0.7
     examples = pl.read_parquet(tmp_path / "out/examples/*/*.parquet")
     assert (examples["did"].explode() & 1 << 19 != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["click"], "'click' is a column of events already"),
+        (["user_id"], "'user_id' is a column of events already"),
+        (["dwell_time"], "named twice"),
+        ([f"a{at}" for at in range(45)], "64 actions: at most 63 fit a mask"),
+    ],
+)
+def test_own_action_that_cannot_be(names, message, tmp_path):
+    """An own action whose name is taken, or that no mask has room for, names the setting."""
+    write_parquet(tmp_path / "events.parquet", EVENTS_ROWS)
+    with pytest.raises(ConfigError, match=f"reader: extra_actions: .*{message}"):
+        prepare(config(tmp_path, reader={"extra_actions": dict.fromkeys(names, 1.0)}))
 
 
 def test_other_files_are_not_guessed_at(tmp_path):
