@@ -35,7 +35,7 @@ from train.worker import fit
 
 pytestmark = pytest.mark.ray
 
-BATCH, NUM_EPOCHS = 32, 4
+BATCH, NUM_EPOCHS = 16, 1
 MODEL = {
     "emb_size": 32,
     "transformer": {"num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "key_size": 16},
@@ -61,10 +61,10 @@ def once_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     folder = tmp_path_factory.mktemp("loop")
     world = World.make(
         SyntheticConfig(
-            num_users=400,
+            num_users=1200,
             num_authors=16,
-            num_posts=1500,
-            num_events=40_000,
+            num_posts=2000,
+            num_events=120_000,
             num_coarse=2,
             num_fine=2,
         )
@@ -89,7 +89,7 @@ def once_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
 def run_settings(kind: str, folder: Path, **more: object):
     """A run of a model that can find the planted tastes in seconds."""
     learning = {"kind": kind, "model": MODEL}
-    optim = {"lr": 5e-3, "table_lr": 1e-2, "warmup_steps": 20}
+    optim = {"lr": 5e-3, "table_lr": 2e-2, "warmup_steps": 20}
     return train_config(
         kind,
         folder / "data",
@@ -99,7 +99,7 @@ def run_settings(kind: str, folder: Path, **more: object):
             "optim": optim,
             "batch_size": BATCH,
             "num_epochs": NUM_EPOCHS,
-            "checkpoint_every_steps": 40,
+            "checkpoint_every_steps": 200,
         }
         | more,
     )
@@ -151,7 +151,7 @@ def test_same_seed_same_weights(once_round):
 def test_model_finds_the_planted_tastes(once_round):
     """On days it has not seen, the ranker orders likes and clicks far better than chance.
 
-    The planted truth itself reaches about 0.78 and 0.74.
+    The planted truth itself reaches about 0.77 and 0.72.
     """
     ranker = once_round.bundle.load_ranker()
     rows = read_examples(once_round.folder / "data", "test")
