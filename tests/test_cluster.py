@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_ray_would_notice_a_mistake(cluster):
     """The check is real: a misspelt key is refused."""
     with pytest.raises(Exception, match="max_wrokers"):
         validate_config({**cluster, "max_wrokers": 3})
+
+
+def test_the_shared_folder_can_be_turned_on():
+    """With the lines about /shared uncommented, each node mounts it and shows it its container."""
+    text = (ROOT / "cluster.yaml").read_text()
+    text = re.sub(
+        r"^( *)# (initialization_commands:|  - |- -v )", r"\1\2", text, flags=re.MULTILINE
+    )
+    cluster = prepare_config(yaml.safe_load(text))
+    validate_config(cluster)
+    assert "-v /shared:/shared" in cluster["docker"]["run_options"]
+    assert any(" mount " in command for command in cluster["initialization_commands"])
 
 
 def test_it_has_a_head_and_autoscaled_workers_of_both_kinds(cluster):
