@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -229,12 +230,18 @@ def _eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 def _listening() -> dict[int, set[str]]:
-    """Port -> IPv4 addresses on which something of this machine listens."""
+    """Port -> addresses, IPv4 and IPv6, on which something of this machine listens."""
     found: dict[int, set[str]] = {}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, *_ = line.split()
-        address, port = local.split(":")
-        if state == "0A":
-            octets = [str(octet) for octet in bytes.fromhex(address)[::-1]]
-            found.setdefault(int(port, 16), set()).add(".".join(octets))
+    for table in Path("/proc/net").glob("tcp*"):  # tcp and, where the machine has IPv6, tcp6
+        for line in table.read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, port = local.split(":")
+            if state == "0A":
+                found.setdefault(int(port, 16), set()).add(_address(address))
     return found
+
+
+def _address(words: str) -> str:
+    """As people write it. /proc has 32-bit words in the machine's byte order, little-endian."""
+    octets = [bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8)]
+    return str(ipaddress.ip_address(b"".join(octets)))
