@@ -44,7 +44,7 @@ serve: install
 test: install
 	$(RUN) pytest
 	$(RUN) pytest -m ray
-	$(RUN) pytest -m readme
+	$(RUN) pytest -m readme -s
 
 lint: install
 	$(VENV)/bin/ruff format --check
