@@ -44,6 +44,7 @@ serve: install
 test: install
 	$(RUN) pytest
 	$(RUN) pytest -m ray
+	$(RUN) pytest -m cluster
 	$(RUN) pytest -m readme -s
 
 lint: install

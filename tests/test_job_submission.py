@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 NODES = ("127.0.0.1", "127.0.0.2")
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 
 
 @dataclass(frozen=True)
