@@ -209,6 +209,7 @@ HISTORIES = TableSchema(
     ),
     refs=(("user_id", "users"),),
 )
+SPLITS = ("train", "validate", "test")  # of a data set, oldest first
 TABLES: dict[str, TableSchema] = {t.name: t for t in (EVENTS, POSTS, USERS, FOLLOWS, HISTORIES)}
 
 # One training example: what a viewer had done, then the posts of one visit and what came of each.

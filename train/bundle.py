@@ -18,7 +18,6 @@ import difflib
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipelines.schema import schema_hash, schema_spec
+from train import git
 from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex
 from train.models.ranker import Ranker, RankerConfig
@@ -170,7 +170,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         card = {
             "name": manifest["name"],
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": _git_commit(),
+            "git_commit": git.commit(),
             "data_fingerprint": manifest["fingerprint"],
             "action_names": manifest["action_names"],
             "as_of_ms": as_of_ms,
@@ -269,14 +269,6 @@ def _local(path: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bundle-"))
     filesystem.get(root.rstrip("/") + "/", str(folder) + "/", recursive=True)
     return folder
-
-
-def _git_commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def main() -> int:

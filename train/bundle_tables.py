@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.schema import ACTION_NAMES
-from train.rows import SPLITS, Rows, flatten, read_examples
+from pipelines.schema import ACTION_NAMES, SPLITS
+from train.rows import Rows, flatten, read_examples
 
 POPULAR_BY = ("click", "favorite", "dwell")  # popularity is the smoothed rate of the first observed
 _PRIOR_SHOWN = 20.0  # impressions that the overall rate counts for

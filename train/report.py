@@ -10,7 +10,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from train import git
 
 REPORTS = Path(__file__).parent / "reports"
 
@@ -32,7 +33,7 @@ def header(data_fingerprint: str, seeds: Sequence[int]) -> dict[str, Any]:
     program = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "git_commit": _git_commit(),
+        "git_commit": git.commit(),
         "data_fingerprint": data_fingerprint,
         "machine": f"{_cpu()}, {os.cpu_count()} CPUs, {_gpu()}",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}",
@@ -143,14 +144,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, bool | int | str | None) else str(value)
-
-
-def _git_commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _cpu() -> str:

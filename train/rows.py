@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from pipelines.schema import EXAMPLES
 
-SPLITS = ("train", "validate", "test")
-
 
 @dataclass(frozen=True)
 class Rows:

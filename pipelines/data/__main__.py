@@ -10,9 +10,9 @@ from rich.table import Table
 from configs import ConfigError, load
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.reader import InputError
-from pipelines.data.split import SPLITS
 from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
+from pipelines.schema import SPLITS
 
 
 def main(arguments: list[str]) -> int:

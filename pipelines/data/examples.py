@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from configs import Config
-from pipelines.data.split import SPLITS
-from pipelines.schema import EXAMPLES
+from pipelines.schema import EXAMPLES, SPLITS
 
 BEFORE_LOG = -1  # split of an entry that is older than the log: history only
 CHUNK = 4096  # examples of one row group: bounds memory while they are built

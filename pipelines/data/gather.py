@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.examples import BEFORE_LOG, PROFILES, ExampleSettings, Log, examples, profiles
 from pipelines.data.scatter import CONTENT, PACKED, partition_of, read_partition
-from pipelines.data.split import SPLITS
-from pipelines.schema import EXAMPLES
+from pipelines.schema import EXAMPLES, SPLITS
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from pipelines.data.gather import Gather, Gathered, gather, write
 from pipelines.data.manifest import action_entries, fingerprint, row_counts, split_entries
 from pipelines.data.reader import Fragment, InputError, Reader, Rejected, make_reader
 from pipelines.data.scatter import Scatter, Scattered, conflicts, scatter
-from pipelines.data.split import SPLITS, SplitSettings, to_ms
-from pipelines.schema import TABLES, TableSchema, events_table
+from pipelines.data.split import SplitSettings, to_ms
+from pipelines.schema import SPLITS, TABLES, TableSchema, events_table
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,8 +8,7 @@ from typing import Any
 
 from pipelines.data.gather import Gathered
 from pipelines.data.reader import InputError, Reader
-from pipelines.data.split import SPLITS
-from pipelines.schema import action_weights, schema_hash, schema_spec
+from pipelines.schema import SPLITS, action_weights, schema_hash, schema_spec
 
 
 def row_counts(read: int, duplicates: int, rejected: int, kept: int) -> dict[str, int]:

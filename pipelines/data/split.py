@@ -12,7 +12,6 @@ from pydantic import AwareDatetime, Strict, model_validator
 
 from configs import Config
 
-SPLITS = ("train", "validate", "test")
 Start = AwareDatetime | Annotated[dt.date, Strict()]
 
 

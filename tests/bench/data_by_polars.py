@@ -16,8 +16,8 @@ from pipelines.data.check import Checked
 from pipelines.data.examples import PROFILES, ExampleSettings, examples, profiles
 from pipelines.data.gather import to_log, unique, write
 from pipelines.data.scatter import pack
-from pipelines.data.split import SPLITS, SplitSettings
-from pipelines.schema import ACTIONS, EVENTS, EXAMPLES, HISTORIES, POSTS
+from pipelines.data.split import SplitSettings
+from pipelines.schema import ACTIONS, EVENTS, EXAMPLES, HISTORIES, POSTS, SPLITS
 
 FILE_ROWS = 1_000_000
 NUM_POSTS = 100_000

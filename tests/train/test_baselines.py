@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.schema import ACTION_NAMES
+from pipelines.schema import ACTION_NAMES, SPLITS
 from train.baselines import (
     LIKES,
     PRIOR,
@@ -20,7 +20,7 @@ from train.baselines import (
     top_posts,
 )
 from train.metrics import auc
-from train.rows import SPLITS, Past, Rows, flatten, read_examples
+from train.rows import Past, Rows, flatten, read_examples
 
 CLICK = ACTION_NAMES.index("click")
 LIKED = 1 << CLICK

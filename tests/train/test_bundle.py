@@ -15,10 +15,10 @@ import torch
 
 from pipelines.data.job import prepare
 from pipelines.features import candidate_inputs, example_inputs, history_inputs
-from pipelines.schema import ACTION_NAMES, action_weights
+from pipelines.schema import ACTION_NAMES, SPLITS, action_weights
 from tests.conftest import data_config, write_bundle, write_run
 from train.bundle import BundleError, load, write, write_metrics
-from train.rows import SPLITS, flatten, read_examples
+from train.rows import flatten, read_examples
 
 
 def test_posts_keep_their_facts(bundle, world):

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.schema import ACTION_NAMES, ACTIONS, DWELL_TIME
+from pipelines.schema import ACTION_NAMES, ACTIONS, DWELL_TIME, SPLITS
 from train.baselines import RANKING
 from train.compare import Queries, compare_dwell, compare_ranking, compare_retrieval
 from train.metrics import auc
-from train.rows import SPLITS, Past, flatten, read_examples
+from train.rows import Past, flatten, read_examples
 
 CLICK = ACTION_NAMES.index("click")
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from pipelines.data.examples import ExampleSettings, Log, examples, profiles
 from pipelines.data.gather import to_log
 from pipelines.data.scatter import PACKED
-from pipelines.data.split import SPLITS
-from pipelines.schema import HISTORIES
+from pipelines.schema import HISTORIES, SPLITS
 
 CUT = ExampleSettings(session_gap_s=3, max_candidates=3, history_len=4, profile_len=5)
 # user, second, split: few of each, so that ties, long visits and mixed splits are common.

@@ -16,9 +16,8 @@ from pipelines.data import job
 from pipelines.data.__main__ import main
 from pipelines.data.job import DataConfig, one_by_one, prepare
 from pipelines.data.reader import InputError
-from pipelines.data.split import SPLITS
 from pipelines.data.spread import over_ray
-from pipelines.schema import ACTION_NAMES, EXAMPLES, FOLLOWS, POSTS, USERS
+from pipelines.schema import ACTION_NAMES, EXAMPLES, FOLLOWS, POSTS, SPLITS, USERS
 
 from .small_log import EVENTS_ROWS, config, event, read, tables_of, write_parquet, write_small
 
