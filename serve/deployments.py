@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
+from pipelines.features import candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.services import Models, Ranking, Search
 from train.bundle import Bundle
+from train.models.tokens import tensors
 
 _PIECE = 128  # candidates; smaller pieces repeat the history, larger ones compare strangers
 
@@ -33,7 +33,7 @@ class Retriever:
         """Answer all `searches` [B] in one pass; each as if it were alone."""
         rows = history_rows([search.history for search in searches])
         with torch.inference_mode():
-            query = self._tower.user(_tensors(history_inputs(rows, self._spec))).numpy()
+            query = self._tower.user(tensors(history_inputs(rows, self._spec))).numpy()
         most = max(search.num_posts for search in searches)
         post_id, similarity = self._index.search(query, most)
         found = post_id > 0
@@ -75,7 +75,7 @@ class Ranker:
             **{name: a[owner] for name, a in history_inputs(rows, self._spec).items()},
             **candidate_inputs(post_id, author_id, surfaces, self._spec),
         }
-        p_action = self._model.predict(_tensors(inputs)).numpy()
+        p_action = self._model.predict(tensors(inputs)).numpy()
         return [p_action[(owner == row)[:, None] & (post_id > 0)] for row in range(len(rankings))]
 
 
@@ -116,7 +116,3 @@ def _pieces(ids: Sequence[NDArray[np.int64]], num_pieces: Sequence[int]) -> NDAr
     for row, piece in enumerate(pieces):
         out[row, : len(piece)] = piece
     return out
-
-
-def _tensors(inputs: Inputs) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(values) for name, values in inputs.items()}

@@ -122,7 +122,7 @@ def test_ranker_equals_the_published_one():
     """Tokens, logits and ranking agree with the reference implementation in float32."""
     meta, groups = read("phoenix_ranker_demo.npz", "demo")
     config = published_config(meta)
-    model = Ranker(RankerConfig(**config, shared_position=False))
+    model = Ranker(RankerConfig(**config, anchored=False))
     load_weights(model, groups["param"], "phoenix_model", config)
     inputs = tensors(groups["batch"])
 

@@ -1,11 +1,13 @@
 """The Phoenix transformer: causal history, isolated candidates, sandwich norms.
 
-Axes: B batch, T tokens, D model width, H query heads, K key/value heads, d head
-size. Formulas are those of xAI's public release of January 2026; matrices have
+Axes: B batch, T tokens, S tokens of the context, D model width, H query heads, K key/value
+heads, d head size. Formulas are those of xAI's public release of January 2026; matrices have
 no biases.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,8 @@ class TransformerConfig(Config):
     key_size: int = Field(default=32, ge=2, multiple_of=2)  # per head, d; RoPE pairs dimensions
     widening_factor: float = Field(default=2.0, gt=0)  # of the feed-forward block
     attn_multiplier: float = Field(default=0.125, gt=0)  # stands where 1 / sqrt(d) usually does
+    qk_norm: bool = False  # queries and keys are normalised per head, as in the public flagship
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # of tokens and of what each block adds
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerConfig:
@@ -40,10 +44,22 @@ class TransformerConfig(Config):
         return self
 
 
-def ffn_width(emb_size: int, widening_factor: float) -> int:
-    """Hidden width of the gated block: 2/3 of the widened size, rounded up to 8."""
-    width = int(widening_factor * emb_size) * 2 // 3
-    return width + (8 - width) % 8
+@dataclass(frozen=True)
+class Layout:
+    """Where tokens stand and who may look at whom.
+
+    The first S tokens are the context; those after it are candidates, which look at the
+    context and at themselves. With S = T there are none, and `allowed` says everything.
+
+    Attributes:
+        position: int64 [B, T], for RoPE, which sees differences only.
+        allowed: bool [B, S, S], row = the context token that looks.
+        seen: bool [B, S], what candidates look at.
+    """
+
+    position: Tensor
+    allowed: Tensor
+    seen: Tensor
 
 
 def attention_mask(num_tokens: int, candidate_start: int | None = None) -> Tensor:
@@ -63,20 +79,67 @@ def attention_mask(num_tokens: int, candidate_start: int | None = None) -> Tenso
     return allowed
 
 
-def rope(x: Tensor, position: Tensor) -> Tensor:
+def make_layout(
+    valid: Tensor, candidate_start: int | None = None, anchored: bool = True, split: bool = True
+) -> Layout:
+    """The layout of padded sequences, [context | candidates].
+
+    Args:
+        valid: bool [B, T]; padding is never looked at. Its own outputs mean nothing.
+        candidate_start: slot of the first candidate, None = there are none.
+        anchored: the newest valid token of every context stands at -1 and all candidates at
+            0; otherwise each token in its own slot, so that a score depends on the order of
+            the candidates.
+        split: candidates are handled apart, at a cost that grows with their number and not
+            its square; otherwise through one mask over all tokens, the reference.
+    """
+    num_tokens = valid.shape[1]
+    start = num_tokens if candidate_start is None else candidate_start
+    slot = torch.arange(num_tokens, device=valid.device)
+    position = slot.expand_as(valid)
+    if anchored and candidate_start is not None:
+        newest = (slot[:start] * valid[:, :start]).amax(dim=1, keepdim=True)
+        position = torch.where(slot < start, slot - newest - 1, 0)
+    num_masked = start if split else num_tokens
+    mask = attention_mask(num_masked, None if split else candidate_start).to(valid.device)
+    seen = valid[:, :num_masked]
+    return Layout(position, mask & seen[:, None, :], seen)
+
+
+def ffn_width(emb_size: int, widening_factor: float) -> int:
+    """Hidden width of the gated block: 2/3 of the widened size, rounded up to 8."""
+    width = int(widening_factor * emb_size) * 2 // 3
+    return width + (8 - width) % 8
+
+
+def rope_angles(position: Tensor, key_size: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each pair's angle at each position.
+
+    Args:
+        position: [B, T].
+        key_size: d.
+
+    Returns:
+        float32 [B, T, 1, d] each, the halves equal.
+    """
+    half = key_size // 2
+    exponent = torch.arange(half, device=position.device, dtype=torch.float32) / half
+    phase = position.to(torch.float32)[..., None] * _ROPE_BASE**-exponent  # [B, T, d/2]
+    phase = torch.cat([phase, phase], dim=-1)[:, :, None, :]
+    return phase.cos(), phase.sin()
+
+
+def rope(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate each head's halves by an angle that grows with the token's position.
 
     Args:
         x: [B, T, heads, d].
-        position: [T].
+        angles: as `rope_angles` gives them.
     """
-    half = x.shape[-1] // 2
-    exponent = torch.arange(half, device=x.device, dtype=torch.float32) / half
-    phase = position.to(torch.float32)[:, None] * _ROPE_BASE**-exponent  # [T, d/2]
-    phase = torch.cat([phase, phase], dim=-1)[:, None, :]
+    cos, sin = angles
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
-    return (x.float() * phase.cos() + turned * phase.sin()).to(x.dtype)
+    return (x.float() * cos + turned * sin).to(x.dtype)
 
 
 def init_normal_(weight: Tensor, variance: float) -> None:
@@ -85,11 +148,17 @@ def init_normal_(weight: Tensor, variance: float) -> None:
     nn.init.trunc_normal_(weight, std=sigma, a=-2 * sigma, b=2 * sigma)
 
 
-def linear(num_in: int, num_out: int, variance: float | None = None) -> nn.Linear:
-    """A bias-free map, initialised with `variance`, or Glorot's 2 / (in + out)."""
-    layer = nn.Linear(num_in, num_out, bias=False)
-    init_normal_(layer.weight, 2 / (num_in + num_out) if variance is None else variance)
-    return layer
+class Linear(nn.Linear):
+    """A bias-free map that works in its input's dtype; weights stay float32."""
+
+    def __init__(self, num_in: int, num_out: int, variance: float | None = None) -> None:
+        """Initialised with `variance`, or Glorot's 2 / (in + out)."""
+        super().__init__(num_in, num_out, bias=False)
+        init_normal_(self.weight, 2 / (num_in + num_out) if variance is None else variance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class RMSNorm(nn.Module):
@@ -112,25 +181,46 @@ class Attention(nn.Module):
     def __init__(self, emb_size: int, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.query = linear(emb_size, config.num_heads * config.key_size)
-        self.key = linear(emb_size, config.num_kv_heads * config.key_size)
-        self.value = linear(emb_size, config.num_kv_heads * config.key_size)
-        self.output = linear(config.num_heads * config.key_size, emb_size)
+        self.query = Linear(emb_size, config.num_heads * config.key_size)
+        self.key = Linear(emb_size, config.num_kv_heads * config.key_size)
+        self.value = Linear(emb_size, config.num_kv_heads * config.key_size)
+        self.output = Linear(config.num_heads * config.key_size, emb_size)
+        if config.qk_norm:
+            self.query_norm = RMSNorm(config.key_size)
+            self.key_norm = RMSNorm(config.key_size)
 
-    def forward(self, x: Tensor, allowed: Tensor, position: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]; `allowed` is bool [B, T, T], `position` [T]."""
+    def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """[B, T, D] -> [B, T, D]; `angles` are those of the layout's positions."""
         B, T, _ = x.shape
         c = self.config
-        query = rope(self.query(x).view(B, T, c.num_heads, c.key_size), position)
-        key = rope(self.key(x).view(B, T, c.num_kv_heads, c.key_size), position)
+        query = self.query(x).view(B, T, c.num_heads, c.key_size)
+        key = self.key(x).view(B, T, c.num_kv_heads, c.key_size)
         value = self.value(x).view(B, T, c.num_kv_heads, c.key_size)
+        if c.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key = rope(query, angles), rope(key, angles)
         group = c.num_heads // c.num_kv_heads  # query head h reads key/value head h // group
         key, value = (t.repeat_interleave(group, dim=2).transpose(1, 2) for t in (key, value))
-        scores = (query.transpose(1, 2) @ key.transpose(-1, -2)).float() * c.attn_multiplier
-        scores = _LOGIT_CAP * torch.tanh(scores / _LOGIT_CAP)
-        scores = scores.masked_fill(~allowed[:, None], _MASKED)
-        mixed = F.softmax(scores, dim=-1).to(x.dtype) @ value
+        query = query.transpose(1, 2)
+        S = layout.seen.shape[1]
+        before_key, before_value = key[:, :, :S], value[:, :, :S]
+        scores = self._scores(query[:, :, :S] @ before_key.transpose(-1, -2))
+        scores = scores.masked_fill(~layout.allowed[:, None], _MASKED)
+        mixed = F.softmax(scores, dim=-1).to(x.dtype) @ before_value
+        if T > S:  # candidates: the context, and of each other only themselves
+            query, key, value = query[:, :, S:], key[:, :, S:], value[:, :, S:]
+            scores = self._scores(query @ before_key.transpose(-1, -2))
+            scores = scores.masked_fill(~layout.seen[:, None, None], _MASKED)
+            own = self._scores((query * key).sum(dim=-1, keepdim=True))
+            weight = F.softmax(torch.cat([scores, own], dim=-1), dim=-1).to(x.dtype)
+            candidates = weight[..., :S] @ before_value + weight[..., S:] * value
+            mixed = torch.cat([mixed, candidates], dim=2)
         return self.output(mixed.transpose(1, 2).reshape(B, T, -1))
+
+    def _scores(self, products: Tensor) -> Tensor:
+        """Scaled and softly capped, in float32."""
+        scaled = products.float() * self.config.attn_multiplier
+        return _LOGIT_CAP * torch.tanh(scaled / _LOGIT_CAP)
 
 
 class GeGLU(nn.Module):
@@ -139,9 +229,9 @@ class GeGLU(nn.Module):
     def __init__(self, emb_size: int, widening_factor: float) -> None:
         super().__init__()
         width = ffn_width(emb_size, widening_factor)
-        self.gate = linear(emb_size, width)
-        self.up = linear(emb_size, width)
-        self.down = linear(width, emb_size)
+        self.gate = Linear(emb_size, width)
+        self.up = Linear(emb_size, width)
+        self.down = Linear(width, emb_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
@@ -156,48 +246,30 @@ class DecoderLayer(nn.Module):
         self.attention = Attention(emb_size, config)
         self.ffn = GeGLU(emb_size, config.widening_factor)
         self.norms = nn.ModuleList(RMSNorm(emb_size) for _ in range(4))
+        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, h: Tensor, allowed: Tensor, position: Tensor) -> Tensor:
+    def forward(self, h: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         before_attn, after_attn, before_ffn, after_ffn = self.norms
-        h = h + after_attn(self.attention(before_attn(h), allowed, position))
-        return h + after_ffn(self.ffn(before_ffn(h)))
+        h = h + self.dropout(after_attn(self.attention(before_attn(h), layout, angles)))
+        return h + self.dropout(after_ffn(self.ffn(before_ffn(h))))
 
 
 class Transformer(nn.Module):
-    """A stack of decoder layers over a padded sequence; no final norm."""
+    """A stack of decoder layers; no final norm."""
 
     def __init__(self, emb_size: int, config: TransformerConfig) -> None:
         super().__init__()
+        self.key_size = config.key_size
+        self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(emb_size, config) for _ in range(config.num_layers)
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        valid: Tensor,
-        candidate_start: int | None = None,
-        shared_position: bool = True,
-    ) -> Tensor:
-        """Mix tokens.
-
-        Args:
-            x: [B, T, D].
-            valid: bool [B, T]; padding is never looked at. Its own outputs mean nothing.
-            candidate_start: slot of the first candidate, None = there are none.
-            shared_position: every candidate stands right after the history; otherwise each
-                in its own slot, so that a score depends on the order of the candidates.
-
-        Returns:
-            [B, T, D], same dtype as `x`.
-        """
-        num_tokens = x.shape[1]
-        structure = attention_mask(num_tokens, candidate_start).to(x.device)
-        allowed = structure & valid[:, None, :]
-        position = torch.arange(num_tokens, device=x.device)
-        if candidate_start is not None and shared_position:
-            position = position.clamp(max=candidate_start)
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Mix tokens. [B, T, D] -> [B, T, D], same dtype; rows of padding mean nothing."""
+        angles = rope_angles(layout.position, self.key_size)
+        x = self.dropout(x)
         for layer in self.layers:
-            x = layer(x, allowed, position)
+            x = layer(x, layout, angles)
         return x

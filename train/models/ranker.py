@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from configs import Config
 from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
-from train.models.layers import RMSNorm, Transformer, TransformerConfig, linear
+from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
 from train.models.tokens import HashTables, HistoryTokens, Tensors
 
 
@@ -26,9 +26,10 @@ class RankerConfig(Config):
     emb_size: PositiveInt = 64  # D
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
-    # All candidates stand at one position, as in the public stack of August 2026: a score is the
-    # same in any order and beside any number of others. False is the release of January 2026.
-    shared_position: bool = True
+    # The newest event stands at one position and all candidates at the next, as in the public stack
+    # of August 2026: a score is the same in any order. False is the release of January 2026.
+    anchored: bool = True
+    split: bool = True  # False = one attention mask over all tokens: the reference, and slower
 
 
 class Ranker(nn.Module):
@@ -41,10 +42,10 @@ class Ranker(nn.Module):
         self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
         self.tokens = HistoryTokens(spec, D)
         num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
-        self.candidate = linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
+        self.candidate = Linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
-        self.unembed = linear(D, spec.num_actions, variance=1 / spec.num_actions)
+        self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
 
     def forward(self, inputs: Tensors) -> Tensor:
         """Log-odds of each action on each candidate.
@@ -84,7 +85,8 @@ class Ranker(nn.Module):
         valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1)
-        h = self.transformer(tokens, valid, start, self.config.shared_position)
+        layout = make_layout(valid, start, self.config.anchored, self.config.split)
+        h = self.transformer(tokens, layout)
         return self.unembed(self.norm(h[:, start:]).float())
 
     @torch.inference_mode()

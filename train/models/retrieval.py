@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from pipelines.features import FeatureSpec
-from train.models.layers import Transformer, TransformerConfig, linear
+from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
 from train.models.tokens import HashTables, HistoryTokens, Tensors
 
 
@@ -36,8 +36,8 @@ class TwoTower(nn.Module):
         self.tokens = HistoryTokens(spec, D)
         self.transformer = Transformer(D, config.transformer)
         num_ids = spec.num_post_hashes + spec.num_author_hashes
-        self.tower_in = linear(num_ids * D, 2 * D, variance=1 / (2 * D))
-        self.tower_out = linear(2 * D, D, variance=1 / D)
+        self.tower_in = Linear(num_ids * D, 2 * D, variance=1 / (2 * D))
+        self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
     def forward(self, inputs: Tensors) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,7 +71,7 @@ class TwoTower(nn.Module):
     def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
         tokens, valid = self.tokens(inputs, embeddings)
-        h = self.transformer(tokens, valid)
+        h = self.transformer(tokens, make_layout(valid))
         weight = valid.to(h.dtype)[..., None]
         pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return _unit(pooled), pooled.norm(dim=-1)

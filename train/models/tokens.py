@@ -8,10 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipelines.features import FeatureSpec
-from train.models.layers import init_normal_, linear
+from pipelines.features import FeatureSpec, Inputs
+from train.models.layers import Linear, init_normal_
 
 Tensors = dict[str, Tensor]
+
+
+def tensors(inputs: Inputs) -> Tensors:
+    """Arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(values) for name, values in inputs.items()}
 
 
 class HashTables(nn.Module):
@@ -43,9 +48,9 @@ class HistoryTokens(nn.Module):
         super().__init__()
         D = emb_size
         num_ids = spec.num_post_hashes + spec.num_author_hashes
-        self.user = linear(spec.num_user_hashes * D, D, variance=1 / (spec.num_user_hashes * D))
-        self.history = linear((num_ids + 2) * D, D, variance=1 / ((num_ids + 2) * D))
-        self.action = linear(spec.num_actions, D, variance=1 / D)
+        self.user = Linear(spec.num_user_hashes * D, D, variance=1 / (spec.num_user_hashes * D))
+        self.history = Linear((num_ids + 2) * D, D, variance=1 / ((num_ids + 2) * D))
+        self.action = Linear(spec.num_actions, D, variance=1 / D)
         self.surface = nn.Embedding(spec.num_surfaces, D)
         init_normal_(self.surface.weight, 1 / D)
 

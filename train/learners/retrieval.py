@@ -1,37 +1,27 @@
-"""What is learned: rows of examples -> tensors -> a loss, one learner per kind of model.
+"""How the two towers learn: viewers near what they engaged with.
 
-A learner is plain torch and numpy; the loop around it neither knows the model
-nor the loss. Axes: B examples, C candidates, P positives, G global negatives.
+Axes: B examples, P positives, G global negatives.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
-from pipelines.features import example_inputs, example_targets, history_inputs, pad
-from pipelines.schema import ACTION_NAMES, DWELL_TIME
-from train.losses import action_loss, dwell_loss, sampled_softmax_loss
-from train.models.ranker import Ranker, RankerConfig, dwell_seconds
+from pipelines.features import history_inputs, pad
+from pipelines.schema import ACTION_NAMES
+from train.losses import sampled_softmax_loss
 from train.models.retrieval import RetrievalConfig, TwoTower
-from train.models.tokens import Tensors
-
-
-class RankerLearning(Config):
-    """The ranker and what it minimises."""
-
-    kind: Literal["ranker"] = "ranker"
-    model: RankerConfig = RankerConfig()
-    dwell_weight: NonNegativeFloat = 0.1  # of the dwell error beside the action loss
+from train.models.tokens import Tensors, tensors
 
 
 class RetrievalLearning(Config):
@@ -41,53 +31,6 @@ class RetrievalLearning(Config):
     model: RetrievalConfig = RetrievalConfig()
     positive: str = "click"  # the action that makes a shown post a positive
     num_global_negatives: PositiveInt = 128  # drawn uniformly from the corpus, a batch
-
-
-Learning = RankerLearning | RetrievalLearning
-
-
-class Learner(Protocol):
-    """A model and how to learn it."""
-
-    model: nn.Module
-
-    def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
-        """Rows of schema.EXAMPLES as tensors; `rng` draws the negatives."""
-
-    def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is minimised, "weight" is how much evidence it rests on.
-
-        Args:
-            model: `self.model` or a wrapper of it that synchronises gradients.
-            batch: as `batch` gives it.
-        """
-
-
-class RankingLearner:
-    """Multi-action cross-entropy plus the error of the time spent."""
-
-    def __init__(self, settings: RankerLearning) -> None:
-        self.model: nn.Module = Ranker(settings.model)
-        self.spec, self.settings = settings.model.features, settings
-
-    def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
-        """Inputs and targets of every candidate."""
-        return _tensors(example_inputs(rows, self.spec) | example_targets(rows, self.spec))
-
-    def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
-        """Action loss in nats per candidate, dwell loss as a share of the cap."""
-        logits = model(batch)
-        labels, mask = batch["labels"], batch["label_mask"]
-        seconds = dwell_seconds(logits[..., DWELL_TIME], self.spec)
-        action = action_loss(logits, labels, mask)
-        dwell = dwell_loss(seconds, labels, mask, self.spec.dwell_cap_s)
-        total = action + self.settings.dwell_weight * dwell
-        return {
-            "loss": total,
-            "action_loss": action,
-            "dwell_loss": dwell,
-            "weight": mask.amax(dim=-1).sum(),
-        }
 
 
 class RetrievalLearner:
@@ -131,7 +74,7 @@ class RetrievalLearner:
         negatives = rng.integers(len(self.post_id), size=self.settings.num_global_negatives)
         pool = np.concatenate([positives, negatives])
         expected = len(positives) * self.share[pool] + len(negatives) / len(self.post_id)
-        return _tensors(
+        return tensors(
             history_inputs(rows, self.spec)
             | {
                 "viewer": viewer,
@@ -159,14 +102,3 @@ class RetrievalLearner:
             "temperature": temperature.detach(),
             "weight": loss.new_tensor(len(viewer)),
         }
-
-
-def make_learner(settings: Learning, data: Path) -> Learner:
-    """The learner that `settings` describe, for the prepared data in `data`."""
-    if isinstance(settings, RankerLearning):
-        return RankingLearner(settings)
-    return RetrievalLearner(settings, data)
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> Tensors:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,0 +1,44 @@
+"""What is learned: rows of examples -> tensors -> a loss, one learner per kind of model.
+
+A learner is plain torch and numpy; the loop around it neither knows the model
+nor the loss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor, nn
+
+from train.learners.ranking import RankerLearning, RankingLearner
+from train.learners.retrieval import RetrievalLearner, RetrievalLearning
+from train.models.tokens import Tensors
+
+Learning = RankerLearning | RetrievalLearning
+
+
+class Learner(Protocol):
+    """A model and how to learn it."""
+
+    model: nn.Module
+
+    def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
+        """Rows of schema.EXAMPLES as tensors; `rng` draws the negatives."""
+
+    def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is minimised, "weight" is how much evidence it rests on.
+
+        Args:
+            model: `self.model` or a wrapper of it that synchronises gradients.
+            batch: as `batch` gives it.
+        """
+
+
+def make_learner(settings: Learning, data: Path) -> Learner:
+    """The learner that `settings` describe, for the prepared data in `data`."""
+    if isinstance(settings, RankerLearning):
+        return RankingLearner(settings)
+    return RetrievalLearner(settings, data)
