@@ -43,6 +43,12 @@ class Ranker(nn.Module):
         self.tokens = HistoryTokens(spec, D)
         num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
         self.candidate = Linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
+        if spec.rates:
+            self.signals = nn.Sequential(
+                Linear(spec.num_signals, D, variance=1 / spec.num_signals),
+                nn.SiLU(),
+                Linear(D, D, variance=1 / D),
+            )
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
         self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
@@ -82,6 +88,9 @@ class Ranker(nn.Module):
                 dim=-1,
             )
         )
+        candidates = candidates + self.tokens.facts("candidate", inputs)
+        if self.config.features.rates:
+            candidates = candidates + self.signals(inputs["candidate_signals"])
         valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1)
