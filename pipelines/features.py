@@ -108,7 +108,7 @@ def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     )
     actions = multi_hot(did, spec.num_actions)
     actions[..., DWELL_TIME] = _dwell_share(dwell_s, spec)
-    inputs = {
+    inputs: Inputs = {
         "user_hashes": spec.hashes("user", rows["user_id"].to_numpy()),
         "history_post_hashes": spec.hashes("post", post_id),
         "history_author_hashes": spec.hashes("author", author_id),
@@ -238,7 +238,7 @@ def _dwell_share(dwell_s: NDArray, spec: FeatureSpec) -> NDArray[np.float32]:
 
 def _content(side: str, post_id: NDArray, spec: FeatureSpec, facts: Facts) -> Inputs:
     """What is known of each post's text: its vector, its codes."""
-    inputs = {}
+    inputs: Inputs = {}
     if spec.num_code_levels:
         inputs[f"{side}_codes"] = facts.codes[facts.post_row(post_id)]
     if spec.content_size:

@@ -132,7 +132,6 @@ def evaluate_retrieval(
     before: pa.Table,
     test: pa.Table,
     relevant: str,
-
 ) -> Results:
     """Posts found over the full corpus, the index's posts, without those seen before.
 

@@ -89,12 +89,16 @@ class HistoryTokens(nn.Module):
 
     Parameters are named for what they project; the published tree calls them
     proj_mat_1 (user), proj_mat_3 (history), action_projection and
-    product_surface_embedding_table.
+    product_surface_embedding_table. Actions and surfaces are rounded to `dtype`;
+    everything is projected in float32.
     """
 
-    def __init__(self, spec: FeatureSpec, emb_size: int) -> None:
+    def __init__(
+        self, spec: FeatureSpec, emb_size: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         D = emb_size
+        self.dtype = dtype  # what the transformer computes in
         num_ids = spec.num_post_hashes + spec.num_author_hashes
         self.user = Linear(spec.num_user_hashes * D, D, variance=1 / (spec.num_user_hashes * D))
         self.history = Linear((num_ids + 2) * D, D, variance=1 / ((num_ids + 2) * D))
@@ -112,8 +116,8 @@ class HistoryTokens(nn.Module):
             embeddings: user [B, n, D], history_post and history_author [B, S, n, D].
 
         Returns:
-            tokens [B, T, D] and their validity, bool [B, T]; T is 1 + S, and one more with a
-            profile, which is always valid. Only the first hash of a user or post decides
+            tokens float32 [B, T, D] and their validity, bool [B, T]; T is 1 + S, and one more
+            with a profile, which is always valid. Only the first hash of a user or post decides
             validity; authors never do.
         """
         did = inputs["history_actions"]
@@ -124,8 +128,8 @@ class HistoryTokens(nn.Module):
                 [
                     embeddings["history_post"].flatten(-2),
                     embeddings["history_author"].flatten(-2),
-                    action,
-                    surface,
+                    action.to(self.dtype),  # cat makes it float32 again
+                    surface.to(self.dtype),
                 ],
                 dim=-1,
             )
