@@ -120,7 +120,8 @@ def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
         shown = _post_context(post_id, at_ms, facts)
         now_ms = rows["at_ms"].to_numpy()[:, None]
         since_s = np.where(at_ms > 0, (now_ms - at_ms) / 1000, np.nan)
-        share = dwell_s / facts.duration_s[facts.post_row(post_id)]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a length of 0 is an unknown one
+            share = dwell_s / facts.duration_s[facts.post_row(post_id)]
         shown["since"] = log_bucket(since_s / 60, 1.5, EVENT_CONTEXT["since"])
         shown["dwell"] = log_bucket(dwell_s, 3, EVENT_CONTEXT["dwell"])
         shown["watched"] = log_bucket(share, 5, EVENT_CONTEXT["watched"])

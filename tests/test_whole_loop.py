@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from pipelines.data.job import prepare
 from pipelines.data.spread import over_ray
 from pipelines.data.synthetic import SyntheticConfig, World
+from pipelines.facts import Facts
 from pipelines.features import example_inputs
 from pipelines.runtime import connect
 from pipelines.schema import ACTION_NAMES
@@ -155,7 +156,7 @@ def test_model_finds_the_planted_tastes(once_round):
     """
     ranker = once_round.bundle.load_ranker()
     rows = read_examples(once_round.folder / "data", "test")
-    inputs = example_inputs(rows, ranker.config.features)
+    inputs = example_inputs(rows, ranker.config.features, Facts.load(once_round.folder / "data"))
     predicted = ranker.predict({name: torch.from_numpy(a) for name, a in inputs.items()}).numpy()
     flat = flatten(rows)
     valid = inputs["candidate_post_hashes"][..., 0] != 0

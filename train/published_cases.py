@@ -261,6 +261,7 @@ def _model(place: str, meta: dict[str, Any]) -> dict[str, Any]:
             "user_vocab": 2,  # embeddings come with the file, so tables need no rows
             "post_vocab": 2,
             "author_vocab": 2,
+            **dict.fromkeys(("context", "rates", "user_features"), False),
         }
         spec = check(features, FeatureSpec, f"{place}: meta")
         return {

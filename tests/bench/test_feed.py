@@ -22,7 +22,7 @@ def ready(world: World) -> Disturbed:
     hits = Hits(world.post_id, np.linspace(1, 0, len(world.post_id)))
     seen = asyncio.run(world.seen(1))
     facts = asyncio.run(world.posts(world.post_id))
-    p_action = asyncio.run(world.rank(asyncio.run(world.history(1)), world.post_id, seen, 0))
+    p_action = asyncio.run(world.rank(asyncio.run(world.history(1)), world.post_id, seen, 0, 0))
 
     def answer(value):
         async def service(*_):

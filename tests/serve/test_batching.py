@@ -17,6 +17,8 @@ from serve.services import Ranking, Search
 from serve.stores.profiles import ProfileStore
 from tests.conftest import NUM_USERS, UNKNOWN_USER
 
+AT_MS = 1_768_000_000_000  # some day in January 2026
+
 
 def test_everyone_gets_their_own_answer_in_few_passes():
     """Concurrent calls share passes, never more than `max_size` in one, and none is lost."""
@@ -151,7 +153,13 @@ def test_a_ranking_in_company_is_the_ranking_alone(bundle):
     profiles, ranker = ProfileStore(bundle.profiles), Ranker(bundle)
     posts, authors = bundle.posts["post_id"].to_numpy(), bundle.posts["author_id"].to_numpy()
     rankings = [
-        Ranking(profiles.history(user_id) or History.empty(user_id), posts[:num], authors[:num], 0)
+        Ranking(
+            profiles.history(user_id) or History.empty(user_id),
+            posts[:num],
+            authors[:num],
+            0,
+            AT_MS,
+        )
         for user_id, num in [(1, 3), (2, 700), (UNKNOWN_USER, 1), (3, 128), (4, 129)]
     ]
     for ranking, together in zip(rankings, ranker.rank(rankings), strict=True):
@@ -161,8 +169,8 @@ def test_a_ranking_in_company_is_the_ranking_alone(bundle):
 
 
 @pytest.mark.parametrize(("asked", "scored"), [(0, "newest"), (1, 1), (2, 2), (15, 15)])
-def test_a_short_ranking_is_one_pass_of_the_model(bundle, asked, scored):
-    """What fits one piece gets exactly what the model says, in the order asked.
+def test_a_ranking_is_one_pass_of_the_model(bundle, asked, scored):
+    """Posts get exactly what the model says, in the order asked.
 
     It says it of the surface asked for, and where that is unknown of the newest event's.
     """
@@ -171,11 +179,12 @@ def test_a_short_ranking_is_one_pass_of_the_model(bundle, asked, scored):
     assert history.surface[-1] > 0
     scored = history.surface[-1] if scored == "newest" else scored
     spec, surface = model.config.features, np.full((1, 100), scored)
-    inputs = history_inputs(history_rows([history]), spec) | candidate_inputs(
-        posts[None], authors[None], surface, spec
+    rows, at_ms = history_rows([history], [AT_MS]), np.full((1, 100), AT_MS)
+    inputs = history_inputs(rows, spec, bundle.facts) | candidate_inputs(
+        rows, posts[None], authors[None], surface, at_ms, spec, bundle.facts
     )
     plain = model.predict({name: torch.from_numpy(a) for name, a in inputs.items()})
-    (got,) = Ranker(bundle).rank([Ranking(history, posts, authors, asked)])
+    (got,) = Ranker(bundle).rank([Ranking(history, posts, authors, asked, AT_MS)])
     np.testing.assert_allclose(got, plain[0], rtol=1e-4, atol=1e-6)
 
 
@@ -183,7 +192,7 @@ def test_a_batched_search_is_the_search_alone(bundle):
     """Viewers searched for together get the posts that each gets alone, best first."""
     retriever, profiles = Retriever(bundle), ProfileStore(bundle.profiles)
     known = [profiles.history(user_id) for user_id in range(1, NUM_USERS)]
-    searches = [Search(h, 5 + n) for n, h in enumerate(h for h in known[:4] if h)]
+    searches = [Search(h, 5 + n, AT_MS) for n, h in enumerate(h for h in known[:4] if h)]
     for search, together in zip(searches, retriever.search(searches), strict=True):
         (alone,) = retriever.search([search])
         assert together.post_id.tolist() == alone.post_id.tolist()
@@ -193,7 +202,7 @@ def test_a_batched_search_is_the_search_alone(bundle):
 
 def test_a_search_for_more_than_there_is_finds_all(bundle):
     """Asking for more posts than the index holds gives each of them once."""
-    (hits,) = Retriever(bundle).search([Search(History.empty(1), 10**6)])
+    (hits,) = Retriever(bundle).search([Search(History.empty(1), 10**6, AT_MS)])
     assert sorted(hits.post_id) == sorted(bundle.posts["post_id"].to_pylist())
 
 

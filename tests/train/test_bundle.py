@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pipelines.data.job import prepare
+from pipelines.facts import Facts
 from pipelines.features import candidate_inputs, example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, SPLITS, action_weights
 from tests.conftest import data_config, write_bundle, write_run
@@ -64,8 +65,10 @@ def test_ranker_predicts_from_profiles(bundle):
     spec = ranker.config.features
     rows = bundle.profiles.slice(0, 2)
     post_id = bundle.posts["post_id"].to_numpy()[None, :5].repeat(2, axis=0)
-    inputs = history_inputs(rows, spec) | candidate_inputs(
-        post_id, np.ones_like(post_id), np.ones_like(post_id), spec
+    rows = rows.append_column("at_ms", [[bundle.as_of_ms] * 2])
+    ones, at_ms = np.ones_like(post_id), np.full(post_id.shape, bundle.as_of_ms)
+    inputs = history_inputs(rows, spec, bundle.facts) | candidate_inputs(
+        rows, post_id, ones, ones.astype(np.int16), at_ms, spec, bundle.facts
     )
     p_action = ranker.predict({name: torch.from_numpy(a) for name, a in inputs.items()})
 
@@ -187,7 +190,7 @@ def test_a_reader_may_add_an_action(world, tmp_path):
     bundle = load(write_bundle(tmp_path / "data", tmp_path))
     rows = read_examples(tmp_path / "data", "test").slice(0, 3)
     ranker = bundle.load_ranker()
-    inputs = example_inputs(rows, ranker.config.features)
+    inputs = example_inputs(rows, ranker.config.features, bundle.facts)
 
     assert bundle.actions == (*ACTION_NAMES, "saved")
     assert bundle.weights[-1] == 0.7
@@ -208,7 +211,8 @@ def test_every_event_is_a_candidate_once(prepared: Path, world):
 def test_inputs_of_examples_fit_the_ranker(prepared, bundle):
     """Prepared examples go straight into the ranker."""
     ranker = bundle.load_ranker()
-    inputs = example_inputs(read_examples(prepared, "test").slice(0, 4), ranker.config.features)
+    rows, spec = read_examples(prepared, "test").slice(0, 4), ranker.config.features
+    inputs = example_inputs(rows, spec, Facts.load(prepared))
     logits = ranker({name: torch.from_numpy(a) for name, a in inputs.items()})
 
     assert logits.shape[0] == 4

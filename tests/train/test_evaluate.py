@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.facts import Facts
 from pipelines.features import example_inputs
 from pipelines.schema import ACTIONS
 from train import evaluate as module
@@ -25,10 +26,11 @@ def results(bundle, prepared):
 def test_predictions_come_in_the_order_of_the_rows(bundle, prepared):
     """Scoring in batches of like length gives each row what scoring its example alone gives."""
     examples, ranker = read_examples(prepared, "test"), bundle.load_ranker()
-    predicted, rows = predict(ranker, examples), flatten(examples)
+    facts = Facts.load(prepared)
+    predicted, rows = predict(ranker, examples, facts), flatten(examples)
     assert predicted.shape == (len(rows), len(ACTIONS))
     for i in range(0, len(examples), 40):
-        inputs = example_inputs(examples.slice(i, 1), ranker.config.features)
+        inputs = example_inputs(examples.slice(i, 1), ranker.config.features, facts)
         with torch.inference_mode():
             alone = ranker.predict({k: torch.from_numpy(v) for k, v in inputs.items()})[0]
         np.testing.assert_allclose(predicted[rows.example == i], alone, rtol=1e-4, atol=1e-6)

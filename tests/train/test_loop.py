@@ -148,7 +148,8 @@ def test_positive_that_never_happens_is_refused(prepared, tmp_path):
     rows = pq.read_table(prepared / "examples" / "split=train", partitioning=None)
     nothing = pa.array([[0] * len(did) for did in rows["did"].to_pylist()], rows["did"].type)
     pq.write_table(rows.set_column(rows.schema.get_field_index("did"), "did", nothing), train / "p")
-    pq.write_table(pq.read_table(prepared / "posts.parquet"), tmp_path / "posts.parquet")
+    for name in ("posts.parquet", "users.parquet", "manifest.json"):
+        (tmp_path / name).write_bytes((prepared / name).read_bytes())
 
     with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positive"):
         make_learner(RetrievalLearning(), tmp_path)

@@ -6,14 +6,22 @@ import pytest
 import torch
 
 from configs import ConfigError, check
-from pipelines.features import FeatureSpec
+from pipelines.features import CANDIDATE_CONTEXT, EVENT_CONTEXT, FeatureSpec
 from pipelines.schema import DWELL_TIME
 from train.models.layers import TransformerConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import Tensors
 
-SPEC = FeatureSpec(history_len=6, user_vocab=50, post_vocab=50, author_vocab=50)
+SPEC = FeatureSpec(
+    history_len=6,
+    user_vocab=50,
+    post_vocab=50,
+    author_vocab=50,
+    attribute_vocab=40,
+    num_code_levels=2,
+    content_size=3,
+)
 SHAPE = TransformerConfig(num_layers=2, num_heads=4, num_kv_heads=2, key_size=8)
 B, C = 3, 5
 
@@ -36,6 +44,7 @@ def towers() -> TwoTower:
 def inputs() -> Tensors:
     """Viewers with 6, 3 and 0 events, each with five candidates."""
     g = torch.Generator().manual_seed(1)
+    events, shown = sum(EVENT_CONTEXT.values()), sum(CANDIDATE_CONTEXT.values())
 
     def ids(*shape: int) -> torch.Tensor:
         return torch.randint(1, 50, shape, generator=g)
@@ -49,6 +58,14 @@ def inputs() -> Tensors:
         "history_author_hashes": ids(B, S, 2) * past,
         "history_actions": (torch.rand(B, S, SPEC.num_actions, generator=g) > 0.7) * past.float(),
         "history_product_surface": ids(B, S) % 16,
+        "history_context": ids(B, S, len(EVENT_CONTEXT)) % events,
+        "history_codes": ids(B, S, 2),
+        "history_content": torch.randn(B, S, 3, generator=g),
+        "user_attributes": ids(B, 4) % 40,
+        "candidate_context": ids(B, C, len(CANDIDATE_CONTEXT)) % shown,
+        "candidate_codes": ids(B, C, 2),
+        "candidate_content": torch.randn(B, C, 3, generator=g),
+        "candidate_signals": torch.randn(B, C, SPEC.num_signals, generator=g),
         "candidate_post_hashes": ids(B, C, 2),
         "candidate_author_hashes": ids(B, C, 2),
         "candidate_product_surface": ids(B, C) % 16,

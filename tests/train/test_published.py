@@ -53,6 +53,9 @@ def published_config(meta: dict) -> dict:
             num_author_hashes=authors,
             num_surfaces=meta["surf"],
             num_actions=meta["actions"],
+            context=False,
+            rates=False,
+            user_features=False,
         ),
     }
 

@@ -39,10 +39,10 @@ def test_independent_components_run_side_by_side():
         await started["b"].wait()
         return await WORLD.popular(num_posts)
 
-    async def retrieve(history, num_posts):
+    async def retrieve(history, num_posts, at_ms):
         started["b"].set()
         await started["a"].wait()
-        return await WORLD.retrieve(history, num_posts)
+        return await WORLD.retrieve(history, num_posts, at_ms)
 
     services = Disturbed(WORLD, popular=popular, retrieve=retrieve)
     result = serve(Pipeline.build(), WORLD.query(), services)

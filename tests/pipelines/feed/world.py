@@ -67,7 +67,7 @@ class World:
         """Every seventeenth post."""
         return self.post_id[self.post_id % 17 == user_id % 17]
 
-    async def retrieve(self, history: History, num_posts: int) -> Hits:
+    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """By similarity."""
         return self._best(self.similarity(history.user_id), num_posts)
 
@@ -98,6 +98,7 @@ class World:
         post_id: NDArray[np.int64],
         author_id: NDArray[np.int64],
         surface: int,
+        at_ms: int,
     ) -> NDArray[np.float32]:
         """More similar = more of every action, the rarer the larger its weight."""
         self.ranked_for.append(surface)

@@ -1,0 +1,41 @@
+"""What was done before becomes numbers whose zero means "nothing known"."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.signals import PRIOR, matches, overall_log_odds, relative_log_odds
+
+
+def logit(p):
+    """Log-odds."""
+    return np.log(p / (1 - p))
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.floats(0.01, 0.99))
+def test_a_rate_is_compared_with_the_overall_one(done, missed, p):
+    """The number is the smoothed rate's log-odds above the overall, 0 for what was never shown."""
+    counts = np.array([done + missed, done], np.float32)
+    got = relative_log_odds(counts, np.array([logit(p)]))
+    rate = (done + PRIOR * p) / (done + missed + PRIOR)
+
+    np.testing.assert_allclose(got[1], logit(rate) - logit(p), atol=1e-3)
+    np.testing.assert_allclose(got[0], np.log1p(done + missed) / 10, rtol=1e-5)
+
+
+def test_an_action_nobody_did_says_nothing():
+    """Without an overall rate there is nothing to compare with."""
+    base = overall_log_odds(np.array([10.0, 0.0, 5.0], np.float32))
+
+    assert base.tolist() == [0.0, 0.0]  # never done; done half of the time
+    assert relative_log_odds(np.array([4, 0, 2], np.float32), np.zeros(2))[1:].tolist() == [0, 0]
+
+
+def test_matches_count_events_and_acts():
+    """Only events that match a candidate count for it."""
+    did = np.array([[[1, 0], [1, 1], [0, 1]]], np.float32)
+    same = np.array([[[True, False, True], [False, False, False]]])
+
+    assert matches(did, same).tolist() == [[[2, 1, 1], [0, 0, 0]]]
