@@ -25,9 +25,9 @@ SIGNALS = (
 
 
 def overall_log_odds(counts: Floats) -> Floats:
-    """Log-odds of each action over all showings. [..., 1 + A] -> [..., A]; 0 where unknown."""
+    """Log-odds of each action over all showings. [..., 1 + A] -> [..., A]; NaN = never done."""
     rate = (counts[..., 1:] + 1) / (counts[..., :1] + 2)
-    return np.where(counts[..., 1:] > 0, _logit(rate), 0)
+    return np.where(counts[..., 1:] > 0, _logit(rate), np.nan)
 
 
 def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
@@ -38,7 +38,7 @@ def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
 
     Args:
         counts: shown, then each action. [..., 1 + A].
-        overall: log-odds, 0 = unknown. Broadcasts to [..., A].
+        overall: log-odds, NaN = unknown. Broadcasts to [..., A].
 
     Returns:
         float32 [..., 1 + A].
@@ -47,7 +47,7 @@ def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
     p = 1 / (1 + np.exp(-overall))
     rate = (done + PRIOR * p) / (shown + PRIOR)
     size = np.log1p(shown) / 10
-    above = np.where(overall != 0, _logit(rate) - overall, 0)
+    above = np.nan_to_num(_logit(rate) - overall)
     return np.concatenate([size, above], axis=-1, dtype=np.float32)
 
 
@@ -103,7 +103,7 @@ def signals(
     }
     base = overall_log_odds(overall)
     parts = [relative_log_odds(counts[name], base) for name in SIGNALS]
-    return np.concatenate([base / 4, *parts], axis=-1, dtype=np.float32)
+    return np.concatenate([np.nan_to_num(base) / 4, *parts], axis=-1, dtype=np.float32)
 
 
 def _logit(p: NDArray) -> NDArray:
