@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.data.examples import BEFORE_LOG, PROFILES, ExampleSettings, Log, examples, profiles
+from pipelines.data.rates import RateSettings, count
 from pipelines.data.scatter import CONTENT, PACKED, partition_of, read_partition
-from pipelines.schema import EXAMPLES, SPLITS
+from pipelines.schema import EXAMPLES, SPLITS, Action
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Gather:
         authors: post_id, sorted, and author_id of each. int64 [n], [n].
         histories: table of schema.HISTORIES; may be empty.
         settings: how examples are cut.
+        rates: how events are counted.
+        actions: of the log, in mask order.
         num_partitions: as in the first pass.
         out: folder to write to.
     """
@@ -36,6 +39,8 @@ class Gather:
     authors: tuple[NDArray[np.int64], NDArray[np.int64]]
     histories: pa.Table
     settings: ExampleSettings
+    rates: RateSettings
+    actions: Sequence[Action]
     num_partitions: int
     out: str
 
@@ -50,6 +55,7 @@ class Gathered:
         ranges: split -> first and last shown_at_ms; no entry for an empty split.
         num_profiles: viewers.
         digests: file, relative to `out` -> sha256 of its bytes.
+        counts: file of what `rates.count` gave, for the merge.
     """
 
     num_duplicates: int = 0
@@ -58,6 +64,7 @@ class Gathered:
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     num_profiles: int = 0
     digests: dict[str, str] = field(default_factory=dict)
+    counts: str = ""
 
 
 def gather(partition: int, plan: Gather) -> Gathered:
@@ -81,6 +88,8 @@ def gather(partition: int, plan: Gather) -> Gathered:
     path = f"profiles/part-{partition:05d}.parquet"
     tables = profiles(log, plan.settings)
     done.num_profiles, done.digests[path] = write(tables, PROFILES, plan.out, path)
+    done.counts = f"{plan.out}/scratch/{partition:05d}.counts.parquet"
+    count(log, plan.actions, plan.rates).write_parquet(done.counts)
     return done
 
 

@@ -26,6 +26,7 @@ from pipelines.data.check import CheckSettings
 from pipelines.data.examples import ExampleSettings
 from pipelines.data.gather import Gather, Gathered, gather, write
 from pipelines.data.manifest import action_entries, fingerprint, row_counts, split_entries
+from pipelines.data.rates import RateSettings, merge
 from pipelines.data.reader import Fragment, InputError, Reader, Rejected, make_reader
 from pipelines.data.scatter import Scatter, Scattered, conflicts, scatter
 from pipelines.data.split import SplitSettings, to_ms
@@ -62,6 +63,7 @@ class DataConfig(Config):
     reader: dict[str, Any]  # name: a file of readers/, and that reader's settings
     split: SplitSettings
     examples: ExampleSettings = ExampleSettings()
+    rates: RateSettings = RateSettings()
     check: CheckSettings = CheckSettings()
     partition_rows: PositiveInt = 131_072  # rows of the log that one task holds, about
 
@@ -92,7 +94,12 @@ def prepare(config: DataConfig, spread: Spread = one_by_one) -> dict[str, Any]:
         raise InputError(f"{final}: holds files that this job did not write; give another `out`")
     partial_out = final.with_name(f"{final.name}.partial")
     shutil.rmtree(partial_out, ignore_errors=True)
-    for folder in ("scratch", "profiles", *(f"examples/split={split}" for split in SPLITS)):
+    for folder in (
+        "scratch",
+        "profiles",
+        "rates",
+        *(f"examples/split={split}" for split in SPLITS),
+    ):
         (partial_out / folder).mkdir(parents=True)
     try:
         manifest = _Run(config, reader, partial_out, spread).run()
@@ -204,6 +211,8 @@ class _Run:
             authors=(posts["post_id"].to_numpy(), posts["author_id"].fill_null(0).to_numpy()),
             histories=tables["histories"],
             settings=self.config.examples,
+            rates=self.config.rates,
+            actions=self.reader.actions,
             num_partitions=self.num_partitions,
             out=str(self.out),
         )
@@ -211,6 +220,10 @@ class _Run:
         gathered = [result for _, result in tasks]
         for result in gathered:
             self.digests |= result.digests
+        counts = [result.counts for result in gathered]
+        for name, table in merge(counts, posts, self.reader.actions):
+            path = f"rates/{name}.parquet"
+            _, self.digests[path] = write([table], table.schema, str(self.out), path)
         return gathered
 
     def refuse(self, rejected: Sequence[Rejected]) -> None:
