@@ -7,32 +7,24 @@ function of its settings and data, also when it was killed and resumed half-way.
 from __future__ import annotations
 
 import itertools
-import math
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import nn
+import torch.distributed
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
 
 from configs import Config
 from train.learners import Learner, Learning, RankerLearning
 from train.models.tokens import Tensors
-
-
-class OptimConfig(Config):
-    """AdamW: linear warm-up, then a cosine down to a twentieth of the peak."""
-
-    lr: PositiveFloat = 4e-3  # peak, of the matrices
-    table_lr: PositiveFloat = 1e-2  # peak, of the embedding tables
-    weight_decay: NonNegativeFloat = 0.01  # of the matrices; tables are not decayed
-    warmup_steps: NonNegativeInt = 100
-    grad_clip: PositiveFloat = 1.0  # largest global norm of a step's gradient
+from train.optim import Average, OptimConfig, lr_scale, make_optimizer
 
 
 class TrainConfig(Config):
@@ -43,8 +35,11 @@ class TrainConfig(Config):
     out: str = "artifacts/runs"
     learning: Learning = Field(default=RankerLearning(), discriminator="kind")
     optim: OptimConfig = OptimConfig()
-    batch_size: PositiveInt = 256  # examples per worker and step
+    batch_size: PositiveInt = 256  # examples per worker and forward pass
+    accumulate: PositiveInt = 1  # forward passes per step; see `Trainer.step`
     num_epochs: PositiveInt = 2
+    validate_every_steps: PositiveInt | None = None  # besides the end of every epoch
+    patience: PositiveInt | None = None  # validations in a row without a new best, then stop
     seed: int = 0
     shuffle_rows: PositiveInt = 32_768  # examples among which each batch is drawn
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs a GPU to pay
@@ -66,29 +61,18 @@ class Progress:
     epoch: int = 0
     step: int = 0  # within the epoch
     total_steps: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry per epoch
+    history: list[dict[str, float]] = field(default_factory=list)  # one entry per validation
 
-
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW with the tables in a group of their own."""
-    tables = [p for name, p in model.named_parameters() if "tables." in name]
-    matrices = [p for name, p in model.named_parameters() if "tables." not in name]
-    groups = [
-        {"params": tables, "lr": config.table_lr, "weight_decay": 0.0},
-        {"params": matrices, "lr": config.lr, "weight_decay": config.weight_decay},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-
-
-def lr_scale(step: int, num_steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate at `step` of `num_steps`."""
-    warm = min(1.0, (step + 1) / (warmup_steps + 1))
-    cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(num_steps, 1), 1.0)))
-    return warm * (0.05 + 0.95 * cosine)
+    def ran_out(self, patience: int | None) -> bool:
+        """Whether the last `patience` validations all failed to beat the best before them."""
+        losses = [entry["loss"] for entry in self.history]
+        if patience is None or not losses:
+            return False
+        return len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
 class Trainer:
-    """Model, optimiser and their one step."""
+    """Model, optimisers, averaged weights, and the one step they make."""
 
     def __init__(self, config: TrainConfig, learner: Learner, num_steps: int) -> None:
         self.config, self.learner, self.num_steps = config, learner, num_steps
@@ -96,49 +80,139 @@ class Trainer:
         self.optimizer = make_optimizer(learner.model, config.optim)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.device = torch.device("cpu")
+        decay = config.optim.ema_decay
+        self.average = None if decay is None else Average(learner.model, decay)
+        self.num_skipped = self.skipped_in_a_row = 0
 
     def place(self, wrapped: nn.Module, device: torch.device) -> None:
         """Train through `wrapped` on `device`; call before the first step."""
         self.model, self.device = wrapped, device
+        if self.average:
+            self.average.restart(0)
 
-    def step(self, batch: Tensors, total_steps: int) -> dict[str, float]:
-        """One update.
+    def step(
+        self, batch: Tensors, total_steps: int, more: Sequence[Tensors] = ()
+    ) -> dict[str, float]:
+        """One update, or none where a gradient is not finite.
 
         Args:
             batch: as the learner gives it, on any device.
-            total_steps: updates made so far, which sets the learning rate.
+            total_steps: steps made so far, which sets the learning rate.
+            more: further batches of the same step. The loss is then the mean of all batches'
+                on all workers, each by its "weight": that of one batch of them all, if the
+                loss is a mean over that weight. Without, it is the mean of the workers' means.
 
         Returns:
-            The learner's scalars, before the update.
+            The learner's scalars before the update, likewise over this worker's batches.
+
+        Raises:
+            FloatingPointError: too many steps in a row had no finite gradient.
         """
         scale = lr_scale(total_steps, self.num_steps, self.config.optim.warmup_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * scale
-        parts = self._loss(batch)
         self.optimizer.zero_grad()
-        parts["loss"].backward()
-        nn.utils.clip_grad_norm_(self.learner.model.parameters(), self.config.optim.grad_clip)
-        self.optimizer.step()
-        return {name: part.item() for name, part in parts.items()}
+        means = self._accumulate([batch, *more]) if more else self._backward(batch)
+        parameters = self.learner.model.parameters()
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.optim.grad_clip)
+        if norm.isfinite():
+            self.optimizer.step()
+            if self.average:
+                self.average.update()
+            self.skipped_in_a_row = 0
+        else:
+            self._skip(total_steps)
+        return means
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Tensors]) -> dict[str, float]:
         """Sums over held-out batches: each scalar times its weight, and the weight."""
         self.learner.model.eval()
         totals: dict[str, float] = {}
-        for batch in batches:
-            parts = {name: part.item() for name, part in self._loss(batch).items()}
-            for name, value in parts.items():
-                share = 1.0 if name == "weight" else parts["weight"]
-                totals[name] = totals.get(name, 0.0) + value * share
+        with self.average.in_place() if self.average else nullcontext():
+            for batch in batches:
+                add_weighted(totals, _items(self._loss(self.learner.model, batch)))
         self.learner.model.train()
         return totals
 
-    def _loss(self, batch: Tensors) -> dict[str, torch.Tensor]:
+    def weights(self) -> dict[str, Tensor]:
+        """What is evaluated and kept: the averaged weights if there are, or the model's."""
+        return self.learner.model.state_dict() | (self.average.weights if self.average else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that, with `weights`, resuming to the bit needs."""
+        average = self.average and {
+            "num_updates": self.average.num_updates,
+            "model": self.learner.model.state_dict(),
+        }
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "average": average,
+            "num_skipped": self.num_skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+
+    def load_state_dict(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go on from what `weights` and `state_dict` gave; call after `place`."""
+        self.learner.model.load_state_dict(weights)
+        if self.average:
+            self.average.restart(state["average"]["num_updates"])
+            self.learner.model.load_state_dict(state["average"]["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.num_skipped = state["num_skipped"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+
+    def _loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
         batch = {name: t.to(self.device, non_blocking=True) for name, t in batch.items()}
         enabled = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            return self.learner.loss(self.model, batch)
+            return self.learner.loss(model, batch)
+
+    def _backward(self, batch: Tensors, weighted: bool = False) -> dict[str, float]:
+        """Add a batch's gradient, times its weight if wanted, to the parameters'.
+
+        A loss that is not finite makes the gradient NaN, which all workers get to see: they
+        skip a step together or not at all.
+        """
+        parts = self._loss(self.model, batch)
+        loss = parts["loss"] * (parts["loss"].detach() * 0 + 1)
+        (loss * parts["weight"].detach() if weighted else loss).backward()
+        return _items(parts)
+
+    def _accumulate(self, batches: Sequence[Tensors]) -> dict[str, float]:
+        """The gradient of the weighted mean over all batches of all workers."""
+        totals: dict[str, float] = {}
+        unsynced = getattr(self.model, "no_sync", nullcontext)
+        for index, batch in enumerate(batches):
+            with nullcontext() if index == len(batches) - 1 else unsynced():
+                add_weighted(totals, self._backward(batch, weighted=True))
+        weight = torch.tensor(totals["weight"], dtype=torch.float64, device=self.device)
+        if torch.distributed.is_initialized():  # gradients were averaged over the workers
+            torch.distributed.all_reduce(weight)
+            weight /= torch.distributed.get_world_size()
+        grads = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
+        torch._foreach_div_(grads, weight.item() or 1.0)
+        whole = totals["weight"] or 1.0
+        return {n: t if n == "weight" else t / whole for n, t in totals.items()}
+
+    def _skip(self, total_steps: int) -> None:
+        self.num_skipped, self.skipped_in_a_row = self.num_skipped + 1, self.skipped_in_a_row + 1
+        if self.skipped_in_a_row > self.config.optim.max_skipped_in_a_row:
+            raise FloatingPointError(
+                f"step {total_steps}: the last {self.skipped_in_a_row} steps had no finite "
+                "gradient; lower optim.lr, or raise optim.max_skipped_in_a_row"
+            )
+
+
+def add_weighted(totals: dict[str, float], parts: dict[str, float]) -> None:
+    """Add each scalar times its weight, and the weight, to `totals`."""
+    for name, value in parts.items():
+        share = 1.0 if name == "weight" else parts["weight"]
+        totals[name] = totals.get(name, 0.0) + value * share
+
+
+def _items(parts: dict[str, Tensor]) -> dict[str, float]:
+    return {name: part.item() for name, part in parts.items()}
 
 
 def prefetch(items: Iterable[Tensors], depth: int = 4) -> Iterator[Tensors]:
@@ -185,13 +259,28 @@ def train_epoch(
     stream: Iterator[Tensors],
     progress: Progress,
     num_steps: int,
-    after_step: Callable[[dict[str, float]], None],
+    after_step: Callable[[dict[str, float]], bool | None],
 ) -> None:
-    """Steps of the current epoch from where `progress` stands to its end."""
-    for batch in itertools.islice(prefetch(stream), num_steps - progress.step):
-        parts = trainer.step(batch, progress.total_steps)
+    """Steps of the current epoch from where `progress` stands to its end.
+
+    Args:
+        trainer: makes the steps.
+        stream: batches from step `progress.step` on, `accumulate` for each.
+        progress: counted on.
+        num_steps: of the epoch.
+        after_step: gets the scalars of each step; true = stop here.
+
+    Raises:
+        RuntimeError: the data ended before.
+    """
+    each = trainer.config.accumulate
+    ready = prefetch(itertools.islice(stream, (num_steps - progress.step) * each))
+    for step in range(progress.step, num_steps):
+        group = list(itertools.islice(ready, each))
+        if len(group) < each:
+            raise RuntimeError(f"epoch {progress.epoch}: data ended at {step}/{num_steps}")
+        parts = trainer.step(group[0], progress.total_steps, group[1:])
         progress.step += 1
         progress.total_steps += 1
-        after_step(parts)
-    if progress.step < num_steps:
-        raise RuntimeError(f"epoch {progress.epoch}: data ended at {progress.step}/{num_steps}")
+        if after_step(parts):
+            return

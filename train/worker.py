@@ -39,11 +39,12 @@ NOT_VALIDATED = sys.float_info.max
 
 
 def fit(config: TrainConfig) -> Path:
-    """Train on Ray and keep the epoch with the lowest validation loss.
+    """Train on Ray and keep the weights with the lowest validation loss.
 
     Returns:
         `<out>/<name>` with model.safetensors, config.json (resolved settings) and
-        result.json (scalars of each epoch, steps, fingerprint of the data).
+        result.json (scalars of each validation, steps, those that were skipped, fingerprint of
+        the data).
 
     Raises:
         FileNotFoundError: the prepared data is not there.
@@ -58,7 +59,7 @@ def fit(config: TrainConfig) -> Path:
     data = Path(config.data).resolve()
     if not (data / "manifest.json").exists():
         raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
-    needed = config.num_workers * config.batch_size
+    needed = config.num_workers * config.batch_size * config.accumulate
     num_examples, num_held_out = (_num_examples(data, split) for split in ("train", "validate"))
     if num_examples < needed:
         raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
@@ -135,24 +136,35 @@ def worker(settings: dict[str, Any]) -> None:
     trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
     progress = _restore(trainer)  # after the weights are in place: optimiser state follows them
 
-    def after_step(parts: dict[str, float]) -> None:
-        if rank == 0:
-            settings["board"].note.remote(progress.total_steps, parts["loss"])
-        if progress.total_steps % config.checkpoint_every_steps == 0:
-            _report(trainer, progress, {"val_loss": NOT_VALIDATED})
-
-    while progress.epoch < config.num_epochs:
-        tables = _examples("train", config, seed=config.seed + progress.epoch)
-        seeds = (config.seed, progress.epoch, rank)
-        stream = batches(learner, tables, seeds, skip=progress.step)
-        train_epoch(trainer, stream, progress, steps_per_epoch, after_step)
+    def validate() -> None:
         held_out = batches(learner, _examples("validate", config), (config.seed, rank))
         means = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
-        progress.history.append({"epoch": progress.epoch + 1, **means})
-        progress.epoch, progress.step = progress.epoch + 1, 0
+        epoch = progress.epoch + progress.step / steps_per_epoch
         if not math.isfinite(means["loss"]):
-            raise ValueError(f"epoch {progress.epoch}: the validation loss is {means['loss']}")
+            raise ValueError(f"epoch {epoch:.4g}: the validation loss is {means['loss']}")
+        progress.history.append({"epoch": epoch if progress.step else progress.epoch, **means})
         _report(trainer, progress, {"val_loss": means["loss"], **means})
+
+    def after_step(parts: dict[str, float]) -> bool:
+        if rank == 0:
+            settings["board"].note.remote(progress.total_steps, parts["loss"])
+        every = config.validate_every_steps
+        if progress.step == steps_per_epoch:
+            return False  # validated below, when the epoch's data are let go of
+        if every and progress.total_steps % every == 0:
+            validate()
+        elif progress.total_steps % config.checkpoint_every_steps == 0:
+            _report(trainer, progress, {"val_loss": NOT_VALIDATED})
+        return progress.ran_out(config.patience)
+
+    while progress.epoch < config.num_epochs and not progress.ran_out(config.patience):
+        tables = _examples("train", config, seed=config.seed + progress.epoch)
+        seeds = (config.seed, progress.epoch, rank)
+        stream = batches(learner, tables, seeds, skip=progress.step * config.accumulate)
+        train_epoch(trainer, stream, progress, steps_per_epoch, after_step)
+        if progress.step == steps_per_epoch:
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            validate()
 
 
 def _run_name(config: TrainConfig, data: Path) -> str:
@@ -209,8 +221,8 @@ def _report(trainer: Trainer, progress: Progress, metrics: dict[str, float]) -> 
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_file(trainer.learner.model.state_dict(), os.path.join(folder, MODEL))
-        state = {"optimizer": trainer.optimizer.state_dict(), "progress": asdict(progress)}
+        save_file(trainer.weights(), os.path.join(folder, MODEL))
+        state = {"trainer": trainer.state_dict(), "progress": asdict(progress)}
         torch.save(state, os.path.join(folder, STATE))
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
@@ -221,14 +233,14 @@ def _restore(trainer: Trainer) -> Progress:
     if checkpoint is None:
         return Progress()
     with checkpoint.as_directory() as folder:
-        trainer.learner.model.load_state_dict(load_file(os.path.join(folder, MODEL)))
+        weights = load_file(os.path.join(folder, MODEL))
         state = torch.load(os.path.join(folder, STATE), map_location="cpu", weights_only=True)
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.load_state_dict(weights, state["trainer"])
     return Progress(**state["progress"])
 
 
 def _export(config: TrainConfig, result: ray.train.Result) -> Path:
-    """Copy the best epoch's weights and the run's story out of Ray's storage."""
+    """Copy the weights of the best validation and the run's story out of Ray's storage."""
     best, last = result.get_best_checkpoint("val_loss", "min"), result.checkpoint
     assert best is not None  # every epoch reports one, and `fit` raised if none finished
     assert last is not None
@@ -242,6 +254,7 @@ def _export(config: TrainConfig, result: ray.train.Result) -> Path:
     story = {
         "epochs": progress["history"],
         "total_steps": progress["total_steps"],
+        "skipped_steps": state["trainer"]["num_skipped"],
         "data_fingerprint": _fingerprint(Path(config.data)),
     }
     (folder / RESULT).write_text(json.dumps(story, indent=2) + "\n")

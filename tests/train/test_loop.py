@@ -11,38 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from configs import check, load
+from configs import load
+from tests.train.small_run import config, start, tables
 from train.learners import RankerLearning, RetrievalLearning, make_learner
-from train.loop import Progress, TrainConfig, Trainer, batches, lr_scale, prefetch, train_epoch
-
-SMALL = {"history_len": 8, "user_vocab": 500, "post_vocab": 500, "author_vocab": 200}
-SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "key_size": 8}
-MODEL = {"emb_size": 16, "transformer": SHAPE, "features": SMALL}
-
-
-def config(kind: str) -> TrainConfig:
-    """A run that takes a second."""
-    learning = {"kind": kind, "model": MODEL}
-    values = {"name": "t", "learning": learning, "batch_size": 16, "optim": {"warmup_steps": 5}}
-    return check(values, TrainConfig, place="test")
-
-
-def tables(data: Path, batch_size: int) -> list[pa.Table]:
-    """The first twenty batches of the training split."""
-    rows = pq.read_table(data / "examples" / "split=train", partitioning=None)
-    return [rows.slice(at * batch_size, batch_size) for at in range(20)]
+from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
+from train.optim import lr_scale
 
 
 def run(settings: TrainConfig, data: Path, num_epochs: int) -> tuple[Trainer, list[float]]:
     """Train and keep the loss of each step."""
-    torch.manual_seed(settings.seed)
     train = tables(data, settings.batch_size)
-    learner = make_learner(settings.learning, data)
-    trainer = Trainer(settings, learner, num_epochs * len(train))
+    trainer = start(settings, data, num_epochs * len(train))
     losses: list[float] = []
     progress = Progress()
     for epoch in range(num_epochs):
-        stream = batches(learner, train, (settings.seed, epoch))
+        stream = batches(trainer.learner, train, (settings.seed, epoch))
         train_epoch(trainer, stream, progress, len(train), lambda p: losses.append(p["loss"]))
         progress.epoch, progress.step = epoch + 1, 0
     return trainer, losses
@@ -56,34 +39,37 @@ def test_loss_falls(kind, prepared):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
 
 
-@pytest.mark.parametrize("kind", ["ranker", "retrieval"])
-def test_resumed_equals_uninterrupted(kind, prepared):
-    """Weights and losses after a stop in mid-epoch equal those without it, to the bit."""
-    settings = config(kind)
-    train = tables(prepared, settings.batch_size)[:12]
+EVERYTHING = {"table_optimizer": "rowwise_adagrad", "matrix_optimizer": "muon", "ema_decay": 0.9}
 
-    def start() -> tuple[Trainer, Progress, list[float]]:
-        torch.manual_seed(settings.seed)
-        learner = make_learner(settings.learning, prepared)
-        return Trainer(settings, learner, len(train)), Progress(), []
+
+@pytest.mark.parametrize("kind", ["ranker", "retrieval"])
+@pytest.mark.parametrize(("optim", "accumulate"), [({}, 1), (EVERYTHING, 2)])
+def test_resumed_equals_uninterrupted(kind, optim, accumulate, prepared):
+    """Weights and losses after a stop in mid-epoch equal those without it, to the bit."""
+    settings = config(kind, optim, accumulate=accumulate)
+    train = tables(prepared, settings.batch_size)[: 12 * accumulate]
 
     def go_on(trainer: Trainer, progress: Progress, losses: list[float], until: int) -> None:
-        stream = batches(trainer.learner, train, (settings.seed, 0), skip=progress.step)
+        skip = progress.step * accumulate
+        stream = batches(trainer.learner, train, (settings.seed, 0), skip)
         train_epoch(trainer, stream, progress, until, lambda parts: losses.append(parts["loss"]))
 
-    straight, progress, expected = start()
-    go_on(straight, progress, expected, len(train))
-    killed, progress, losses = start()
+    num_steps = len(train) // accumulate
+    straight, expected = start(settings, prepared, num_steps), []
+    go_on(straight, Progress(), expected, num_steps)
+    killed, progress, losses = start(settings, prepared, num_steps), Progress(), []
     go_on(killed, progress, losses, 7)
-    resumed, _, _ = start()
-    resumed.learner.model.load_state_dict(killed.learner.model.state_dict())
-    resumed.optimizer.load_state_dict(copy.deepcopy(killed.optimizer.state_dict()))
-    go_on(resumed, Progress(**vars(progress)), losses, len(train))
+    resumed = start(settings, prepared, num_steps)
+    resumed.load_state_dict(*copy.deepcopy((killed.weights(), killed.state_dict())))
+    go_on(resumed, Progress(**vars(progress)), losses, num_steps)
 
     assert losses == expected
-    theirs = resumed.learner.model.state_dict()
-    for name, weight in straight.learner.model.state_dict().items():
-        assert torch.equal(weight, theirs[name]), name
+    for theirs, ours in (
+        (straight.weights(), resumed.weights()),
+        (straight.learner.model.state_dict(), resumed.learner.model.state_dict()),
+    ):
+        for name, weight in theirs.items():
+            assert torch.equal(weight, ours[name]), name
 
 
 def test_evaluation_changes_nothing(prepared):
