@@ -12,15 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from configs import Config
+from pipelines.encoding import HOUR_MS, hash_ids, hour_bucket, log_bucket, multi_hot, pad
+from pipelines.facts import NUM_TOPICS, Facts
 from pipelines.schema import ACTIONS, DWELL_TIME, EXAMPLES, MAX_ACTIONS
+from pipelines.signals import SIGNALS, signals
 
 Inputs = dict[str, NDArray]
 
 # One salt per kind of id, so that post 7 and author 7 fall into unrelated rows.
-_SALT = {"user": 1, "post": 2, "author": 3}
+_SALT = {"user": 1, "post": 2, "author": 3, "topic": 4, "attribute": 5}
+
+# Columns of an event's context and how many values each has; they share one table, row 0 of each
+# = unknown. A candidate has those of EVENT_CONTEXT that are known before it is shown.
+_TOPICS = {f"topic_{i}": 1024 for i in range(NUM_TOPICS)}
+CANDIDATE_CONTEXT = {"hour": 25, "post_age": 40, "duration": 32, **_TOPICS}
+EVENT_CONTEXT = {**CANDIDATE_CONTEXT, "since": 40, "dwell": 32, "watched": 18}
 
 
 class FeatureSpec(Config):
@@ -36,6 +45,18 @@ class FeatureSpec(Config):
     num_surfaces: PositiveInt = 16  # 0 = unknown
     num_actions: int = Field(default=len(ACTIONS), ge=len(ACTIONS), le=MAX_ACTIONS)
     dwell_cap_s: float = Field(default=30.0, gt=0)  # longer stays count as this long
+    context: bool = True  # hour, age, duration and topics of posts; gap and dwell of events
+    rates: bool = True  # as-of rates by viewer, post, author, topic
+    counted_len: PositiveInt = 64  # newest events that a viewer's own rates are counted over
+    user_features: bool = True  # a token of profile facts
+    attribute_vocab: int = Field(default=4_096, ge=2)
+    num_code_levels: NonNegativeInt = 0  # of semantic ids
+    content_size: NonNegativeInt = 0  # of the vectors of posts' text, E
+
+    @property
+    def num_signals(self) -> int:
+        """Numbers that say how often something was done before, R."""
+        return self.num_actions + len(SIGNALS) * (1 + self.num_actions)
 
     def hashes(self, kind: str, ids: ArrayLike) -> NDArray[np.int64]:
         """Table rows of `ids` of one kind ("user", "post", "author"). int64 [..., n]."""
@@ -71,105 +92,97 @@ class History:
         return cls(user_id, ids, ids, ids, ids.astype(np.int16), none, ids)
 
 
-def hash_ids(ids: ArrayLike, num_hashes: int, vocab: int, salt: int) -> NDArray[np.int64]:
-    """Map ids to `num_hashes` independent rows of a table each.
-
-    Args:
-        ids: int64 [...], 0 = padding.
-        num_hashes: rows per id, n; two ids that share one rarely share all.
-        vocab: rows of the table. Row 0 is kept for padding.
-        salt: makes the hashes of different kinds of id unrelated.
-
-    Returns:
-        int64 [..., n] in [1, vocab), and 0 wherever the id is 0. The same on every
-        machine and in every version: trained tables depend on it.
-    """
-    flat = np.asarray(ids, dtype=np.int64)
-    seeds = (np.arange(1, num_hashes + 1) + 1_000 * salt).astype(np.uint64)
-    with np.errstate(over="ignore"):  # wrapping is the point
-        mixed = flat.astype(np.uint64)[..., None] + seeds * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    rows = (mixed % np.uint64(vocab - 1)).astype(np.int64) + 1
-    return np.where(flat[..., None] == 0, 0, rows)
-
-
-def multi_hot(masks: NDArray[np.int64], num_actions: int) -> NDArray[np.float32]:
-    """Unpack action masks. int64 [...] -> float32 [..., A] of zeros and ones."""
-    return ((masks[..., None] >> np.arange(num_actions)) & 1).astype(np.float32)
-
-
-def pad(column: pa.ListArray | pa.ChunkedArray, width: int, newest: bool = False) -> NDArray:
-    """Lists of any length -> one array [B, width], zeros on the right.
-
-    Args:
-        column: lists without nulls inside.
-        width: entries kept per list.
-        newest: of longer lists keep the last entries rather than the first.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-    kept = np.minimum(lengths, width)
-    starts = np.cumsum(lengths) - lengths + (lengths - kept if newest else 0)
-    row = np.repeat(np.arange(len(kept)), kept)
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept)
-    out = np.zeros((len(kept), width), values.dtype)
-    out[row, slot] = values[np.repeat(starts, kept) + slot]
-    return out
-
-
-def history_inputs(rows: pa.Table, spec: FeatureSpec) -> Inputs:
+def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     """The viewer's side of the model, from rows with the history columns of EXAMPLES.
 
     Returns:
         user_hashes int64 [B, n]; history_post_hashes, history_author_hashes int64
         [B, S, n]; history_actions float32 [B, S, A], where the dwell_time column holds
-        min(dwell, cap) / cap; history_product_surface int64 [B, S].
+        min(dwell, cap) / cap; history_product_surface int64 [B, S]; and as `spec` asks
+        history_context int64 [B, S, len(EVENT_CONTEXT)], history_codes int64 [B, S, L],
+        history_content float32 [B, S, E], user_attributes int64 [B, F].
     """
-
-    def column(name: str) -> NDArray:
-        return pad(rows[name], spec.history_len, newest=True)
-
-    actions = multi_hot(column("history_did"), spec.num_actions)
-    actions[..., DWELL_TIME] = _dwell_share(column("history_dwell_s"), spec)
-    return {
+    post_id, author_id, did, surface, dwell_s, at_ms = (
+        pad(rows[f"history_{name}"], spec.history_len, newest=True)
+        for name in ("post_id", "author_id", "did", "surface", "dwell_s", "at_ms")
+    )
+    actions = multi_hot(did, spec.num_actions)
+    actions[..., DWELL_TIME] = _dwell_share(dwell_s, spec)
+    inputs: Inputs = {
         "user_hashes": spec.hashes("user", rows["user_id"].to_numpy()),
-        "history_post_hashes": spec.hashes("post", column("history_post_id")),
-        "history_author_hashes": spec.hashes("author", column("history_author_id")),
+        "history_post_hashes": spec.hashes("post", post_id),
+        "history_author_hashes": spec.hashes("author", author_id),
         "history_actions": actions,
-        "history_product_surface": _surfaces(column("history_surface"), spec),
+        "history_product_surface": _surfaces(surface, spec),
+        **_content("history", post_id, spec, facts),
     }
+    if spec.context:
+        shown = _post_context(post_id, at_ms, facts)
+        now_ms = rows["at_ms"].to_numpy()[:, None]
+        since_s = np.where(at_ms > 0, (now_ms - at_ms) / 1000, np.nan)
+        share = dwell_s / facts.duration_s[facts.post_row(post_id)]
+        shown["since"] = log_bucket(since_s / 60, 1.5, EVENT_CONTEXT["since"])
+        shown["dwell"] = log_bucket(dwell_s, 3, EVENT_CONTEXT["dwell"])
+        shown["watched"] = log_bucket(share, 5, EVENT_CONTEXT["watched"])
+        inputs["history_context"] = _in_one_table(shown, EVENT_CONTEXT)
+    if spec.user_features:
+        attribute = facts.attribute[facts.user_row(rows["user_id"].to_numpy())]
+        hashed = hash_ids(attribute, 1, spec.attribute_vocab, _SALT["attribute"])
+        inputs["user_attributes"] = hashed[..., 0]
+    return inputs
 
 
 def candidate_inputs(
+    rows: pa.Table,
     post_id: NDArray[np.int64],
     author_id: NDArray[np.int64],
     surface: NDArray[np.int16],
+    at_ms: NDArray[np.int64],
     spec: FeatureSpec,
+    facts: Facts,
 ) -> Inputs:
-    """The posts' side of the model; all arguments [B, C], id 0 = padding.
+    """The posts' side of the model; arrays are [B, C], id 0 = padding.
+
+    Args:
+        rows: whose candidates they are, with the history columns of EXAMPLES.
+        post_id: 0 = padding.
+        author_id: 0 = unknown.
+        surface: where each is shown, 0 = unknown.
+        at_ms: when each is shown.
+        spec: what the model reads.
+        facts: what is known of posts.
 
     Returns:
         candidate_post_hashes, candidate_author_hashes int64 [B, C, n];
-        candidate_product_surface int64 [B, C].
+        candidate_product_surface int64 [B, C]; and as `spec` asks candidate_context int64
+        [B, C, len(CANDIDATE_CONTEXT)], candidate_signals float32 [B, C, R],
+        candidate_codes int64 [B, C, L], candidate_content float32 [B, C, E].
     """
-    return {
+    inputs = {
         "candidate_post_hashes": spec.hashes("post", post_id),
         "candidate_author_hashes": spec.hashes("author", author_id),
         "candidate_product_surface": _surfaces(surface, spec),
+        **_content("candidate", post_id, spec, facts),
     }
+    if spec.context:
+        context = _post_context(post_id, at_ms, facts)
+        inputs["candidate_context"] = _in_one_table(context, CANDIDATE_CONTEXT)
+    if spec.rates:
+        inputs["candidate_signals"] = signals(
+            rows, post_id, author_id, at_ms, facts, spec.num_actions, spec.counted_len
+        )
+    return inputs
 
 
-def example_inputs(rows: pa.Table, spec: FeatureSpec) -> Inputs:
+def example_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     """Both sides of the model for rows of EXAMPLES; C is the longest candidate list."""
     num_candidates = max(1, _longest(rows["post_id"]))
-    post_id, author_id, surface = (
-        pad(rows[name], num_candidates) for name in ("post_id", "author_id", "surface")
+    post_id, author_id, surface, at_ms = (
+        pad(rows[name], num_candidates)
+        for name in ("post_id", "author_id", "surface", "shown_at_ms")
     )
-    return {**history_inputs(rows, spec), **candidate_inputs(post_id, author_id, surface, spec)}
+    candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, spec, facts)
+    return {**history_inputs(rows, spec, facts), **candidates}
 
 
 def example_targets(rows: pa.Table, spec: FeatureSpec) -> Inputs:
@@ -186,8 +199,8 @@ def example_targets(rows: pa.Table, spec: FeatureSpec) -> Inputs:
     return {"labels": labels, "label_mask": mask}
 
 
-def history_rows(histories: Sequence[History]) -> pa.Table:
-    """Histories as rows with the history columns of EXAMPLES, for `history_inputs`."""
+def history_rows(histories: Sequence[History], at_ms: Sequence[int]) -> pa.Table:
+    """Histories, and when each is looked at, as rows with those columns of EXAMPLES."""
     lengths = [len(history.post_id) for history in histories]
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
@@ -200,6 +213,7 @@ def history_rows(histories: Sequence[History]) -> pa.Table:
 
     columns: Mapping[str, pa.Array] = {
         "user_id": pa.array([history.user_id for history in histories], pa.int64()),
+        "at_ms": pa.array(at_ms, pa.int64()),
         **{
             f"history_{field}": lists(field)
             for field in ("post_id", "author_id", "did", "surface", "dwell_s", "at_ms")
@@ -220,3 +234,34 @@ def _surfaces(surface: NDArray, spec: FeatureSpec) -> NDArray[np.int64]:
 
 def _dwell_share(dwell_s: NDArray, spec: FeatureSpec) -> NDArray[np.float32]:
     return np.clip(np.nan_to_num(dwell_s), 0, spec.dwell_cap_s) / np.float32(spec.dwell_cap_s)
+
+
+def _content(side: str, post_id: NDArray, spec: FeatureSpec, facts: Facts) -> Inputs:
+    """What is known of each post's text: its vector, its codes."""
+    inputs: Inputs = {}
+    if spec.num_code_levels:
+        inputs[f"{side}_codes"] = facts.codes[facts.post_row(post_id)]
+    if spec.content_size:
+        inputs[f"{side}_content"] = facts.content[facts.post_row(post_id)]
+    return inputs
+
+
+def _post_context(post_id: NDArray, at_ms: NDArray, facts: Facts) -> Inputs:
+    """Columns of CANDIDATE_CONTEXT for posts shown at some time. int64, shape of post_id."""
+    row = facts.post_row(post_id)
+    created_ms, topic = facts.created_at_ms[row], facts.topic[row]
+    known = (created_ms > 0) & (at_ms > 0)
+    age_h = np.where(known, np.maximum(at_ms - created_ms, 0) / HOUR_MS, np.nan)
+    hashed = hash_ids(topic, 1, 1024, _SALT["topic"])[..., 0]
+    return {
+        "hour": hour_bucket(at_ms),
+        "post_age": log_bucket(age_h, 2, CANDIDATE_CONTEXT["post_age"]),
+        "duration": log_bucket(facts.duration_s[row], 3, CANDIDATE_CONTEXT["duration"]),
+        **{f"topic_{i}": hashed[..., i] for i in range(NUM_TOPICS)},
+    }
+
+
+def _in_one_table(columns: Inputs, sizes: Mapping[str, int]) -> NDArray[np.int64]:
+    """Columns as rows of one table, in which each has its own part. int64 [..., columns]."""
+    start = np.cumsum([0, *sizes.values()])[:-1]
+    return np.stack([columns[name] for name in sizes], axis=-1) + start

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.features import candidate_inputs, history_inputs, history_rows
+from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.services import Models, Ranking, Search
 from train.bundle import Bundle
 from train.models.tokens import tensors
-
-_PIECE = 128  # candidates; smaller pieces repeat the history, larger ones compare strangers
 
 
 class Retriever:
@@ -27,13 +25,13 @@ class Retriever:
     def __init__(self, bundle: Bundle) -> None:
         self._tower = bundle.load_two_tower()
         self._spec = self._tower.config.features
-        self._index = bundle.load_index()
+        self._index, self._facts = bundle.load_index(), bundle.facts
 
     def search(self, searches: Sequence[Search]) -> list[Hits]:
         """Answer all `searches` [B] in one pass; each as if it were alone."""
-        rows = history_rows([search.history for search in searches])
+        rows = history_rows([s.history for s in searches], [s.at_ms for s in searches])
         with torch.inference_mode():
-            query = self._tower.user(tensors(history_inputs(rows, self._spec))).numpy()
+            query = self._tower.user(tensors(history_inputs(rows, self._spec, self._facts))).numpy()
         most = max(search.num_posts for search in searches)
         post_id, similarity = self._index.search(query, most)
         found = post_id > 0
@@ -50,33 +48,37 @@ class Ranker:
     """Phoenix: what a viewer would do with each candidate."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._model = bundle.load_ranker()
+        self._model, self._facts = bundle.load_ranker(), bundle.facts
         self._spec = self._model.config.features
 
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
 
-        Candidates are scored as if shown on the ranking's surface, and where that is
-        unknown on that of the viewer's newest event.
-        Since they never see each other, those of one viewer are scored in pieces: the
-        pass costs their number times the piece's, not their number squared. Where the
-        model lets a candidate's slot matter, that is its slot in its piece.
+        Candidates are scored as if shown on the ranking's surface at its time, and where the
+        surface is unknown on that of the viewer's newest event.
         """
-        num_pieces = [-(-len(ranking.post_id) // _PIECE) for ranking in rankings]
-        owner = np.repeat(np.arange(len(rankings)), num_pieces)
+        return [
+            p_action[: len(ranking.post_id)]
+            for ranking, p_action in zip(
+                rankings, self._model.predict(tensors(self.inputs(rankings))).numpy(), strict=True
+            )
+        ]
+
+    def inputs(self, rankings: Sequence[Ranking]) -> Inputs:
+        """What the model reads, as `features.example_inputs` gives it in training."""
+        rows = history_rows([r.history for r in rankings], [r.at_ms for r in rankings])
         post_id, author_id = (
-            _pieces([getattr(ranking, name) for ranking in rankings], num_pieces)
+            _padded([getattr(ranking, name) for ranking in rankings])
             for name in ("post_id", "author_id")
         )
-        surface = np.array([_surface(ranking) for ranking in rankings])
-        surfaces = np.broadcast_to(surface[owner, None], post_id.shape).astype(np.int16)
-        rows = history_rows([ranking.history for ranking in rankings])
-        inputs = {
-            **{name: a[owner] for name, a in history_inputs(rows, self._spec).items()},
-            **candidate_inputs(post_id, author_id, surfaces, self._spec),
-        }
-        p_action = self._model.predict(tensors(inputs)).numpy()
-        return [p_action[(owner == row)[:, None] & (post_id > 0)] for row in range(len(rankings))]
+        surface, at_ms = (
+            np.where(post_id > 0, np.array(values)[:, None], 0)
+            for values in (list(map(_surface, rankings)), [r.at_ms for r in rankings])
+        )
+        candidates = candidate_inputs(
+            rows, post_id, author_id, surface, at_ms, self._spec, self._facts
+        )
+        return {**history_inputs(rows, self._spec, self._facts), **candidates}
 
 
 class Scorer:
@@ -105,14 +107,9 @@ def _surface(ranking: Ranking) -> int:
     return ranking.surface or int(newest.sum())  # 0 for a viewer without a history
 
 
-def _pieces(ids: Sequence[NDArray[np.int64]], num_pieces: Sequence[int]) -> NDArray[np.int64]:
-    """Cut each of `ids` into so many pieces, one a row, 0 = padding. int64 [pieces, longest]."""
-    pieces = [
-        piece
-        for whole, num in zip(ids, num_pieces, strict=True)
-        for piece in np.array_split(whole, num)
-    ]
-    out = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
-    for row, piece in enumerate(pieces):
-        out[row, : len(piece)] = piece
+def _padded(ids: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Lists of ids one a row, 0 = padding. int64 [B, longest]."""
+    out = np.zeros((len(ids), max(map(len, ids))), np.int64)
+    for row, mine in enumerate(ids):
+        out[row, : len(mine)] = mine
     return out

@@ -26,23 +26,25 @@ from train.bundle import Bundle
 
 @dataclass(frozen=True)
 class Search:
-    """Find `num_posts` posts near one viewer."""
+    """Find `num_posts` posts near one viewer as of `at_ms`."""
 
     history: History
     num_posts: int
+    at_ms: int
 
 
 @dataclass(frozen=True)
 class Ranking:
     """Predict what one viewer would do with each of `post_id` [C] by `author_id` [C].
 
-    `surface` is where they would be shown; 0 = unknown.
+    `surface` is where they would be shown, 0 = unknown, and `at_ms` when.
     """
 
     history: History
     post_id: NDArray[np.int64]
     author_id: NDArray[np.int64]
     surface: int
+    at_ms: int
 
 
 async def _all_here() -> Mapping[str, Sequence[str]]:
@@ -114,9 +116,9 @@ class ServedFeed:
         """In the viewer's history, or shown lately by this process."""
         return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
 
-    async def retrieve(self, history: History, num_posts: int) -> Hits:
+    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """From the two towers."""
-        return await self.models.search(Search(history, num_posts))
+        return await self.models.search(Search(history, num_posts, at_ms))
 
     async def popular(self, num_posts: int) -> Hits:
         """From the bundle."""
@@ -136,9 +138,10 @@ class ServedFeed:
         post_id: NDArray[np.int64],
         author_id: NDArray[np.int64],
         surface: int,
+        at_ms: int,
     ) -> NDArray[np.float32]:
         """From the ranker."""
-        return await self.models.rank(Ranking(history, post_id, author_id, surface))
+        return await self.models.rank(Ranking(history, post_id, author_id, surface, at_ms))
 
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """From the value model."""

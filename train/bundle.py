@@ -6,7 +6,7 @@
     blend.json       weight of each action in a post's score
     card.json        metrics beside their baselines, git commit, date, data fingerprint
     index/           FAISS index over the post tower's vectors
-    tables/          posts (with popularity), users, follows, profiles
+    tables/          posts (with popularity), users, follows, profiles, rates, text vectors
 
 `python -m train.bundle --retrieval RUN --ranker RUN --data DIR --out DIR` writes one.
 """
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
+from pipelines.facts import Facts
 from pipelines.schema import schema_hash, schema_spec
 from train import git
 from train.bundle_tables import observed_actions, write_tables
@@ -85,6 +86,11 @@ class Bundle:
     def load_index(self) -> PostIndex:
         """The index over the post tower's vectors."""
         return PostIndex.load(self.folder / "index")
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the models read of posts and viewers, as of the newest event."""
+        return Facts.load(self.folder / "tables", self.actions)
 
     @cached_property
     def posts(self) -> pa.Table:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.facts import CODES, CONTENT, CONTENT_IDS, RATES
 from pipelines.schema import ACTION_NAMES, SPLITS
 from train.rows import Rows, flatten, read_examples
 
@@ -35,11 +36,25 @@ def _popular_by(rows: Rows) -> int:
     raise ValueError(f"popularity needs one of {', '.join(POPULAR_BY)} in the log; it has none")
 
 
+def _write_newest_rates(rates: Path, folder: Path) -> None:
+    """Of each id's counts keep the last: a server asks for nothing earlier."""
+    folder.mkdir()
+    for file in sorted(rates.glob("*.parquet")):
+        table = pq.read_table(file)  # sorted by id, then time
+        ids = table["id"].to_numpy()
+        last = np.flatnonzero(np.diff(ids, append=-1) != 0)
+        pq.write_table(table.take(last), folder / file.name)
+
+
 def write_tables(data: Path, folder: Path) -> int:
     """Copy the side tables, count popularity; returns when the newest event was shown, in ms."""
     for name in ("users", "follows"):
         shutil.copyfile(data / f"{name}.parquet", folder / f"{name}.parquet")
+    for name in (CONTENT, CONTENT_IDS, CODES):
+        if (data / name).exists():
+            shutil.copyfile(data / name, folder / name)
     pq.write_table(pq.read_table(data / "profiles"), folder / "profiles.parquet")
+    _write_newest_rates(data / RATES, folder / RATES)
     rows = flatten(read_examples(data, *SPLITS))
     posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
     ids = posts["post_id"].to_numpy()

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.features import pad
+from pipelines.encoding import pad
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train.baselines import (
     DAY_MS,

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from pipelines.facts import Facts
 from pipelines.features import example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train.baselines import corpus_rows, top_posts
@@ -83,7 +84,8 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
     log = flatten(pa.concat_tables([before, test]))
     of_test = log.example >= len(before)
     ranker = bundle.load_ranker()
-    predicted = predict(ranker, test)
+    facts = Facts.load(data)
+    predicted = predict(ranker, test, facts)
     results: Results = {
         "data": {
             "name": manifest["name"],
@@ -99,14 +101,14 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
             ranker.config.features.dwell_cap_s,
         ),
         "retrieval": evaluate_retrieval(
-            bundle.load_two_tower(), bundle.load_index(), before, test, relevant
+            bundle.load_two_tower(), bundle.load_index(), facts, before, test, relevant
         ),
     }
     _add_references(results, REFERENCES.get(manifest["reader"]))
     return results
 
 
-def predict(ranker: Ranker, examples: pa.Table) -> NDArray[np.float32]:
+def predict(ranker: Ranker, examples: pa.Table, facts: Facts) -> NDArray[np.float32]:
     """The ranker's word on every candidate, in the order of `rows.flatten`. float32 [n, A]."""
     spec = ranker.config.features
     length = pc.list_value_length(examples["post_id"]).to_numpy()
@@ -115,7 +117,7 @@ def predict(ranker: Ranker, examples: pa.Table) -> NDArray[np.float32]:
     predicted = np.empty((length.sum(), spec.num_actions), np.float32)
     for first in track(range(0, len(order), _BATCH), description="Scoring candidates"):
         part = order[first : first + _BATCH]
-        inputs = example_inputs(examples.take(part), spec)
+        inputs = example_inputs(examples.take(part), spec, facts)
         with torch.inference_mode():
             out = ranker.predict({k: torch.from_numpy(v) for k, v in inputs.items()}).numpy()
         row, slot = np.nonzero(np.arange(out.shape[1]) < length[part, None])
@@ -124,7 +126,12 @@ def predict(ranker: Ranker, examples: pa.Table) -> NDArray[np.float32]:
 
 
 def evaluate_retrieval(
-    towers: TwoTower, index: PostIndex, before: pa.Table, test: pa.Table, relevant: str
+    towers: TwoTower,
+    index: PostIndex,
+    facts: Facts,
+    before: pa.Table,
+    test: pa.Table,
+    relevant: str,
 ) -> Results:
     """Posts found over the full corpus, the index's posts, without those seen before.
 
@@ -137,7 +144,7 @@ def evaluate_retrieval(
     queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
     if not len(queries.example):
         return {"queries": {"relevant": relevant, "num_queries": 0}}
-    pages = {"model": _model_pages(towers, index, corpus, test, queries)}
+    pages = {"model": _model_pages(towers, index, facts, corpus, test, queries)}
     for name, baseline in track(
         retrieval_baselines(known, corpus).items(), description="Retrieval baselines"
     ):
@@ -148,6 +155,7 @@ def evaluate_retrieval(
 def _model_pages(
     towers: TwoTower,
     index: PostIndex,
+    facts: Facts,
     corpus: NDArray[np.int64],
     examples: pa.Table,
     queries: Queries,
@@ -158,7 +166,7 @@ def _model_pages(
     pages = []
     for first in track(range(0, len(queries.example), _BATCH), description="Searching posts"):
         rows = examples.take(queries.example[first : first + _BATCH])
-        inputs = history_inputs(rows, towers.config.features)
+        inputs = history_inputs(rows, towers.config.features, facts)
         with torch.inference_mode():
             user = towers.user({k: torch.from_numpy(v) for k, v in inputs.items()}).numpy()
         pages.append(corpus_rows(index.search(user, num_posts + most_seen)[0], corpus))

@@ -52,8 +52,8 @@ class Services(Protocol):
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """Posts the viewer was already shown, sorted."""
 
-    async def retrieve(self, history: History, num_posts: int) -> Hits:
-        """Posts near the viewer in the two-tower space; value is the inner product."""
+    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
+        """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product."""
 
     async def popular(self, num_posts: int) -> Hits:
         """Posts liked by most viewers; value is a rate in [0, 1]."""
@@ -75,8 +75,9 @@ class Services(Protocol):
         post_id: NDArray[np.int64],
         author_id: NDArray[np.int64],
         surface: int,
+        at_ms: int,
     ) -> NDArray[np.float32]:
-        """What the viewer would do with each post if shown on `surface`, 0 = unknown.
+        """What the viewer would do with each post if shown on `surface`, 0 = unknown, at `at_ms`.
 
         Returns:
             float32 [C, A]: probabilities, seconds.

@@ -40,5 +40,5 @@ class Learner(Protocol):
 def make_learner(settings: Learning, data: Path) -> Learner:
     """The learner that `settings` describe, for the prepared data in `data`."""
     if isinstance(settings, RankerLearning):
-        return RankingLearner(settings)
+        return RankingLearner(settings, data)
     return RetrievalLearner(settings, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from configs import Config
+from pipelines.facts import Facts
 from pipelines.features import example_inputs, example_targets
 from pipelines.schema import DWELL_TIME
 from train.losses import action_loss, dwell_loss
@@ -28,13 +30,16 @@ class RankerLearning(Config):
 class RankingLearner:
     """Multi-action cross-entropy plus the error of the time spent."""
 
-    def __init__(self, settings: RankerLearning) -> None:
+    def __init__(self, settings: RankerLearning, data: Path) -> None:
         self.model: nn.Module = Ranker(settings.model)
         self.spec, self.settings = settings.model.features, settings
+        self.facts = Facts.load(data)
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Inputs and targets of every candidate."""
-        return tensors(example_inputs(rows, self.spec) | example_targets(rows, self.spec))
+        return tensors(
+            example_inputs(rows, self.spec, self.facts) | example_targets(rows, self.spec)
+        )
 
     def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
         """Action loss in nats per candidate, dwell loss as a share of the cap."""

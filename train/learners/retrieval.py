@@ -17,7 +17,9 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
-from pipelines.features import history_inputs, pad
+from pipelines.encoding import pad
+from pipelines.facts import Facts
+from pipelines.features import history_inputs
 from pipelines.schema import ACTION_NAMES
 from train.losses import sampled_softmax_loss
 from train.models.retrieval import RetrievalConfig, TwoTower
@@ -41,6 +43,7 @@ class RetrievalLearner:
             raise ValueError(f"positive: {settings.positive!r} is none of {ACTION_NAMES}")
         self.model: nn.Module = TwoTower(settings.model)
         self.spec, self.settings = settings.model.features, settings
+        self.facts = Facts.load(data)
         self.bit = 1 << ACTION_NAMES.index(settings.positive)
         posts = pq.read_table(data / "posts.parquet", columns=["post_id", "author_id"])
         self.post_id = posts["post_id"].to_numpy()
@@ -75,7 +78,7 @@ class RetrievalLearner:
         pool = np.concatenate([positives, negatives])
         expected = len(positives) * self.share[pool] + len(negatives) / len(self.post_id)
         return tensors(
-            history_inputs(rows, self.spec)
+            history_inputs(rows, self.spec, self.facts)
             | {
                 "viewer": viewer,
                 "pool_id": self.post_id[pool],

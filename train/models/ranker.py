@@ -8,6 +8,8 @@ Axes: B viewers, S history slots, C candidates, A actions, D width.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
@@ -29,6 +31,7 @@ class RankerConfig(Config):
     # The newest event stands at one position and all candidates at the next, as in the public stack
     # of August 2026: a score is the same in any order. False is the release of January 2026.
     anchored: bool = True
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
 
 
@@ -40,9 +43,16 @@ class Ranker(nn.Module):
         self.config = config
         spec, D = config.features, config.emb_size
         self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
-        self.tokens = HistoryTokens(spec, D)
+        self.dtype = getattr(torch, config.compute_dtype)
+        self.tokens = HistoryTokens(spec, D, self.dtype)
         num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
         self.candidate = Linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
+        if spec.rates:
+            self.signals = nn.Sequential(
+                Linear(spec.num_signals, D, variance=1 / spec.num_signals),
+                nn.SiLU(),
+                Linear(D, D, variance=1 / D),
+            )
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
         self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
@@ -77,17 +87,20 @@ class Ranker(nn.Module):
                 [
                     embeddings["candidate_post"].flatten(-2),
                     embeddings["candidate_author"].flatten(-2),
-                    self.tokens.surface(inputs["candidate_product_surface"]),
+                    self.tokens.surface(inputs["candidate_product_surface"]).to(self.dtype),
                 ],
                 dim=-1,
             )
         )
+        candidates = candidates + self.tokens.facts("candidate", inputs)
+        if self.config.features.rates:
+            candidates = candidates + self.signals(inputs["candidate_signals"])
         valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
         start = history.shape[1]
-        tokens = torch.cat([history, candidates], dim=1)
+        tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
         layout = make_layout(valid, start, self.config.anchored, self.config.split)
         h = self.transformer(tokens, layout)
-        return self.unembed(self.norm(h[:, start:]).float())
+        return self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
 
     @torch.inference_mode()
     def predict(self, inputs: Tensors) -> Tensor:

@@ -5,6 +5,8 @@ Axes: B viewers, N posts, S history slots, n hashes of one id, D width.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
@@ -22,6 +24,7 @@ class RetrievalConfig(Config):
     emb_size: PositiveInt = 64  # D
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
 
 
@@ -33,7 +36,8 @@ class TwoTower(nn.Module):
         self.config = config
         spec, D = config.features, config.emb_size
         self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
-        self.tokens = HistoryTokens(spec, D)
+        self.dtype = getattr(torch, config.compute_dtype)
+        self.tokens = HistoryTokens(spec, D, self.dtype)
         self.transformer = Transformer(D, config.transformer)
         num_ids = spec.num_post_hashes + spec.num_author_hashes
         self.tower_in = Linear(num_ids * D, 2 * D, variance=1 / (2 * D))
@@ -71,7 +75,7 @@ class TwoTower(nn.Module):
     def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
         tokens, valid = self.tokens(inputs, embeddings)
-        h = self.transformer(tokens, make_layout(valid))
+        h = self.transformer(tokens.to(self.dtype), make_layout(valid)).float()
         weight = valid.to(h.dtype)[..., None]
         pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return _unit(pooled), pooled.norm(dim=-1)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipelines.features import FeatureSpec, Inputs
+from pipelines.features import EVENT_CONTEXT, FeatureSpec, Inputs
 from train.models.layers import Linear, init_normal_
 
 Tensors = dict[str, Tensor]
+
+CODES_PER_LEVEL = 257  # of a semantic id; 0 = none
 
 
 def tensors(inputs: Inputs) -> Tensors:
@@ -36,23 +38,75 @@ class HashTables(nn.Module):
         return self.get_submodule(kind)(hashes)
 
 
-class HistoryTokens(nn.Module):
-    """Projects a viewer and what they did into tokens: [user | history].
-
-    Parameters are named for what they project; the published tree calls them
-    proj_mat_1 (user), proj_mat_3 (history), action_projection and
-    product_surface_embedding_table.
-    """
+class PostFacts(nn.Module):
+    """What is known of a post shown, beside its ids, as one vector: context, codes, text."""
 
     def __init__(self, spec: FeatureSpec, emb_size: int) -> None:
         super().__init__()
+        if spec.context:
+            self.context_table = _small_table(sum(EVENT_CONTEXT.values()), emb_size)
+        if spec.num_code_levels:
+            self.code_table = _small_table(spec.num_code_levels * CODES_PER_LEVEL, emb_size)
+        if spec.content_size:
+            self.content = Linear(spec.content_size, emb_size, variance=1 / spec.content_size)
+
+    def forward(self, side: str, inputs: Tensors) -> Tensor | float:
+        """Sum of what `inputs` hold of one side, "history" or "candidate". [..., D] or 0."""
+        total: Tensor | float = 0.0
+        if (context := inputs.get(f"{side}_context")) is not None:
+            total = total + self.context_table(context).sum(dim=-2)
+        if (codes := inputs.get(f"{side}_codes")) is not None:
+            level = torch.arange(codes.shape[-1], device=codes.device) * CODES_PER_LEVEL
+            known = (codes > 0)[..., None]
+            total = total + (self.code_table(codes + level) * known).sum(dim=-2)
+        if (content := inputs.get(f"{side}_content")) is not None:
+            total = total + self.content(content)
+        return total
+
+
+class UserFeatures(nn.Module):
+    """A viewer's profile facts as one token."""
+
+    def __init__(self, spec: FeatureSpec, emb_size: int) -> None:
+        super().__init__()
+        self.attribute_table = _small_table(spec.attribute_vocab, emb_size)
+
+    def forward(self, inputs: Tensors) -> Tensor:
+        """[B, 1, D]; zeros for a viewer nothing is known of."""
+        attributes = inputs["user_attributes"]
+        known = (attributes > 0)[..., None]
+        return (self.attribute_table(attributes) * known).sum(dim=1, keepdim=True)
+
+
+def _small_table(num_rows: int, emb_size: int) -> nn.Embedding:
+    table = nn.Embedding(num_rows, emb_size)
+    init_normal_(table.weight, 0.01 / emb_size)
+    return table
+
+
+class HistoryTokens(nn.Module):
+    """Projects a viewer and what they did into tokens: [user | profile | history].
+
+    Parameters are named for what they project; the published tree calls them
+    proj_mat_1 (user), proj_mat_3 (history), action_projection and
+    product_surface_embedding_table. Actions and surfaces are rounded to `dtype`;
+    everything is projected in float32.
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, emb_size: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
         D = emb_size
+        self.dtype = dtype  # what the transformer computes in
         num_ids = spec.num_post_hashes + spec.num_author_hashes
         self.user = Linear(spec.num_user_hashes * D, D, variance=1 / (spec.num_user_hashes * D))
         self.history = Linear((num_ids + 2) * D, D, variance=1 / ((num_ids + 2) * D))
         self.action = Linear(spec.num_actions, D, variance=1 / D)
         self.surface = nn.Embedding(spec.num_surfaces, D)
         init_normal_(self.surface.weight, 1 / D)
+        self.facts = PostFacts(spec, D)
+        self.profile = UserFeatures(spec, D) if spec.user_features else None
 
     def forward(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """Build the viewer's part of the sequence.
@@ -62,8 +116,9 @@ class HistoryTokens(nn.Module):
             embeddings: user [B, n, D], history_post and history_author [B, S, n, D].
 
         Returns:
-            tokens [B, 1 + S, D] and their validity, bool [B, 1 + S]. Only the first
-            hash of a user or post decides validity; authors never do.
+            tokens float32 [B, T, D] and their validity, bool [B, T]; T is 1 + S, and one more
+            with a profile, which is always valid. Only the first hash of a user or post decides
+            validity; authors never do.
         """
         did = inputs["history_actions"]
         action = self.action(2 * did - 1) * (did != 0).any(dim=-1, keepdim=True)
@@ -73,14 +128,16 @@ class HistoryTokens(nn.Module):
                 [
                     embeddings["history_post"].flatten(-2),
                     embeddings["history_author"].flatten(-2),
-                    action,
-                    surface,
+                    action.to(self.dtype),  # cat makes it float32 again
+                    surface.to(self.dtype),
                 ],
                 dim=-1,
             )
         )
-        user = self.user(embeddings["user"].flatten(-2))[:, None]
-        valid = torch.cat(
-            [inputs["user_hashes"][:, :1] != 0, inputs["history_post_hashes"][..., 0] != 0], dim=1
-        )
-        return torch.cat([user, history], dim=1), valid
+        history = history + self.facts("history", inputs)
+        tokens = [self.user(embeddings["user"].flatten(-2))[:, None], history]
+        valid = [inputs["user_hashes"][:, :1] != 0, inputs["history_post_hashes"][..., 0] != 0]
+        if self.profile is not None:
+            tokens.insert(1, self.profile(inputs))
+            valid.insert(1, torch.ones_like(valid[0]))
+        return torch.cat(tokens, dim=1), torch.cat(valid, dim=1)

@@ -27,6 +27,6 @@ class Actions(Scorer):
     async def score(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Ask the ranker once for all posts."""
         p_action = await services.rank(
-            query["history"], posts.post_id, posts["author_id"], query.surface
+            query["history"], posts.post_id, posts["author_id"], query.surface, query.now_ms
         )
         return {"p_action": p_action}

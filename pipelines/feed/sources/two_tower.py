@@ -23,7 +23,7 @@ class TwoTower(Source):
 
     async def find(self, query: FeedQuery, services: Services) -> Hits:
         """Search the index by inner product."""
-        return await services.retrieve(query["history"], self.num_posts)
+        return await services.retrieve(query["history"], self.num_posts, query.now_ms)
 
     def describe(self, query: FeedQuery, value: float) -> str:
         """Name the inner product."""

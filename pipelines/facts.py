@@ -1,0 +1,197 @@
+"""What is known of posts and viewers beside the rows of a log, as of any instant.
+
+The same files lie in a prepared data folder and in a bundle's tables, and the same class reads
+both: what a model learned from is what it is served with. A file that is missing makes its facts
+unknown: zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+KINDS = ("all", "post", "author", "topic")  # what the data job counts showings and actions by
+NUM_TOPICS = 3  # of a post's topics, the first so many
+RATES, CONTENT, CONTENT_IDS, CODES = "rates", "content.npy", "content_ids.npy", "codes.npy"
+
+
+def find(ids: Ids, known: Ids) -> Ids:
+    """Place of each id in the sorted `known`, -1 = not in it. Shape of `ids`."""
+    if not len(known):
+        return np.full(ids.shape, -1)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[at] == ids, at, -1)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often each id was shown, and each action done, before any instant.
+
+    Attributes:
+        id: sorted. int64 [I].
+        row: key of each change: place of the id, then the second from which it holds. int64 [n].
+        counts: shown, then each action, cumulative; the last row is zeros. float32 [n + 1, 1 + A].
+        step_s: place of an id times this, plus the second, is a key.
+    """
+
+    id: Ids
+    row: Ids
+    counts: NDArray[np.float32]
+    step_s: int
+
+    @classmethod
+    def of(cls, table: pa.Table, actions: Sequence[str]) -> Rates:
+        """Index a table as the data job writes it: id, from_ms, shown, observed actions."""
+        ids, from_s = table["id"].to_numpy(), table["from_ms"].to_numpy() // 1000
+        counts = np.zeros((len(ids) + 1, 1 + len(actions)), np.float32)
+        counts[:-1, 0] = table["shown"].to_numpy()
+        for name in table.schema.names[3:]:
+            counts[:-1, 1 + actions.index(name)] = table[name].to_numpy()
+        known = np.unique(ids)
+        step_s = int(from_s.max(initial=0)) + 2
+        return cls(known, np.searchsorted(known, ids) * step_s + from_s, counts, step_s)
+
+    def before(self, ids: Ids, at_ms: Ids) -> NDArray[np.float32]:
+        """Counts of each id as they stood at each instant. [...], [...] -> [..., 1 + A]."""
+        place = find(ids, self.id)
+        key = place * self.step_s + np.clip(at_ms // 1000, 0, self.step_s - 1)
+        row = np.searchsorted(self.row, key, side="right") - 1
+        mine = (place >= 0) & (row >= 0) & (self.row[row] >= place * self.step_s)
+        return self.counts[np.where(mine, row, -1)]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Posts and viewers by id.
+
+    Attributes:
+        post_id: sorted. int64 [N].
+        created_at_ms: int64 [N + 1], 0 = unknown; the last row, here and below, is no post.
+        duration_s: float32 [N + 1], NaN = unknown.
+        topic: int64 [N + 1, NUM_TOPICS], 0 = none.
+        user_id: sorted. int64 [U].
+        attribute: a number for each profile fact, stable between runs. int64 [U + 1, F], 0 = none.
+        rates: by kind; a kind that was not counted is absent.
+        content: unit vectors of the posts' text. float32 [N + 1, E]; E = 0: none.
+        codes: semantic ids, 0 = none. int64 [N + 1, L]; L = 0: none.
+    """
+
+    post_id: Ids
+    created_at_ms: Ids
+    duration_s: NDArray[np.float32]
+    topic: Ids
+    user_id: Ids
+    attribute: Ids
+    rates: Mapping[str, Rates]
+    content: NDArray[np.float32]
+    codes: Ids
+
+    @classmethod
+    def load(cls, folder: Path, actions: Sequence[str] | None = None) -> Facts:
+        """Read what `folder` holds.
+
+        Args:
+            folder: prepared data, or the tables of a bundle.
+            actions: all of the log, in their order; None = as the data's manifest names them.
+        """
+        if actions is None:
+            actions = json.loads((folder / "manifest.json").read_text())["actions"]
+        posts = pq.read_table(folder / "posts.parquet").sort_by("post_id")
+        users = pq.read_table(folder / "users.parquet").sort_by("user_id")
+        post_id = posts["post_id"].to_numpy()
+        rates = {
+            kind: Rates.of(pq.read_table(path), actions)
+            for kind in KINDS
+            if (path := folder / RATES / f"{kind}.parquet").exists()
+        }
+        return cls(
+            post_id=post_id,
+            created_at_ms=np.append(_filled(posts["created_at_ms"], 0), 0),
+            duration_s=np.append(_filled(posts["duration_s"], np.nan), np.float32(np.nan)),
+            topic=_rows(posts["topic_ids"], NUM_TOPICS),
+            user_id=users["user_id"].to_numpy(),
+            attribute=_attributes(users),
+            rates=rates,
+            content=_aligned(folder, CONTENT, post_id).astype(np.float32),
+            codes=_aligned(folder, CODES, post_id).astype(np.int64),
+        )
+
+    def post_row(self, post_id: Ids) -> Ids:
+        """Row of each post in the arrays above, the last one for what is unknown."""
+        return find(post_id, self.post_id)
+
+    def user_row(self, user_id: Ids) -> Ids:
+        """Row of each viewer in `attribute`."""
+        return find(user_id, self.user_id)
+
+    def counts(self, kind: str, ids: Ids, at_ms: Ids, num_actions: int) -> NDArray[np.float32]:
+        """As `Rates.before`; zeros where the kind was not counted. float32 [..., 1 + A]."""
+        if kind not in self.rates:
+            return np.zeros((*np.shape(ids), 1 + num_actions), np.float32)
+        return self.rates[kind].before(ids, at_ms)
+
+
+def _attributes(users: pa.Table) -> Ids:
+    """Profile facts as numbers; amounts count as facts by their power of two."""
+    facts = _rows(users["attributes"], None, lambda name: zlib.crc32(name.encode()) + 1)
+    columns = [facts]
+    for name in ("num_followers", "num_following", "language", "country"):
+        value = users[name].combine_chunks()
+        if name.startswith("num_"):
+            value = pc.cast(pc.floor(pc.log2(pc.add(pc.cast(value, pa.float64()), 1))), pa.int64())
+        fact = [f"{name}={v.as_py()}" for v in pc.unique(value)]
+        number = np.array([zlib.crc32(text.encode()) + 1 for text in fact], np.int64)
+        code = value.dictionary_encode(null_encoding="mask").indices
+        known = pc.fill_null(code, -1).to_numpy(zero_copy_only=False)
+        columns.append(np.append(np.where(known >= 0, _take(number, known), 0), 0)[:, None])
+    return np.concatenate(columns, axis=1)
+
+
+def _take(values: Ids, at: Ids) -> Ids:
+    return values[at] if len(values) else np.zeros(len(at), np.int64)
+
+
+def _rows(
+    column: pa.ChunkedArray, width: int | None, number: Callable[[str], int] | None = None
+) -> Ids:
+    """Lists of at most `width` (None = the longest) as [n + 1, width], zeros at the end."""
+    lists = column.combine_chunks()
+    length = pc.fill_null(lists.value_lengths(), 0).to_numpy(zero_copy_only=False)
+    values = lists.flatten()
+    if number is not None:
+        names = values.dictionary_encode()
+        numbers = np.array([number(name) for name in names.dictionary.to_pylist()], np.int64)
+        flat = _take(numbers, names.indices.to_numpy(zero_copy_only=False))
+    else:
+        flat = values.to_numpy(zero_copy_only=False)
+    width = int(length.max(initial=0)) if width is None else width
+    row = np.repeat(np.arange(len(length)), length)
+    slot = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+    out = np.zeros((len(length) + 1, width), np.int64)
+    kept = slot < width
+    out[row[kept], slot[kept]] = flat[kept]
+    return out
+
+
+def _aligned(folder: Path, name: str, post_id: Ids) -> NDArray:
+    """Rows of an array beside CONTENT_IDS in the order of the posts, zeros where there is none."""
+    if not (folder / name).exists():
+        return np.zeros((len(post_id) + 1, 0), np.int16)
+    ids, values = np.load(folder / CONTENT_IDS), np.load(folder / name)
+    place = np.append(find(post_id, ids), -1)
+    return np.where(place[:, None] >= 0, values[place], 0)
+
+
+def _filled(column: pa.ChunkedArray, value: float) -> NDArray:
+    return pc.fill_null(column, pa.scalar(value, column.type)).to_numpy()
