@@ -65,7 +65,7 @@ def hour_bucket(at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def log_bucket(amount: NDArray, per_doubling: float, num_buckets: int) -> NDArray[np.int64]:
-    """1 + floor(per_doubling log2(1 + amount)) at most num_buckets - 1; 0 = negative or no number."""
+    """1 + floor(per_doubling log2(1 + amount)), at most num_buckets - 1; 0 = none or negative."""
     known = np.isfinite(amount) & (amount >= 0)
     scaled = per_doubling * np.log2(1 + np.where(known, amount, 0))
     return np.where(known, np.minimum(1 + scaled.astype(np.int64), num_buckets - 1), 0)

@@ -69,6 +69,8 @@ _TRANSFORMER = {
     "widening_factor": "widening_factor",
     "attn_multiplier": "attn_output_multiplier",
 }
+# Switches of FeatureSpec: the release of January 2026 reads ids, actions and surfaces alone.
+IDS_ALONE = dict.fromkeys(("context", "rates", "user_features"), False)
 
 
 class LayoutError(ValueError):
@@ -261,7 +263,7 @@ def _model(place: str, meta: dict[str, Any]) -> dict[str, Any]:
             "user_vocab": 2,  # embeddings come with the file, so tables need no rows
             "post_vocab": 2,
             "author_vocab": 2,
-            **dict.fromkeys(("context", "rates", "user_features"), False),
+            **IDS_ALONE,
         }
         spec = check(features, FeatureSpec, f"{place}: meta")
         return {

@@ -31,7 +31,10 @@ def test_an_action_nobody_did_says_nothing():
 
     assert np.isnan(base[0])
     assert base[1] == 0  # done half of the time
-    assert relative_log_odds(np.array([4, 0, 2], np.float32), np.full(2, np.nan))[1:].tolist() == [0, 0]
+    assert relative_log_odds(np.array([4, 0, 2], np.float32), np.full(2, np.nan))[1:].tolist() == [
+        0,
+        0,
+    ]
 
 
 def test_matches_count_events_and_acts():

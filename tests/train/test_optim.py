@@ -66,8 +66,13 @@ def test_muon_gets_the_hidden_matrices_only():
     chosen = {id(p) for group in muon.param_groups for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in chosen}
 
-    assert {name.split(".")[0] for name in names} == {"tokens", "candidate", "transformer"}
-    assert names & {"tokens.action.weight", "tokens.surface.weight", "unembed.weight"} == set()
+    assert {name.split(".")[0] for name in names} == {
+        "tokens",
+        "candidate",
+        "signals",
+        "transformer",
+    }
+    assert names & {"tokens.action.weight", "signals.0.weight", "unembed.weight"} == set()
     assert not any("norm" in name for name in names)
 
 
