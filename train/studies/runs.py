@@ -1,0 +1,73 @@
+"""What studies have in common: prepared data, a run for each seed, mean and spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import check, load
+from pipelines.data.job import DataConfig, prepare
+from pipelines.data.spread import over_ray
+from pipelines.runtime import connect
+from train.loop import TrainConfig
+from train.worker import CONFIG, RESULT, fit, resolve
+
+Results = dict[str, Any]
+
+
+def prepared(config: str) -> Path:
+    """The folder of a data set, prepared first if it is not there.
+
+    Args:
+        config: a file of configs/data/.
+
+    Raises:
+        InputError: its input is missing or wrong; the text says what to fetch.
+    """
+    settings = load(config, DataConfig)
+    if not (settings.folder / "manifest.json").exists():
+        connect()
+        prepare(settings, over_ray)
+    return settings.folder
+
+
+def fit_seeds(run: TrainConfig, data: Path, seeds: Sequence[int]) -> list[Path]:
+    """Train once per seed, as NAME-SEED; a run that is finished already is taken as it is."""
+    return [_fit_once(run, data, seed) for seed in seeds]
+
+
+def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
+    changed = {"name": f"{run.name}-{seed}", "seed": seed, "data": str(data)}
+    config = check(run.model_dump(mode="json") | changed, TrainConfig, place=run.name)
+    folder = Path(config.out) / config.name
+    if (folder / RESULT).exists():
+        settings = json.loads((folder / CONFIG).read_text())
+        made_from = json.loads((folder / RESULT).read_text())["data_fingerprint"]
+        now = json.loads((data / "manifest.json").read_text())["fingerprint"]
+        if made_from == now and settings == resolve(config, data).model_dump(mode="json"):
+            return folder
+    return fit(config)
+
+
+def mean_and_spread(runs: Sequence[Results]) -> Results:
+    """Results of equal shape, one per seed, as one: numbers become their mean.
+
+    Beside each number `x` that differs between seeds stands `x_spread`, the standard deviation
+    (n - 1); what is no number is taken from the first run.
+    """
+    first, merged = runs[0], {}
+    for key, value in first.items():
+        values = [run[key] for run in runs]
+        if isinstance(value, dict):
+            merged[key] = mean_and_spread(values)
+        elif isinstance(value, float) and not any(v is None for v in values):
+            merged[key] = float(np.mean(values))
+            if len(set(values)) > 1:
+                merged[f"{key}_spread"] = float(np.std(values, ddof=1))
+        else:
+            merged[key] = value
+    return merged
