@@ -59,7 +59,8 @@ def mean_and_spread(runs: Sequence[Results]) -> Results:
     Beside each number `x` that differs between seeds stands `x_spread`, the standard deviation
     (n - 1); what is no number is taken from the first run.
     """
-    first, merged = runs[0], {}
+    first = runs[0]
+    merged: Results = {}
     for key, value in first.items():
         values = [run[key] for run in runs]
         if isinstance(value, dict):
