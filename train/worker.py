@@ -36,6 +36,7 @@ from train.progress import shown
 MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
 # Ranks a checkpoint of mid-epoch behind every finished epoch; Ray's record cannot hold infinity.
 NOT_VALIDATED = sys.float_info.max
+_READ_ONCE = 128 << 20  # bytes of Parquet that may stay in Ray's object store, a few times larger
 
 
 def fit(config: TrainConfig) -> Path:
@@ -188,8 +189,11 @@ def _num_examples(folder: Path) -> int:
 
 
 def _read(folder: Path) -> ray.data.Dataset:
+    """Rows of a folder; few enough are read once, many are read anew for every pass."""
     ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
-    return ray.data.read_parquet(str(folder), partitioning=None)
+    rows = ray.data.read_parquet(str(folder), partitioning=None)
+    num_bytes = sum(part.stat().st_size for part in folder.glob("*"))
+    return rows.materialize() if num_bytes <= _READ_ONCE else rows
 
 
 def _in_order() -> ray.data.ExecutionOptions:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from configs import Config
 from pipelines.data.reader import InputError
@@ -48,7 +49,7 @@ class RetrievalStudy(Study):
 
     study: Literal["retrieval"]
     next_item: NextItem | None = None
-    next_visits: dict[str, NextVisits] = {}
+    next_visits: dict[str, NextVisits] = Field(default={})
     content: Content | None = None
 
 
