@@ -58,6 +58,17 @@ def test_borrowed_posts_are_others_new_and_out(prepared, rows):
         assert all(created_ms[post] <= at_ms for post in posts)
 
 
+def test_small_batch_lends_a_post_once_a_row(prepared, rows):
+    """Where draws must repeat, a row still holds each post once, and padding for the rest."""
+    few = rows.slice(0, 5)
+    borrowed = borrow(few, K, Facts.load(prepared), np.random.default_rng(0))
+
+    assert (borrowed.post_id == 0).any()
+    for posts in borrowed.post_id:
+        posts = posts[posts != 0]
+        assert len(np.unique(posts)) == len(posts)
+
+
 def test_weight_is_one_over_the_copies(prepared, rows):
     """Whatever the number of its copies, a post weighs 1 in the batch, and padding nothing."""
     borrowed = borrow(rows, K, Facts.load(prepared), np.random.default_rng(0))
