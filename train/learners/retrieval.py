@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,8 @@ Ids = NDArray[np.int64]
 
 class RetrievalLearning(Config):
     """The two towers and what they minimise."""
+
+    trained_on: ClassVar[str] = "examples/split=train"  # folder of the prepared data
 
     kind: Literal["retrieval"] = "retrieval"
     model: RetrievalConfig = RetrievalConfig()
