@@ -45,7 +45,7 @@ class RetrievalLearning(Config):
     hard_negatives: bool = False  # posts of the visit with a negative action, for this viewer only
     # Weight of posts of the visit without a positive action, for this viewer only; 0 = none.
     soft_negative_weight: NonNegativeFloat = 0.0
-    mask_known_positives: bool = False  # what a viewer liked, too, is no negative of theirs
+    mask_known_positives: bool = True  # what a viewer liked, too, is no negative of theirs
     # What is done about popular posts being in the pool more often: nothing, the usual log-Q
     # correction, or the one that knows that a positive was not drawn: see `sampled_softmax_loss`.
     log_q: Literal["none", "standard", "corrected"] = "standard"
