@@ -25,6 +25,7 @@ from pipelines.facts import Facts
 from pipelines.features import history_inputs
 from pipelines.schema import ACTION_NAMES
 from train.learners.corpus import Corpus
+from train.learners.measures import Measures, of_scalars
 from train.learners.warm_start import positives_in_order, start_from_transitions
 from train.losses import uniform_softmax_loss
 from train.models.retrieval import RetrievalConfig, TwoTower
@@ -131,3 +132,7 @@ class NextEventLearner:
             "temperature": temperature.detach(),
             "weight": loss.new_tensor(len(batch["point"])),
         }
+
+    def measure(self, model: nn.Module, batch: Tensors) -> Measures:
+        """The loss, as for training."""
+        return of_scalars(self.loss(model, batch))
