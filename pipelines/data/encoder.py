@@ -42,6 +42,7 @@ class Encoder:
         """
         import transformers  # takes seconds, and only those who encode need it
 
+        transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(1)  # side by side with others, more are slower
         self.settings, self.batch_size = settings, batch_size
         place = source(settings.name)
