@@ -9,13 +9,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
 from pipelines.features import FeatureSpec
 from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, Tensors
+from train.models.tokens import HashTables, HistoryTokens, PostFacts, Tensors
 
 
 class RetrievalConfig(Config):
@@ -26,6 +26,29 @@ class RetrievalConfig(Config):
     features: FeatureSpec = FeatureSpec()
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
+    post_context: bool = False  # the post tower reads a post's topics and length
+    # What the towers make of posts' text (features.content_size). "beside": both read it beside
+    # all else. "projected": a linear map of it is all there is, for a viewer of the mean over
+    # liked posts. "frozen": the same without the maps, so that nothing is learned.
+    text: Literal["beside", "projected", "frozen"] = "beside"
+
+    @model_validator(mode="after")
+    def _has_text(self) -> RetrievalConfig:
+        size = self.features.content_size
+        if self.text != "beside" and not size:
+            raise ValueError(f"text is {self.text!r}, which needs features.content_size")
+        if self.text == "frozen" and self.emb_size != size:
+            raise ValueError(
+                f"emb_size must be features.content_size, {size}, where text is frozen"
+            )
+        if not self.features.ids and not (size or self.features.num_code_levels):
+            raise ValueError("features.ids is false, and there is no content_size to go by")
+        return self
+
+    @property
+    def post_features(self) -> FeatureSpec:
+        """What the post tower reads."""
+        return self.features.model_copy(update={"context": self.post_context})
 
 
 class TwoTower(nn.Module):
@@ -33,6 +56,8 @@ class TwoTower(nn.Module):
 
     def __init__(self, config: RetrievalConfig) -> None:
         super().__init__()
+        if config.text != "beside":
+            raise ValueError(f"text: {config.text!r} is learned with learning.kind retrieval only")
         self.config = config
         spec, D = config.features, config.emb_size
         self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
@@ -41,6 +66,9 @@ class TwoTower(nn.Module):
         self.transformer = Transformer(D, config.transformer)
         num_ids = spec.num_post_hashes + spec.num_author_hashes
         self.tower_in = Linear(num_ids * D, 2 * D, variance=1 / (2 * D))
+        post = config.post_features
+        if post.context or post.content_size or post.num_code_levels:
+            self.post_facts = PostFacts(post, 2 * D)
         self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
@@ -48,13 +76,12 @@ class TwoTower(nn.Module):
         """Viewers and a pool of posts in one pass, for training.
 
         Args:
-            inputs: as for `user`, with pool_post_hashes and pool_author_hashes [N, n].
+            inputs: as for `user` and for `posts`.
 
         Returns:
             Viewers [B, D], posts [N, D], the temperature (a scalar).
         """
-        pool = self.post(inputs["pool_post_hashes"], inputs["pool_author_hashes"])
-        return self.user(inputs), pool, self.log_temperature.exp()
+        return self.user(inputs), self.posts(inputs), self.log_temperature.exp()
 
     def user(self, inputs: Tensors) -> Tensor:
         """Place viewers by what they did.
@@ -78,19 +105,36 @@ class TwoTower(nn.Module):
         h = self.transformer(tokens.to(self.dtype), make_layout(valid)).float()
         weight = valid.to(h.dtype)[..., None]
         pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        return _unit(pooled), pooled.norm(dim=-1)
+        return unit(pooled), pooled.norm(dim=-1)
+
+    def posts(self, inputs: Tensors) -> Tensor:
+        """Place posts by all that is known of them.
+
+        Args:
+            inputs: as `features.post_inputs` gives them for `config.post_features`.
+
+        Returns:
+            [N, D] of length 1.
+        """
+        post, author = (
+            self.tables(kind, inputs[f"pool_{kind}_hashes"]) for kind in ("post", "author")
+        )
+        return self.post_from(post, author, inputs)
 
     def post(self, post_hashes: Tensor, author_hashes: Tensor) -> Tensor:
-        """Place posts. int64 [N, n] twice -> [N, D] of length 1."""
+        """Place posts by their ids alone. int64 [N, n] twice -> [N, D] of length 1."""
         return self.post_from(
             self.tables("post", post_hashes), self.tables("author", author_hashes)
         )
 
-    def post_from(self, post: Tensor, author: Tensor) -> Tensor:
-        """As `post`, from embeddings [..., n, D] looked up elsewhere."""
-        ids = torch.cat([post, author], dim=-2).flatten(-2)
-        return _unit(self.tower_out(F.silu(self.tower_in(ids))))
+    def post_from(self, post: Tensor, author: Tensor, inputs: Tensors | None = None) -> Tensor:
+        """As `posts`, from embeddings [..., n, D] looked up elsewhere."""
+        hidden = self.tower_in(torch.cat([post, author], dim=-2).flatten(-2))
+        if inputs is not None and hasattr(self, "post_facts"):
+            hidden = hidden + self.post_facts("pool", inputs)
+        return unit(self.tower_out(F.silu(hidden)))
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Scale the last axis to length 1; zeros stay zeros. Same shape."""
     return x / x.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
