@@ -16,13 +16,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file
 
 from configs import Config
@@ -49,14 +50,18 @@ from train.studies.runs import Results, fit_seeds, mean_and_spread
 from train.studies.runs import prepared as prepared_data
 from train.worker import CONFIG, MODEL
 
-STEPS = ("frozen", "projected", "states", "ids_and_text")
+Learned = Literal["projected", "states", "ids_and_text"]  # steps that are; the first is "frozen"
 _TEXT_ALONE = dict.fromkeys(("ids", "context", "rates", "user_features"), False)
 
 
 class ContentSettings(Config):
     """Which data, and how long its models learn."""
 
-    data: tuple[str, ...] = ("configs/data/deskdrop.yaml", "configs/data/movielens.yaml")
+    # Data set -> epochs at most, of which the best by validation loss is kept.
+    data: dict[str, PositiveInt] = Field(
+        default={"configs/data/deskdrop.yaml": 2, "configs/data/movielens.yaml": 4}
+    )
+    steps: tuple[Learned, ...] = ("projected", "states", "ids_and_text")  # in this order
     relevant: str = "click"  # a found post was right if this was done
     liked: str = "favorite"  # what ranking is to tell
     encode: EncodeConfig = EncodeConfig()
@@ -65,12 +70,11 @@ class ContentSettings(Config):
     emb_size: PositiveInt = 64  # of the transformers
     num_layers: PositiveInt = 1
     projected_size: PositiveInt = 256  # with text of 384 numbers, 197 thousand weights
-    batch_size: PositiveInt = 256
-    num_epochs: PositiveInt = 8  # at most: the best by validation loss is kept
-    patience: PositiveInt = 2  # epochs without a new best
-    projected_lr: float = 1e-3
-    states_lr: float = 2e-3
-    full: OptimConfig = OptimConfig()  # of the full models
+    batch_size: PositiveInt = 128
+    projected_lr: PositiveFloat = 1e-3
+    states_lr: PositiveFloat = 2e-3
+    full_lr: PositiveFloat = 4e-3  # of the full models' matrices
+    warmup_steps: PositiveInt = 50
 
 
 def content(settings: ContentSettings, seeds: Sequence[int]) -> Results:
@@ -82,26 +86,30 @@ def content(settings: ContentSettings, seeds: Sequence[int]) -> Results:
         step before, with its spread; "seeds_with_gain": step -> in how many seeds that is above 0.
     """
     results: Results = {}
-    for config in settings.data:
+    for config, num_epochs in settings.data.items():
         data = prepared_data(config)
         if not (data / CONTENT).exists():
             encode(data, settings.encode, over_actors)
-        results[data.name] = _of_data(data, settings, seeds)
+        results[data.name] = _of_data(data, num_epochs, settings, seeds)
     return results
 
 
-def _of_data(data: Path, settings: ContentSettings, seeds: Sequence[int]) -> Results:
+def _of_data(
+    data: Path, num_epochs: int, settings: ContentSettings, seeds: Sequence[int]
+) -> Results:
     task = _Task.of(data, settings)
     size = task.facts.content.shape[1]
     still = task.found(frozen_towers := make_towers(frozen(size, settings.history_len)))
     still |= {"auc": task.auc(task.cosine(frozen_towers))}
     paths = {
-        name: fit_seeds(run, data, seeds) for name, run in _runs(data.name, size, settings).items()
+        name: fit_seeds(run.model_copy(update={"num_epochs": num_epochs}), data, seeds)
+        for name, run in _runs(data.name, size, settings).items()
+        if name.rpartition("-")[0] in settings.steps
     }
     per_seed = []
     for at, _ in enumerate(seeds):
         values = {measure: {"frozen": value} for measure, value in still.items()}
-        for step in STEPS[1:]:
+        for step in settings.steps:
             towers = _towers(paths[f"{step}-towers"][at])
             for measure, value in task.found(towers).items():
                 values[measure][step] = value
@@ -121,12 +129,12 @@ def _of_data(data: Path, settings: ContentSettings, seeds: Sequence[int]) -> Res
 def _steps(baselines: Results, per_seed: Sequence[Results], measure: str) -> Results:
     """One measure of all steps over the seeds, and what each adds."""
     values = [seed[measure] for seed in per_seed]
-    pairs = list(itertools.pairwise(STEPS))
+    pairs = list(itertools.pairwise(values[0]))
     gains = [{step: seed[step] - seed[before] for before, step in pairs} for seed in values]
     return {
         "values": {**baselines, **mean_and_spread(values)},
         "gain": mean_and_spread(gains),
-        "seeds_with_gain": {step: sum(gain[step] > 0 for gain in gains) for step in STEPS[1:]},
+        "seeds_with_gain": {step: sum(gain[step] > 0 for gain in gains) for step in gains[0]},
     }
 
 
@@ -213,12 +221,15 @@ def _runs(data: str, size: int, settings: ContentSettings) -> dict[str, TrainCon
     full = FeatureSpec(history_len=settings.history_len, content_size=size)
     alone = full.model_copy(update=_TEXT_ALONE)
     shape = TransformerConfig(num_layers=settings.num_layers)
-    slow, fast = OptimConfig(lr=settings.projected_lr), OptimConfig(lr=settings.states_lr)
+    slow, fast, full_rate = (
+        OptimConfig(lr=lr, warmup_steps=settings.warmup_steps)
+        for lr in (settings.projected_lr, settings.states_lr, settings.full_lr)
+    )
     projected = RetrievalConfig(emb_size=settings.projected_size, features=alone, text="projected")
     models: dict[str, tuple[Learning, OptimConfig]] = {
         "projected-towers": (RetrievalLearning(model=projected), slow)
     }
-    for step, spec, optim in (("states", alone, fast), ("ids_and_text", full, settings.full)):
+    for step, spec, optim in (("states", alone, fast), ("ids_and_text", full, full_rate)):
         towers = RetrievalConfig(
             emb_size=D, transformer=shape, features=spec, post_context=spec.context
         )
@@ -232,8 +243,6 @@ def _runs(data: str, size: int, settings: ContentSettings) -> dict[str, TrainCon
             learning=learning,
             optim=optim,
             batch_size=settings.batch_size,
-            num_epochs=settings.num_epochs,
-            patience=settings.patience,
         )
         for name, (learning, optim) in models.items()
     }
