@@ -78,3 +78,33 @@ def sampled_softmax_loss(
     copies = pool_id[None, :] == pool_id[positive][:, None]
     copies[torch.arange(len(positive), device=positive.device), positive] = False
     return F.cross_entropy(logits.masked_fill(copies, float("-inf")), positive)
+
+
+def uniform_softmax_loss(
+    user: Tensor, posts: Tensor, positive: Tensor, negatives: Tensor, temperature: Tensor
+) -> Tensor:
+    """Cross-entropy of each positive against a uniform sample of the corpus.
+
+    -log( e^{s+} / (e^{s+} + (N - 1) / K' sum_k e^{s_k}) ), the sum over the K' sampled posts that
+    are not the positive: with all posts as the sample, the exact softmax over the corpus.
+
+    Args:
+        user: unit rows, one per positive. [P, D].
+        posts: unit rows of the corpus. [N, D].
+        positive: row of `posts` that each user engaged with. int64 [P].
+        negatives: distinct rows of `posts`. int64 [K].
+        temperature: divides the inner products, scalar.
+
+    Returns:
+        Mean over positives, a scalar; 0 if there are none.
+    """
+    if len(positive) == 0:
+        return (user.sum() + posts.sum() + temperature) * 0.0  # every parameter has a gradient
+    user = user / temperature
+    own = (user * posts[positive]).sum(dim=-1, keepdim=True)
+    others = user @ posts[negatives].T
+    same = negatives[None, :] == positive[:, None]
+    num_others = len(negatives) - same.sum(dim=-1, keepdim=True)
+    scale = ((len(posts) - 1) / num_others.clamp(min=1)).log()
+    others = (others + scale).masked_fill(same, float("-inf"))
+    return (torch.logsumexp(torch.cat([own, others], dim=-1), dim=-1) - own[:, 0]).mean()

@@ -60,7 +60,8 @@ def fit(config: TrainConfig) -> Path:
     if not (data / "manifest.json").exists():
         raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
     needed = config.num_workers * config.batch_size * config.accumulate
-    num_examples, num_held_out = (_num_examples(data, split) for split in ("train", "validate"))
+    folders = _folders(config)
+    num_examples, num_held_out = (_num_examples(data / folders[split]) for split in folders)
     if num_examples < needed:
         raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
     if num_held_out < config.num_workers:
@@ -113,7 +114,7 @@ def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.R
                 num_to_keep=2, checkpoint_score_attribute="val_loss", checkpoint_score_order="min"
             ),
         ),
-        datasets={split: _read(data, split) for split in ("train", "validate")},
+        datasets={split: _read(data / where) for split, where in _folders(config).items()},
         dataset_config=ray.train.DataConfig(execution_options=_in_order()),
     )
     return trainer.fit()
@@ -177,14 +178,18 @@ def _fingerprint(data: Path) -> str:
     return json.loads((data / "manifest.json").read_text())["fingerprint"]
 
 
-def _num_examples(data: Path, split: str) -> int:
-    parts = (data / "examples" / f"split={split}").glob("*")
-    return sum(pq.read_metadata(part).num_rows for part in parts)
+def _folders(config: TrainConfig) -> dict[str, str]:
+    """Where in the prepared data each split of a run lies."""
+    return {"train": config.learning.trained_on, "validate": "examples/split=validate"}
 
 
-def _read(data: Path, split: str) -> ray.data.Dataset:
+def _num_examples(folder: Path) -> int:
+    return sum(pq.read_metadata(part).num_rows for part in folder.glob("*"))
+
+
+def _read(folder: Path) -> ray.data.Dataset:
     ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
-    return ray.data.read_parquet(str(data / "examples" / f"split={split}"), partitioning=None)
+    return ray.data.read_parquet(str(folder), partitioning=None)
 
 
 def _in_order() -> ray.data.ExecutionOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from train.models.tokens import Tensors, tensors
 
 class RankerLearning(Config):
     """The ranker and what it minimises."""
+
+    trained_on: ClassVar[str] = "examples/split=train"  # folder of the prepared data
 
     kind: Literal["ranker"] = "ranker"
     model: RankerConfig = RankerConfig()

@@ -6,7 +6,7 @@ Axes: B examples, P positives, G global negatives.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,8 @@ from train.models.tokens import Tensors, tensors
 
 class RetrievalLearning(Config):
     """The two towers and what they minimise."""
+
+    trained_on: ClassVar[str] = "examples/split=train"  # folder of the prepared data
 
     kind: Literal["retrieval"] = "retrieval"
     model: RetrievalConfig = RetrievalConfig()

@@ -26,6 +26,9 @@ class RetrievalConfig(Config):
     features: FeatureSpec = FeatureSpec()
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
+    # How a viewer's tokens become one vector: their mean, as published, or the newest one, which
+    # follows what the viewer does next more closely.
+    pooling: Literal["mean", "last"] = "mean"
     post_context: bool = False  # the post tower reads a post's topics and length
     # What the towers make of posts' text (features.content_size). "beside": both read it beside
     # all else. "projected": a linear map of it is all there is, for a viewer of the mean over
@@ -52,7 +55,7 @@ class RetrievalConfig(Config):
 
 
 class TwoTower(nn.Module):
-    """The user tower is the ranker's transformer without candidates, mean-pooled."""
+    """The user tower is the ranker's transformer without candidates, pooled."""
 
     def __init__(self, config: RetrievalConfig) -> None:
         super().__init__()
@@ -72,16 +75,18 @@ class TwoTower(nn.Module):
         self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
-    def forward(self, inputs: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensors, along: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Viewers and a pool of posts in one pass, for training.
 
         Args:
             inputs: as for `user` and for `posts`.
+            along: place viewers at every point of their history, not only at its end.
 
         Returns:
-            Viewers [B, D], posts [N, D], the temperature (a scalar).
+            Viewers [B, D] or as `users_along`, posts [N, D], the temperature (a scalar).
         """
-        return self.user(inputs), self.posts(inputs), self.log_temperature.exp()
+        users = self.users_along(inputs) if along else self.user(inputs)
+        return users, self.posts(inputs), self.log_temperature.exp()
 
     def user(self, inputs: Tensors) -> Tensor:
         """Place viewers by what they did.
@@ -92,20 +97,49 @@ class TwoTower(nn.Module):
         Returns:
             [B, D] of length 1.
         """
-        embeddings = {
+        return self.user_from(inputs, self._looked_up(inputs))[0]
+
+    def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
+        h, valid = self._mixed(inputs, embeddings)
+        if self.config.pooling == "mean":
+            weight = valid.to(h.dtype)[..., None]
+            pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        else:
+            newest = (torch.arange(valid.shape[1], device=h.device) * valid).amax(dim=1)
+            pooled = h[torch.arange(len(h), device=h.device), newest]
+        return unit(pooled), pooled.norm(dim=-1)
+
+    def users_along(self, inputs: Tensors) -> Tensor:
+        """Place viewers before their first event and after each: the tower is causal.
+
+        Row s is what `user` gives of a history cut after s events, if nothing in it is relative to
+        the moment of asking (FeatureSpec.since).
+
+        Args:
+            inputs: as for `user`.
+
+        Returns:
+            [B, 1 + S, D] of length 1; rows after the end of a history mean nothing.
+        """
+        h, valid = self._mixed(inputs, self._looked_up(inputs))
+        if self.config.pooling == "mean":
+            weight = valid.to(h.dtype)[..., None]
+            h = (h * weight).cumsum(dim=1) / weight.cumsum(dim=1).clamp(min=1)
+        num_events = inputs["history_post_hashes"].shape[1]
+        return unit(h[:, -1 - num_events :])
+
+    def _looked_up(self, inputs: Tensors) -> Tensors:
+        return {
             "user": self.tables("user", inputs["user_hashes"]),
             "history_post": self.tables("post", inputs["history_post_hashes"]),
             "history_author": self.tables("author", inputs["history_author_hashes"]),
         }
-        return self.user_from(inputs, embeddings)[0]
 
-    def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
-        """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
+    def _mixed(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """The viewer's tokens after the transformer, float32 [B, T, D], and their validity."""
         tokens, valid = self.tokens(inputs, embeddings)
-        h = self.transformer(tokens.to(self.dtype), make_layout(valid)).float()
-        weight = valid.to(h.dtype)[..., None]
-        pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        return unit(pooled), pooled.norm(dim=-1)
+        return self.transformer(tokens.to(self.dtype), make_layout(valid)).float(), valid
 
     def posts(self, inputs: Tensors) -> Tensor:
         """Place posts by all that is known of them.
