@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
 
 from configs import check, load
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
+from train.learners import Learner, make_learner
 from train.loop import TrainConfig
-from train.worker import CONFIG, RESULT, fit, resolve
+from train.worker import CONFIG, MODEL, RESULT, fit, resolve
 
 Results = dict[str, Any]
 
@@ -51,6 +53,20 @@ def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
         if made_from == now and settings == resolve(config, data).model_dump(mode="json"):
             return folder
     return fit(config)
+
+
+def trained(run: Path, data: Path) -> Learner:
+    """The learner of a finished run with its kept weights, ready to predict: no bundle needed.
+
+    Args:
+        run: a folder as `fit` leaves it.
+        data: the prepared data it learned from.
+    """
+    config = check(json.loads((run / CONFIG).read_text()), TrainConfig, place=str(run))
+    learner = make_learner(config.learning, data)
+    learner.model.load_state_dict(load_file(run / MODEL))
+    learner.model.eval()
+    return learner
 
 
 def mean_and_spread(runs: Sequence[Results]) -> Results:
