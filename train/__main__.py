@@ -18,14 +18,14 @@ import yaml
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
-from train.report import REPORTS, write
-from train.studies.ranking import RankingStudy, rank
-from train.studies.runs import Results
+from train.studies.ranking import RankingStudy, ranking
+from train.studies.retrieval import RetrievalStudy, retrieval
 from train.worker import RESULT, fit
 
 # What a file's `study` may say -> its settings and what runs it.
-STUDIES: dict[str, tuple[type[Any], Callable[[Any], Results]]] = {
-    "ranking": (RankingStudy, rank),
+STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
+    "ranking": (RankingStudy, ranking),
+    "retrieval": (RetrievalStudy, retrieval),
 }
 
 
@@ -64,14 +64,14 @@ def study_kind(path: str) -> str | None:
 
 def _study(kind: str, path: str, overrides: Sequence[str]) -> Path:
     settings, run = STUDIES[kind]
-    study = load(path, settings, overrides)
-    return write(study.report, run(study), REPORTS)
+    return run(load(path, settings, overrides))
 
 
 def _run(args: argparse.Namespace) -> Path:
     folder = fit(load(args.config, TrainConfig, args.overrides))
     for epoch in json.loads((folder / RESULT).read_text())["epochs"]:
-        print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()))
+        scalars = {name: value for name, value in epoch.items() if not isinstance(value, dict)}
+        print("  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
     return folder
 
 

@@ -23,7 +23,7 @@ from train.metrics import auc
 from train.report import markdown, plain
 from train.rows import flatten, read_examples
 from train.studies import ranking
-from train.studies.runs import trained
+from train.studies.runs import load_run
 from train.worker import CONFIG, MODEL, RESULT
 
 CLICK = ACTION_NAMES.index("click")
@@ -54,7 +54,7 @@ def test_a_run_is_evaluated_without_a_bundle(prepared, tmp_path):
     folder = finished(tmp_path / "run", prepared, seed=3)
     model = start(config("ranker", seed=3), prepared).learner.model.eval()
     test, facts = read_examples(prepared, "test").slice(0, 40), Facts.load(prepared)
-    again = predict(trained(folder, prepared).model, test, facts)
+    again = predict(load_run(folder, prepared), test, facts)
     np.testing.assert_array_equal(again, predict(model, test, facts))
 
 

@@ -32,10 +32,10 @@ from train.metrics import (
     normalised_entropy,
 )
 from train.models.ranker import Ranker
-from train.report import header
+from train.report import REPORTS, header, write
 from train.rows import Rows, flatten, read_examples
 from train.studies import Study
-from train.studies.runs import Results, fit_seeds, mean_and_spread, prepared, trained
+from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
 from train.worker import RESULT
 
 TREES = "boosted_trees"
@@ -60,6 +60,11 @@ class RankingStudy(Study):
         return self
 
 
+def ranking(study: RankingStudy) -> Path:
+    """Run the study and write its report; returns its page."""
+    return write(study.report, rank(study), REPORTS)
+
+
 def rank(study: RankingStudy) -> Results:
     """Train a run per seed, predict the test rows, and measure every action they could show.
 
@@ -80,7 +85,7 @@ def rank(study: RankingStudy) -> Results:
     facts = Facts.load(data)
     runs: dict[str, Floats] = {}
     for folder in folders:
-        ranker = trained(folder, data).model
+        ranker = load_run(folder, data)
         assert isinstance(ranker, Ranker)  # as the settings promise
         runs[folder.name] = predict(ranker, test, facts)
     results: Results = {
