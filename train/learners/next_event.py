@@ -63,17 +63,19 @@ class NextEventLearner:
     def __init__(self, settings: NextEventLearning, data: Path) -> None:
         if settings.positive not in ACTION_NAMES:
             raise ValueError(f"positive: {settings.positive!r} is none of {ACTION_NAMES}")
-        self.model = TwoTower(settings.model)
+        towers = TwoTower(settings.model)
+        self.model: nn.Module = towers
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
+        self.facts.check_content(self.spec.content_size, data)
         self.bit = 1 << ACTION_NAMES.index(settings.positive)
         self.corpus = Corpus.load(data)
-        self.pool = tensors(self.corpus.inputs(self.spec))
+        self.pool = tensors(self.corpus.inputs(settings.model.post_features, self.facts))
         if settings.warm_start:
             rows = pq.read_table(data / settings.trained_on)
             posts = positives_in_order(rows, self.bit)
             known = np.where(posts > 0, self.corpus.row(posts), -1)
-            start_from_transitions(self.model, self.corpus.post_id, known)
+            start_from_transitions(towers, self.corpus.post_id, known)
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Histories, where in them something positive follows, and what it is.

@@ -23,9 +23,11 @@ from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
+from train.learners.corpus import Corpus
 from train.learners.measures import Measures, of_scalars
 from train.losses import sampled_softmax_loss
-from train.models.retrieval import RetrievalConfig, TwoTower
+from train.models.retrieval import RetrievalConfig
+from train.models.text_towers import make_towers
 from train.models.tokens import Tensors, tensors
 
 Ids = NDArray[np.int64]
@@ -80,15 +82,13 @@ class RetrievalLearner:
     """Sampled softmax over the batch's positives, uniform negatives and each viewer's own."""
 
     def __init__(self, settings: RetrievalLearning, data: Path) -> None:
-        self.model: nn.Module = TwoTower(settings.model)
+        self.model: nn.Module = make_towers(settings.model)
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
+        self.facts.check_content(self.spec.content_size, data)
         self.liked, self.disliked = _action_bits(settings.positives, data)
-        posts = pq.read_table(data / "posts.parquet", columns=["post_id", "author_id"])
-        self.post_id = posts["post_id"].to_numpy()
-        self.author_id = pc.fill_null(posts["author_id"], 0).to_numpy()
-        order = np.argsort(self.post_id)
-        self.post_id, self.author_id = self.post_id[order], self.author_id[order]
+        self.corpus = Corpus.load(data)
+        self.post_id = self.corpus.post_id
         self.share = self._share_of_positives(data)
 
     def _share_of_positives(self, data: Path) -> np.ndarray:
@@ -129,8 +129,7 @@ class RetrievalLearner:
         batch = history_inputs(rows, self.spec, self.facts) | {
             "viewer": viewer,
             "weight": (1 / per_viewer).astype(np.float32),
-            "pool_post_hashes": self.spec.hashes("post", self.post_id[pool]),
-            "pool_author_hashes": self.spec.hashes("author", self.author_id[pool]),
+            **self.corpus.inputs(self.settings.model.post_features, self.facts, pool),
             "pool_log_weight": np.concatenate([-log_expected, own_log_weight]).astype(np.float32),
             "left_out": left_out,
         }
