@@ -12,12 +12,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
 from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
+from pipelines.signals import OVERALL_SCALE
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
 from train.models.tokens import HashTables, HistoryTokens, Tensors
 
@@ -32,6 +33,9 @@ class RankerConfig(Config):
     # of August 2026: a score is the same in any order. False is the release of January 2026.
     anchored: bool = True
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
+    # A linear term from the as-of rates to the log-odds, on top of those of all showings so far: a
+    # drift of a rate then needs no learning. Needs features.rates.
+    wide: bool = False
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
     # How the time spent is learned and what its output means: mae, the median of stays up to
     # features.dwell_cap_s; tweedie, the mean of those up to tweedie_cap_s.
@@ -42,6 +46,12 @@ class RankerConfig(Config):
     def dwell_cap_s(self) -> float:
         """The longest stay that is predicted. Seconds."""
         return self.tweedie_cap_s if self.dwell_loss == "tweedie" else self.features.dwell_cap_s
+
+    @model_validator(mode="after")
+    def _wide_reads_rates(self) -> RankerConfig:
+        if self.wide and not self.features.rates:
+            raise ValueError("wide reads the as-of rates; set features.rates: true or wide: false")
+        return self
 
 
 class Ranker(nn.Module):
@@ -62,6 +72,9 @@ class Ranker(nn.Module):
                 nn.SiLU(),
                 Linear(D, D, variance=1 / D),
             )
+        if config.wide:
+            self.wide = nn.Linear(spec.num_signals, spec.num_actions, bias=False)
+            nn.init.zeros_(self.wide.weight)  # starts as the overall rate
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
         self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
@@ -109,7 +122,11 @@ class Ranker(nn.Module):
         tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
         layout = make_layout(valid, start, self.config.anchored, self.config.split)
         h = self.transformer(tokens, layout)
-        return self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
+        out = self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
+        if self.config.wide:
+            known = inputs["candidate_signals"]
+            out = out + self.wide(known) + overall_log_odds_of(known, self.config.features)
+        return out
 
     @torch.inference_mode()
     def predict(self, inputs: Tensors) -> Tensor:
@@ -124,6 +141,15 @@ class Ranker(nn.Module):
             max=self.config.dwell_cap_s
         )
         return p_action
+
+
+def overall_log_odds_of(signals: Tensor, spec: FeatureSpec) -> Tensor:
+    """Log-odds of each action over all showings so far, 0 = unknown. [..., R] -> [..., A].
+
+    The time spent has none: its output is no log-odds.
+    """
+    overall = signals[..., : spec.num_actions] / OVERALL_SCALE
+    return overall.index_fill(-1, torch.tensor(DWELL_TIME, device=signals.device), 0.0)
 
 
 def dwell_seconds(logit: Tensor, config: RankerConfig) -> Tensor:
