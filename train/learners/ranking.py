@@ -7,13 +7,14 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
 from pipelines.facts import Facts
 from pipelines.features import example_inputs, example_targets
 from pipelines.schema import DWELL_TIME
+from train.learners.budget import within
 from train.losses import action_loss, dwell_loss
 from train.models.ranker import Ranker, RankerConfig, dwell_seconds
 from train.models.tokens import Tensors, tensors
@@ -25,6 +26,9 @@ class RankerLearning(Config):
     kind: Literal["ranker"] = "ranker"
     model: RankerConfig = RankerConfig()
     dwell_weight: NonNegativeFloat = 0.1  # of the dwell error beside the action loss
+    # Events a batch may hold, for each of its examples; the longest histories give up their
+    # oldest. Also when validating. None = up to history_len each.
+    tokens_per_example: PositiveInt | None = None
 
 
 class RankingLearner:
@@ -37,9 +41,8 @@ class RankingLearner:
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Inputs and targets of every candidate."""
-        return tensors(
-            example_inputs(rows, self.spec, self.facts) | example_targets(rows, self.spec)
-        )
+        spec = within(self.settings.tokens_per_example, rows, self.spec)
+        return tensors(example_inputs(rows, spec, self.facts) | example_targets(rows, spec))
 
     def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
         """Action loss in nats per candidate, dwell loss as a share of the cap."""

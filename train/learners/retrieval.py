@@ -21,6 +21,7 @@ from pipelines.encoding import pad
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
 from pipelines.schema import ACTION_NAMES
+from train.learners.budget import within
 from train.losses import sampled_softmax_loss
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import Tensors, tensors
@@ -33,6 +34,7 @@ class RetrievalLearning(Config):
     model: RetrievalConfig = RetrievalConfig()
     positive: str = "click"  # the action that makes a shown post a positive
     num_global_negatives: PositiveInt = 128  # drawn uniformly from the corpus, a batch
+    tokens_per_example: PositiveInt | None = None  # as the ranker's
 
 
 class RetrievalLearner:
@@ -77,8 +79,9 @@ class RetrievalLearner:
         negatives = rng.integers(len(self.post_id), size=self.settings.num_global_negatives)
         pool = np.concatenate([positives, negatives])
         expected = len(positives) * self.share[pool] + len(negatives) / len(self.post_id)
+        spec = within(self.settings.tokens_per_example, rows, self.spec)
         return tensors(
-            history_inputs(rows, self.spec, self.facts)
+            history_inputs(rows, spec, self.facts)
             | {
                 "viewer": viewer,
                 "pool_id": self.post_id[pool],

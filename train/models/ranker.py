@@ -19,7 +19,7 @@ from configs import Config
 from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, Tensors
+from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
 
 
 class RankerConfig(Config):
@@ -33,6 +33,7 @@ class RankerConfig(Config):
     anchored: bool = True
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
+    packed: bool = False  # padding is computed only where tokens look at each other
 
 
 class Ranker(nn.Module):
@@ -65,8 +66,11 @@ class Ranker(nn.Module):
                 them; a candidate whose first hash is 0 is padding.
 
         Returns:
-            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`.
+            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`. Rows of
+            padding candidates mean nothing.
         """
+        if self.config.packed:
+            inputs = pack(inputs)
         return self.logits(inputs, self.embed(inputs))
 
     def embed(self, inputs: Tensors) -> Tensors:
@@ -95,10 +99,12 @@ class Ranker(nn.Module):
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
-        valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
+        candidates, candidate_valid = padded("candidate", candidates, inputs)
+        valid = torch.cat([history_valid, candidate_valid], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
-        layout = make_layout(valid, start, self.config.anchored, self.config.split)
+        c = self.config
+        layout = make_layout(valid, start, c.anchored, c.split, c.packed)
         h = self.transformer(tokens, layout)
         return self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from configs import Config
 from pipelines.features import FeatureSpec
 from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, Tensors
+from train.models.tokens import HashTables, HistoryTokens, Tensors, pack
 
 
 class RetrievalConfig(Config):
@@ -25,6 +25,7 @@ class RetrievalConfig(Config):
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
+    packed: bool = False  # padding is computed only where tokens look at each other
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
 
 
@@ -65,6 +66,8 @@ class TwoTower(nn.Module):
         Returns:
             [B, D] of length 1.
         """
+        if self.config.packed:
+            inputs = pack(inputs)
         embeddings = {
             "user": self.tables("user", inputs["user_hashes"]),
             "history_post": self.tables("post", inputs["history_post_hashes"]),
@@ -75,7 +78,8 @@ class TwoTower(nn.Module):
     def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
         tokens, valid = self.tokens(inputs, embeddings)
-        h = self.transformer(tokens.to(self.dtype), make_layout(valid)).float()
+        layout = make_layout(valid, packed=self.config.packed)
+        h = self.transformer(tokens.to(self.dtype), layout).float()
         weight = valid.to(h.dtype)[..., None]
         pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return _unit(pooled), pooled.norm(dim=-1)
