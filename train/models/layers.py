@@ -1,8 +1,8 @@
 """The Phoenix transformer: causal history, isolated candidates, sandwich norms.
 
 Axes: B batch, T tokens, S tokens of the context, N tokens of a whole batch that are no padding,
-D model width, H query heads, K key/value heads, d head size. Formulas are those of xAI's public release of January 2026; matrices have
-no biases.
+D model width, H query heads, K key/value heads, d head size. Formulas are those of xAI's public
+release of January 2026; matrices have no biases.
 """
 
 from __future__ import annotations
