@@ -46,6 +46,9 @@ class FeatureSpec(Config):
     num_actions: int = Field(default=len(ACTIONS), ge=len(ACTIONS), le=MAX_ACTIONS)
     dwell_cap_s: float = Field(default=30.0, gt=0)  # longer stays count as this long
     context: bool = True  # hour, age, duration and topics of posts; gap and dwell of events
+    # How long before the request each event was. Off where one pass learns every point of a history
+    # (learning.kind next_event), at most of which that moment has not come.
+    since: bool = True
     rates: bool = True  # as-of rates by viewer, post, author, topic
     counted_len: PositiveInt = 64  # newest events that a viewer's own rates are counted over
     user_features: bool = True  # a token of profile facts
@@ -118,10 +121,12 @@ def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     }
     if spec.context:
         shown = _post_context(post_id, at_ms, facts)
-        now_ms = rows["at_ms"].to_numpy()[:, None]
-        since_s = np.where(at_ms > 0, (now_ms - at_ms) / 1000, np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):  # a length of 0 is an unknown one
             share = dwell_s / facts.duration_s[facts.post_row(post_id)]
+        since_s = np.full(at_ms.shape, np.nan)
+        if spec.since:
+            now_ms = rows["at_ms"].to_numpy()[:, None]
+            since_s = np.where(at_ms > 0, (now_ms - at_ms) / 1000, np.nan)
         shown["since"] = log_bucket(since_s / 60, 1.5, EVENT_CONTEXT["since"])
         shown["dwell"] = log_bucket(dwell_s, 3, EVENT_CONTEXT["dwell"])
         shown["watched"] = log_bucket(share, 5, EVENT_CONTEXT["watched"])

@@ -26,7 +26,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     for epoch in json.loads((folder / RESULT).read_text())["epochs"]:
-        print("  ".join(f"{name} {value:.4g}" for name, value in epoch.items()))
+        print(
+            "  ".join(
+                f"{name} {value:.4g}"
+                for name, value in epoch.items()
+                if not isinstance(value, dict)
+            )
+        )
     print(f"{folder}: trained in {time.monotonic() - started:.0f} s")
     return 0
 

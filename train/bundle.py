@@ -45,6 +45,7 @@ from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 
 M = TypeVar("M", bound=nn.Module)
+KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",)}  # learning.kind of each
 _JSON_FILES = ("card", "config", "schema", "blend")
 
 
@@ -142,7 +143,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
     """Put two trained runs and the tables they serve with into one new directory.
 
     Args:
-        retrieval: a run of python -m train with learning.kind retrieval.
+        retrieval: a run of python -m train with learning.kind retrieval or next_event.
         ranker: a run with learning.kind ranker.
         data: the prepared data both were trained on.
         out: where to; every reader sees all of it or nothing.
@@ -219,7 +220,7 @@ def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
         result = json.loads((run / "result.json").read_text())
     except OSError as error:
         raise BundleError(f"{run}: not a finished run of python -m train") from error
-    if config["learning"]["kind"] != kind:
+    if config["learning"]["kind"] not in KINDS[kind]:
         raise BundleError(f"{run}: a {config['learning']['kind']} run, expected {kind}")
     theirs, ours = result["data_fingerprint"], manifest["fingerprint"]
     if theirs != ours:

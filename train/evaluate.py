@@ -98,7 +98,7 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
             log.take(~of_test),
             log.take(of_test),
             predicted[:, DWELL_TIME],
-            ranker.config.features.dwell_cap_s,
+            ranker.config.dwell_cap_s,
         ),
         "retrieval": evaluate_retrieval(
             bundle.load_two_tower(), bundle.load_index(), facts, before, test, relevant

@@ -30,12 +30,14 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.runtime import connect
 from train.learners import make_learner
-from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
+from train.learners.measures import means
+from train.loop import Progress, Totals, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.progress import shown
 
 MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
 # Ranks a checkpoint of mid-epoch behind every finished epoch; Ray's record cannot hold infinity.
 NOT_VALIDATED = sys.float_info.max
+_READ_ONCE = 128 << 20  # bytes of Parquet that may stay in Ray's object store, a few times larger
 
 
 def fit(config: TrainConfig) -> Path:
@@ -60,7 +62,8 @@ def fit(config: TrainConfig) -> Path:
     if not (data / "manifest.json").exists():
         raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
     needed = config.num_workers * config.batch_size * config.accumulate
-    num_examples, num_held_out = (_num_examples(data, split) for split in ("train", "validate"))
+    folders = _folders(config)
+    num_examples, num_held_out = (_num_examples(data / folders[split]) for split in folders)
     if num_examples < needed:
         raise ValueError(f"{data}: {num_examples} training examples, one step needs {needed}")
     if num_held_out < config.num_workers:
@@ -113,7 +116,7 @@ def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.R
                 num_to_keep=2, checkpoint_score_attribute="val_loss", checkpoint_score_order="min"
             ),
         ),
-        datasets={split: _read(data, split) for split in ("train", "validate")},
+        datasets={split: _read(data / where) for split, where in _folders(config).items()},
         dataset_config=ray.train.DataConfig(execution_options=_in_order()),
     )
     return trainer.fit()
@@ -138,12 +141,12 @@ def worker(settings: dict[str, Any]) -> None:
 
     def validate() -> None:
         held_out = batches(learner, _examples("validate", config), (config.seed, rank))
-        means = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
+        measured = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
         epoch = progress.epoch + progress.step / steps_per_epoch
-        if not math.isfinite(means["loss"]):
-            raise ValueError(f"epoch {epoch:.4g}: the validation loss is {means['loss']}")
-        progress.history.append({"epoch": epoch if progress.step else progress.epoch, **means})
-        _report(trainer, progress, {"val_loss": means["loss"], **means})
+        if not math.isfinite(measured["loss"]):
+            raise ValueError(f"epoch {epoch:.4g}: the validation loss is {measured['loss']}")
+        progress.history.append({"epoch": epoch if progress.step else progress.epoch, **measured})
+        _report(trainer, progress, {"val_loss": measured["loss"], **measured})
 
     def after_step(parts: dict[str, float]) -> bool:
         if rank == 0:
@@ -177,14 +180,21 @@ def _fingerprint(data: Path) -> str:
     return json.loads((data / "manifest.json").read_text())["fingerprint"]
 
 
-def _num_examples(data: Path, split: str) -> int:
-    parts = (data / "examples" / f"split={split}").glob("*")
-    return sum(pq.read_metadata(part).num_rows for part in parts)
+def _folders(config: TrainConfig) -> dict[str, str]:
+    """Where in the prepared data each split of a run lies."""
+    return {"train": config.learning.trained_on, "validate": "examples/split=validate"}
 
 
-def _read(data: Path, split: str) -> ray.data.Dataset:
+def _num_examples(folder: Path) -> int:
+    return sum(pq.read_metadata(part).num_rows for part in folder.glob("*"))
+
+
+def _read(folder: Path) -> ray.data.Dataset:
+    """Rows of a folder; few enough are read once, many are read anew for every pass."""
     ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
-    return ray.data.read_parquet(str(data / "examples" / f"split={split}"), partitioning=None)
+    rows = ray.data.read_parquet(str(folder), partitioning=None)
+    num_bytes = sum(part.stat().st_size for part in folder.glob("*"))
+    return rows.materialize() if num_bytes <= _READ_ONCE else rows
 
 
 def _in_order() -> ray.data.ExecutionOptions:
@@ -203,19 +213,21 @@ def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Itera
     )
 
 
-def _means_over_workers(totals: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Weighted means of every scalar over all workers' held-out examples."""
-    sums = torch.tensor([totals[name] for name in sorted(totals)], device=device)
+def _means_over_workers(totals: Totals, device: torch.device) -> dict[str, Any]:
+    """Means over all workers' held-out examples, as `measures.means` nests them."""
+    names = sorted(totals)
+    pairs = torch.tensor([totals[name] for name in names], dtype=torch.float64, device=device)
     if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    by_name = dict(zip(sorted(totals), sums.tolist(), strict=True))
-    weight = by_name.pop("weight")
-    if not weight:
+        torch.distributed.all_reduce(pairs)
+    result = means(
+        {n: (total, weight) for n, (total, weight) in zip(names, pairs.tolist(), strict=True)}
+    )
+    if "loss" not in result:
         raise ValueError("validation split: nothing in it that the loss could learn from")
-    return {name: total / weight for name, total in by_name.items()}
+    return result
 
 
-def _report(trainer: Trainer, progress: Progress, metrics: dict[str, float]) -> None:
+def _report(trainer: Trainer, progress: Progress, metrics: dict[str, Any]) -> None:
     """Tell Ray Train where the run stands; rank 0 adds what resuming needs."""
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(metrics)

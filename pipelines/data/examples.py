@@ -6,7 +6,7 @@ Axes: n entries of the log, E examples. A window is a run of entries [start, sta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,10 @@ class Log:
     observed: NDArray[np.int64]
     surface: NDArray[np.int16]
     dwell_s: NDArray[np.float32]
+
+    def take(self, kept: NDArray[np.bool_]) -> Log:
+        """The entries where the mask is true."""
+        return Log(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
     @property
     def at_ms(self) -> NDArray[np.int64]:

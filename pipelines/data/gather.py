@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipelines.data.examples import BEFORE_LOG, PROFILES, ExampleSettings, Log, examples, profiles
 from pipelines.data.rates import RateSettings, count
 from pipelines.data.scatter import CONTENT, PACKED, partition_of, read_partition
+from pipelines.data.split import leave_last_out
 from pipelines.schema import EXAMPLES, SPLITS, Action
 
 
@@ -32,6 +33,7 @@ class Gather:
         actions: of the log, in mask order.
         num_partitions: as in the first pass.
         out: folder to write to.
+        leave_last_out: the splits are settled here, viewer by viewer.
     """
 
     files: Sequence[str]
@@ -43,6 +45,7 @@ class Gather:
     actions: Sequence[Action]
     num_partitions: int
     out: str
+    leave_last_out: bool = False
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Gathered:
         num_duplicates: equal rows left out.
         num_examples, num_candidates: by split.
         ranges: split -> first and last shown_at_ms; no entry for an empty split.
-        num_profiles: viewers.
+        num_sequences, num_profiles: viewers with events up to the end of train, and of all.
         digests: file, relative to `out` -> sha256 of its bytes.
         counts: file of what `rates.count` gave, for the merge.
     """
@@ -62,6 +65,7 @@ class Gathered:
     num_examples: dict[str, int] = field(default_factory=dict)
     num_candidates: dict[str, int] = field(default_factory=dict)
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    num_sequences: int = 0
     num_profiles: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     counts: str = ""
@@ -77,6 +81,9 @@ def gather(partition: int, plan: Gather) -> Gathered:
     mine = partition_of(plan.histories["user_id"].to_numpy(), plan.num_partitions) == partition
     log = to_log(kept, plan.histories.filter(pa.array(mine)), plan.authors)
     del rows, kept
+    if plan.leave_last_out:
+        left_out = leave_last_out(log.user_id)
+        log = replace(log, split=np.where(log.split == BEFORE_LOG, log.split, left_out))
     for at, split in enumerate(SPLITS):
         path = f"examples/split={split}/part-{partition:05d}.parquet"
         tables = examples(log, split, plan.settings)
@@ -85,6 +92,11 @@ def gather(partition: int, plan: Gather) -> Gathered:
         done.num_candidates[split] = len(shown)
         if len(shown):
             done.ranges[split] = (int(shown.min()), int(shown.max()))
+    path = f"sequences/part-{partition:05d}.parquet"
+    learned = log.take(log.split <= SPLITS.index("train"))
+    done.num_sequences, done.digests[path] = write(
+        profiles(learned, plan.settings), PROFILES, plan.out, path
+    )
     path = f"profiles/part-{partition:05d}.parquet"
     tables = profiles(log, plan.settings)
     done.num_profiles, done.digests[path] = write(tables, PROFILES, plan.out, path)

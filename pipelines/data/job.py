@@ -97,6 +97,7 @@ def prepare(config: DataConfig, spread: Spread = one_by_one) -> dict[str, Any]:
     for folder in (
         "scratch",
         "profiles",
+        "sequences",
         "rates",
         *(f"examples/split={split}" for split in SPLITS),
     ):
@@ -141,7 +142,8 @@ class _Run:
             "fingerprint": fingerprint(self.digests),
             **action_entries(self.reader),
             "rows": self.rows,
-            "splits": split_entries(gathered),
+            "splits": split_entries(gathered, in_time=not self.config.split.leave_last_out),
+            "sequences": sum(result.num_sequences for result in gathered),
             "profiles": sum(result.num_profiles for result in gathered),
             "partitions": self.num_partitions,
             "config": self.config.model_dump(mode="json"),
@@ -215,6 +217,7 @@ class _Run:
             actions=self.reader.actions,
             num_partitions=self.num_partitions,
             out=str(self.out),
+            leave_last_out=self.config.split.leave_last_out,
         )
         tasks = self.spread("building", partial(gather, plan=plan), range(self.num_partitions))
         gathered = [result for _, result in tasks]

@@ -33,8 +33,12 @@ def action_entries(reader: Reader) -> dict[str, Any]:
     }
 
 
-def split_entries(gathered: Sequence[Gathered]) -> dict[str, dict[str, int]]:
+def split_entries(gathered: Sequence[Gathered], in_time: bool) -> dict[str, dict[str, int]]:
     """Examples, candidates and the first and last shown_at_ms of each split.
+
+    Args:
+        gathered: of all partitions.
+        in_time: all of train must be older than all of test.
 
     Raises:
         InputError: a row of train is as new as the oldest of test. A split by instants
@@ -49,7 +53,7 @@ def split_entries(gathered: Sequence[Gathered]) -> dict[str, dict[str, int]]:
         for split in SPLITS
     }
     newest, oldest = splits["train"].get("last_ms"), splits["test"].get("first_ms")
-    if newest is not None and oldest is not None and newest >= oldest:
+    if in_time and newest is not None and oldest is not None and newest >= oldest:
         raise InputError(
             f"split: train has a row shown at {newest} ms, test begins at {oldest} ms; "
             "choose other days, or split by instants"

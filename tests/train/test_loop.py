@@ -82,7 +82,7 @@ def test_evaluation_changes_nothing(prepared):
     first, second = (trainer.evaluate(batches(trainer.learner, held_out, (0,))) for _ in range(2))
 
     assert first == second
-    assert first["weight"] > 0
+    assert first["loss"][1] > 0
     for name, weight in trainer.learner.model.state_dict().items():
         assert torch.equal(weight, before[name])
 
@@ -123,8 +123,8 @@ def test_prefetch_keeps_order_and_errors():
 
 def test_unknown_positive_is_refused(prepared):
     """An action that does not exist is named together with those that do."""
-    with pytest.raises(ValueError, match="positive: 'clik' is none of"):
-        make_learner(RetrievalLearning(positive="clik"), prepared)
+    with pytest.raises(ValueError, match="positives: 'clik' is none of"):
+        make_learner(RetrievalLearning(positives=("clik",)), prepared)
 
 
 def test_positive_that_never_happens_is_refused(prepared, tmp_path):
@@ -137,7 +137,7 @@ def test_positive_that_never_happens_is_refused(prepared, tmp_path):
     for name in ("posts.parquet", "users.parquet", "manifest.json"):
         (tmp_path / name).write_bytes((prepared / name).read_bytes())
 
-    with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positive"):
+    with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positives"):
         make_learner(RetrievalLearning(), tmp_path)
 
 

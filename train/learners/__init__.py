@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor, nn
 
+from train.learners.measures import Measures
+from train.learners.next_event import NextEventLearner, NextEventLearning
 from train.learners.ranking import RankerLearning, RankingLearner
 from train.learners.retrieval import RetrievalLearner, RetrievalLearning
 from train.models.tokens import Tensors
 
-Learning = RankerLearning | RetrievalLearning
+Learning = RankerLearning | RetrievalLearning | NextEventLearning
 
 
 class Learner(Protocol):
@@ -26,7 +28,12 @@ class Learner(Protocol):
     model: nn.Module
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
-        """Rows of schema.EXAMPLES as tensors; `rng` draws the negatives."""
+        """Rows as tensors; `rng` draws the negatives.
+
+        Args:
+            rows: of the folder that the settings name as `trained_on`, or schema.EXAMPLES.
+            rng: of this batch alone.
+        """
 
     def loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
         """Scalars by name; "loss" is minimised, "weight" is how much evidence it rests on.
@@ -36,9 +43,14 @@ class Learner(Protocol):
             batch: as `batch` gives it.
         """
 
+    def measure(self, model: nn.Module, batch: Tensors) -> Measures:
+        """What held-out rows say; the mean called "loss" decides which weights are kept."""
+
 
 def make_learner(settings: Learning, data: Path) -> Learner:
     """The learner that `settings` describe, for the prepared data in `data`."""
     if isinstance(settings, RankerLearning):
         return RankingLearner(settings, data)
+    if isinstance(settings, NextEventLearning):
+        return NextEventLearner(settings, data)
     return RetrievalLearner(settings, data)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
@@ -34,6 +34,15 @@ class RankerConfig(Config):
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
     packed: bool = False  # padding is computed only where tokens look at each other
+    # How the time spent is learned and what its output means: mae, the median of stays up to
+    # features.dwell_cap_s; tweedie, the mean of those up to tweedie_cap_s.
+    dwell_loss: Literal["mae", "tweedie"] = "mae"
+    tweedie_cap_s: PositiveFloat = 300.0  # longer stays count as this long
+
+    @property
+    def dwell_cap_s(self) -> float:
+        """The longest stay that is predicted. Seconds."""
+        return self.tweedie_cap_s if self.dwell_loss == "tweedie" else self.features.dwell_cap_s
 
 
 class Ranker(nn.Module):
@@ -117,10 +126,18 @@ class Ranker(nn.Module):
         """
         logits = self.forward(inputs)
         p_action = logits.sigmoid()
-        p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config.features)
+        p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config).clamp(
+            max=self.config.dwell_cap_s
+        )
         return p_action
 
 
-def dwell_seconds(logit: Tensor, spec: FeatureSpec) -> Tensor:
-    """The dwell_time output in seconds: sigmoid times the cap. Same shape."""
-    return F.sigmoid(logit) * spec.dwell_cap_s
+def dwell_seconds(logit: Tensor, config: RankerConfig) -> Tensor:
+    """The dwell_time output in seconds. Same shape.
+
+    sigmoid times the cap where the absolute error is minimised. With the deviance softplus, which
+    may pass the cap: a clamp here would leave what is too large without a gradient.
+    """
+    if config.dwell_loss == "tweedie":
+        return F.softplus(logit)
+    return F.sigmoid(logit) * config.dwell_cap_s

@@ -27,10 +27,13 @@ class RetrievalConfig(Config):
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
     packed: bool = False  # padding is computed only where tokens look at each other
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
+    # How a viewer's tokens become one vector: their mean, as published, or the newest one, which
+    # follows what the viewer does next more closely.
+    pooling: Literal["mean", "last"] = "mean"
 
 
 class TwoTower(nn.Module):
-    """The user tower is the ranker's transformer without candidates, mean-pooled."""
+    """The user tower is the ranker's transformer without candidates, pooled."""
 
     def __init__(self, config: RetrievalConfig) -> None:
         super().__init__()
@@ -45,17 +48,21 @@ class TwoTower(nn.Module):
         self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
-    def forward(self, inputs: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensors, along: bool = False, rows_at_once: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Viewers and a pool of posts in one pass, for training.
 
         Args:
             inputs: as for `user`, with pool_post_hashes and pool_author_hashes [N, n].
+            along: place viewers at every point of their history, not only at its end.
+            rows_at_once: as `users_along`.
 
         Returns:
-            Viewers [B, D], posts [N, D], the temperature (a scalar).
+            Viewers [B, D] or as `users_along`, posts [N, D], the temperature (a scalar).
         """
-        pool = self.post(inputs["pool_post_hashes"], inputs["pool_author_hashes"])
-        return self.user(inputs), pool, self.log_temperature.exp()
+        users = self.users_along(inputs, rows_at_once) if along else self.user(inputs)
+        return users, self.posts(inputs), self.log_temperature.exp()
 
     def user(self, inputs: Tensors) -> Tensor:
         """Place viewers by what they did.
@@ -66,23 +73,70 @@ class TwoTower(nn.Module):
         Returns:
             [B, D] of length 1.
         """
+        return self.user_from(*self._looked_up(inputs))[0]
+
+    def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
+        h, valid = self._mixed(inputs, embeddings)
+        if self.config.pooling == "mean":
+            weight = valid.to(h.dtype)[..., None]
+            pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        else:
+            newest = (torch.arange(valid.shape[1], device=h.device) * valid).amax(dim=1)
+            pooled = h[torch.arange(len(h), device=h.device), newest]
+        return _unit(pooled), pooled.norm(dim=-1)
+
+    def users_along(self, inputs: Tensors, rows_at_once: int | None = None) -> Tensor:
+        """Place viewers before their first event and after each: the tower is causal.
+
+        Row s is what `user` gives of a history cut after s events, if nothing in it is relative to
+        the moment of asking (FeatureSpec.since).
+
+        Args:
+            inputs: as for `user`.
+            rows_at_once: viewers whose histories are padded to one length together; None = all.
+                Few save padding where neighbours are about equally long, many save calls.
+
+        Returns:
+            [B, 1 + S, D] of length 1; rows after the end of a history mean nothing.
+        """
+        B, S = inputs["history_post_hashes"].shape[:2]
+        mine = {n: v for n, v in inputs.items() if n.startswith(("user_", "history_"))}
+        length = (mine["history_post_hashes"][..., 0] != 0).sum(dim=1)
+        groups = []
+        for start in range(0, B, rows_at_once or B):
+            rows = slice(start, start + (rows_at_once or B))
+            longest = max(1, int(length[rows].max()))
+            part = {
+                n: v[rows, :longest] if n.startswith("history_") else v[rows]
+                for n, v in mine.items()
+            }
+            h, valid = self._mixed(*self._looked_up(part))
+            if self.config.pooling == "mean":
+                weight = valid.to(h.dtype)[..., None]
+                h = (h * weight).cumsum(dim=1) / weight.cumsum(dim=1).clamp(min=1)
+            groups.append(F.pad(_unit(h[:, -1 - longest :]), (0, 0, 0, S - longest)))
+        return torch.cat(groups)
+
+    def _looked_up(self, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        """The inputs, packed if the model is, and the embeddings of their ids."""
         if self.config.packed:
             inputs = pack(inputs)
-        embeddings = {
+        return inputs, {
             "user": self.tables("user", inputs["user_hashes"]),
             "history_post": self.tables("post", inputs["history_post_hashes"]),
             "history_author": self.tables("author", inputs["history_author_hashes"]),
         }
-        return self.user_from(inputs, embeddings)[0]
 
-    def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
-        """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
+    def _mixed(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """The viewer's tokens after the transformer, float32 [B, T, D], and their validity."""
         tokens, valid = self.tokens(inputs, embeddings)
         layout = make_layout(valid, packed=self.config.packed)
-        h = self.transformer(tokens.to(self.dtype), layout).float()
-        weight = valid.to(h.dtype)[..., None]
-        pooled = (h * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        return _unit(pooled), pooled.norm(dim=-1)
+        return self.transformer(tokens.to(self.dtype), layout).float(), valid
+
+    def posts(self, inputs: Tensors) -> Tensor:
+        """Place posts: pool_post_hashes and pool_author_hashes [N, n] -> [N, D] of length 1."""
+        return self.post(inputs["pool_post_hashes"], inputs["pool_author_hashes"])
 
     def post(self, post_hashes: Tensor, author_hashes: Tensor) -> Tensor:
         """Place posts. int64 [N, n] twice -> [N, D] of length 1."""

@@ -9,6 +9,11 @@ says what a viewer saw and left. Each rating becomes one event at the time it wa
 
 All other actions, and the time spent, are not observed. Genres are topics; titles are text;
 there are no authors.
+
+Copies of 1M that give the place of each rating among its viewer's instead of a time
+(ratings_no_timestamps.parquet) are read only with `ranks: true`: then a made-up clock ticks a
+second a rating, its times mean an order and nothing else, and only split.leave_last_out makes
+sense. Ratings without a place are rejected rows.
 Get the archives from https://grouplens.org/datasets/movielens/ and mind their terms.
 """
 
@@ -57,6 +62,7 @@ class Source:
     names: tuple[str, ...] | None = None
     separator: str = ","
     header: tuple[str, ...] = ()
+    ranks: bool = False  # a Parquet file with places instead of times
 
     def clean(self, block: bytes) -> bytes:
         """Lines in UTF-8 with a separator of one byte."""
@@ -70,6 +76,8 @@ _100K_USER = ("userId", "age", "gender", "occupation", "zip")
 _100K_MOVIE = ("movieId", "title", "release", "video", "imdb", NO_GENRE, *GENRES[:-1])
 _1M_MOVIE = ("movieId", "title", "genres")
 _1M_USER = ("userId", "gender", "age", "occupation", "zip")
+_RANKED = ("UserID", "MovieID", "Rating", "SeqRank")
+_RANKS_FROM_S = 946_684_800  # 2000-01-01 UTC: where the made-up clock begins
 # The first source of a layout tells it from the others.
 LAYOUTS = (
     (
@@ -86,6 +94,11 @@ LAYOUTS = (
         Source("posts", "u.item", _100K_MOVIE, "|"),
         Source("users", "u.user", _100K_USER, "|"),
     ),
+    (
+        Source("events", "ratings_no_timestamps.parquet", ranks=True),
+        Source("posts", "movies.dat", _1M_MOVIE, "::"),
+        Source("users", "users.dat", _1M_USER, "::"),
+    ),
 )
 _TYPES = {"userId": pa.int64(), "movieId": pa.int64(), "rating": pa.float64()}
 _TYPES |= {"timestamp": pa.int64(), **dict.fromkeys(GENRES, pa.int64())}
@@ -96,6 +109,7 @@ class Movielens(Reader):
     """Reads an archive as downloaded, or the folder that it unpacks to."""
 
     path: str  # .zip file or folder
+    ranks: bool = False  # take places of ratings for times, where the release has no times
 
     action_names: ClassVar[dict[str, str]] = {
         "click": "rated",
@@ -107,21 +121,28 @@ class Movielens(Reader):
         """Users and films, then the ratings."""
         have = self._members()
         for layout in LAYOUTS:
-            if layout[0].file not in have:
+            if layout[0].file not in have or (layout[0].ranks and not self.ranks):
                 continue
             for source in layout:
                 if source.file not in have:
                     raise MissingInputError(f"{self.path}: no {source.file}; {FETCH}")
-            return [text.text_fragment(s.table, have[s.file]) for s in reversed(layout)]
+            found = [text.text_fragment(s.table, have[s.file]) for s in reversed(layout[1:])]
+            if layout[0].ranks:
+                return found + files.parquet_fragments("events", have[layout[0].file])[0]
+            return [*found, text.text_fragment("events", have[layout[0].file])]
         why = "no ratings.csv, ratings.dat or u.data"
         if "ratings_no_timestamps.parquet" in have:
-            why += ": only ratings_no_timestamps.parquet, and the split needs to know when"
+            why += ": only ratings_no_timestamps.parquet, which needs ranks: true"
         raise MissingInputError(f"{self.path}: {why}; {FETCH}")
 
     def read(self, fragment: Fragment) -> Iterator[Batch]:
         """Stream one file."""
         name = fragment.path.split("::")[0].rsplit("/", 1)[-1]
         source = next(s for layout in LAYOUTS for s in layout if s.file == name)
+        if source.ranks:
+            for batch in files.read_parquet(fragment, list(_RANKED)):
+                yield Batch(_events(_with_times(pl.DataFrame(batch.table))), batch.row)
+            return
         wanted = [n for n in source.names or source.header if n not in _IGNORED]
         types = {n: _TYPES.get(n, pa.string()) for n in wanted}
         names = list(source.names) if source.names else None
@@ -144,6 +165,13 @@ class Movielens(Reader):
                 member.rsplit("/", 1)[-1]: url for member, url in zip(inside, urls, strict=True)
             }
         return {path.rsplit("/", 1)[-1]: path for path in files.find_files(self.path, FETCH)}
+
+
+def _with_times(raw: pl.DataFrame) -> pl.DataFrame:
+    """Ratings by place as ratings by time, a second a place; no place, no time."""
+    place = pl.col("SeqRank").cast(pl.Int64)
+    named = raw.rename({"UserID": "userId", "MovieID": "movieId", "Rating": "rating"})
+    return named.with_columns(timestamp=_RANKS_FROM_S + place)
 
 
 def _events(raw: pl.DataFrame) -> pa.Table:

@@ -175,10 +175,15 @@ def test_movielens_archives(name, num_rows):
 
 @needs_shared
 def test_movielens_without_times():
-    """A copy of 1M that lost its times is refused with the reason."""
-    reader = make_reader({"name": "movielens", "path": str(SHARED / "ml-1m.zip")})
-    with pytest.raises(MissingInputError, match="the split needs to know when"):
-        reader.fragments()
+    """A copy of 1M that lost its times is refused with the reason, or read by places."""
+    path = str(SHARED / "ml-1m.zip")
+    with pytest.raises(MissingInputError, match="which needs ranks: true"):
+        make_reader({"name": "movielens", "path": path}).fragments()
+    reader = make_reader({"name": "movielens", "path": path, "ranks": True})
+    events = [f for f in reader.fragments() if f.table == "events"]
+    first = pl.DataFrame(next(reader.read(events[0])).table).head(5)
+    assert first["post_id"].to_list() == [3186, 1270, 1721, 1022, 2340]
+    assert (first["shown_at_ms"].diff().drop_nulls() == 1000).all()
 
 
 def test_movielens_says_what_to_fetch():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from configs import ConfigError, check
-from pipelines.data.split import SplitSettings, assign, to_ms
+from pipelines.data.split import SplitSettings, assign, leave_last_out, to_ms
 
 
 def test_instants_cut_by_time_shown():
@@ -43,3 +44,17 @@ def test_splits_that_make_no_sense(validate_from, test_from, message):
     values = {"validate_from": validate_from, "test_from": test_from}
     with pytest.raises(ConfigError, match=message):
         check(values, SplitSettings, "split")
+
+
+def test_the_last_of_each_viewer_is_left_out():
+    """Of each viewer the newest event is test, the one before validate, all others train."""
+    user_id = np.array([1, 1, 1, 1, 2, 2, 3])
+    assert leave_last_out(user_id).tolist() == [0, 0, 1, 2, 1, 2, 2]
+
+
+def test_one_way_to_split():
+    """Starts and leave_last_out exclude each other, and one of them is needed."""
+    with pytest.raises(ConfigError, match="instead of validate_from"):
+        check({"test_from": dt.date(2022, 5, 7), "leave_last_out": True}, SplitSettings, "split")
+    with pytest.raises(ConfigError, match="or leave_last_out"):
+        check({}, SplitSettings, "split")
