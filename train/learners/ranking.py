@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from configs import Config
@@ -20,6 +20,7 @@ from pipelines.facts import Facts
 from pipelines.features import Inputs, candidate_inputs, example_targets, history_inputs
 from pipelines.schema import DWELL_TIME
 from train.learners.borrowed import Borrowed, borrow
+from train.learners.budget import within
 from train.learners.measures import Measures, of_actions, of_scalars
 from train.losses import action_loss, dwell_absolute_error, dwell_deviance
 from train.models.ranker import Ranker, RankerConfig, dwell_seconds
@@ -35,6 +36,9 @@ class RankerLearning(Config):
     model: RankerConfig = RankerConfig()
     dwell_weight: NonNegativeFloat = 0.1  # of the dwell error beside the action loss
     num_borrowed: NonNegativeInt = 0  # posts per example that others were shown, as negatives
+    # Events a batch may hold, for each of its examples; the longest histories give up their
+    # oldest. Also when validating. None = up to history_len each.
+    tokens_per_example: PositiveInt | None = None
 
 
 class RankingLearner:
@@ -54,7 +58,8 @@ class RankingLearner:
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Inputs and targets of every candidate; with borrowed ones, loss_weight [B, C + K]."""
-        targets = example_targets(rows, self.spec)
+        spec = within(self.settings.tokens_per_example, rows, self.spec)
+        targets = example_targets(rows, spec)
         num_shown = targets["labels"].shape[1]
         post_id, author_id, surface, at_ms = (
             pad(rows[name], num_shown)
@@ -67,10 +72,8 @@ class RankingLearner:
             surface = np.concatenate([surface, borrowed.surface], axis=1)
             at_ms = np.concatenate([at_ms, borrowed.at_ms], axis=1)
             targets = self._with_borrowed(targets, borrowed, rows)
-        candidates = candidate_inputs(
-            rows, post_id, author_id, surface, at_ms, self.spec, self.facts
-        )
-        return tensors({**history_inputs(rows, self.spec, self.facts), **candidates, **targets})
+        candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, spec, self.facts)
+        return tensors({**history_inputs(rows, spec, self.facts), **candidates, **targets})
 
     def _with_borrowed(self, targets: Inputs, borrowed: Borrowed, rows: pa.Table) -> Inputs:
         """Nothing was done to borrowed posts, as far as the log of the visit could tell."""

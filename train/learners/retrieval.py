@@ -23,6 +23,7 @@ from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
+from train.learners.budget import within
 from train.learners.corpus import Corpus
 from train.learners.measures import Measures, of_scalars
 from train.losses import sampled_softmax_loss
@@ -44,6 +45,7 @@ class RetrievalLearning(Config):
     # whose weight is below 0: report, not_interested, block_author, mute_author).
     positives: tuple[str, ...] = Field(default=("click",), min_length=1)
     num_global_negatives: PositiveInt = 128  # drawn uniformly from the corpus, a batch
+    tokens_per_example: PositiveInt | None = None  # as the ranker's
     hard_negatives: bool = False  # posts of the visit with a negative action, for this viewer only
     # Weight of posts of the visit without a positive action, for this viewer only; 0 = none.
     soft_negative_weight: NonNegativeFloat = 0.0
@@ -126,7 +128,8 @@ class RetrievalLearner:
             left_out |= self._known(rows, shown, viewer, pool)
         left_out[:, len(sampled) :] = viewer[:, None] != owner
         per_viewer = np.bincount(viewer, minlength=len(rows))[viewer]
-        batch = history_inputs(rows, self.spec, self.facts) | {
+        spec = within(self.settings.tokens_per_example, rows, self.spec)
+        batch = history_inputs(rows, spec, self.facts) | {
             "viewer": viewer,
             "weight": (1 / per_viewer).astype(np.float32),
             **self.corpus.inputs(self.settings.model.post_features, self.facts, pool),

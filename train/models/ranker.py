@@ -20,7 +20,7 @@ from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
 from pipelines.signals import OVERALL_SCALE
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, Tensors
+from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
 
 
 class RankerConfig(Config):
@@ -37,6 +37,7 @@ class RankerConfig(Config):
     # drift of a rate then needs no learning. Needs features.rates.
     wide: bool = False
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
+    packed: bool = False  # padding is computed only where tokens look at each other
     # How the time spent is learned and what its output means: mae, the median of stays up to
     # features.dwell_cap_s; tweedie, the mean of those up to tweedie_cap_s.
     dwell_loss: Literal["mae", "tweedie"] = "mae"
@@ -87,8 +88,11 @@ class Ranker(nn.Module):
                 them; a candidate whose first hash is 0 is padding.
 
         Returns:
-            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`.
+            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`. Rows of
+            padding candidates mean nothing.
         """
+        if self.config.packed:
+            inputs = pack(inputs)
         return self.logits(inputs, self.embed(inputs))
 
     def embed(self, inputs: Tensors) -> Tensors:
@@ -117,10 +121,12 @@ class Ranker(nn.Module):
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
-        valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
+        candidates, candidate_valid = padded("candidate", candidates, inputs)
+        valid = torch.cat([history_valid, candidate_valid], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
-        layout = make_layout(valid, start, self.config.anchored, self.config.split)
+        c = self.config
+        layout = make_layout(valid, start, c.anchored, c.split, c.packed)
         h = self.transformer(tokens, layout)
         out = self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
         if self.config.wide:
