@@ -75,17 +75,20 @@ class TwoTower(nn.Module):
         self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
-    def forward(self, inputs: Tensors, along: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensors, along: bool = False, rows_at_once: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Viewers and a pool of posts in one pass, for training.
 
         Args:
             inputs: as for `user` and for `posts`.
             along: place viewers at every point of their history, not only at its end.
+            rows_at_once: as `users_along`.
 
         Returns:
             Viewers [B, D] or as `users_along`, posts [N, D], the temperature (a scalar).
         """
-        users = self.users_along(inputs) if along else self.user(inputs)
+        users = self.users_along(inputs, rows_at_once) if along else self.user(inputs)
         return users, self.posts(inputs), self.log_temperature.exp()
 
     def user(self, inputs: Tensors) -> Tensor:
@@ -110,7 +113,7 @@ class TwoTower(nn.Module):
             pooled = h[torch.arange(len(h), device=h.device), newest]
         return unit(pooled), pooled.norm(dim=-1)
 
-    def users_along(self, inputs: Tensors) -> Tensor:
+    def users_along(self, inputs: Tensors, rows_at_once: int | None = None) -> Tensor:
         """Place viewers before their first event and after each: the tower is causal.
 
         Row s is what `user` gives of a history cut after s events, if nothing in it is relative to
@@ -118,16 +121,29 @@ class TwoTower(nn.Module):
 
         Args:
             inputs: as for `user`.
+            rows_at_once: viewers whose histories are padded to one length together; None = all.
+                Few save padding where neighbours are about equally long, many save calls.
 
         Returns:
             [B, 1 + S, D] of length 1; rows after the end of a history mean nothing.
         """
-        h, valid = self._mixed(inputs, self._looked_up(inputs))
-        if self.config.pooling == "mean":
-            weight = valid.to(h.dtype)[..., None]
-            h = (h * weight).cumsum(dim=1) / weight.cumsum(dim=1).clamp(min=1)
-        num_events = inputs["history_post_hashes"].shape[1]
-        return unit(h[:, -1 - num_events :])
+        B, S = inputs["history_post_hashes"].shape[:2]
+        mine = {n: v for n, v in inputs.items() if n.startswith(("user_", "history_"))}
+        length = (mine["history_post_hashes"][..., 0] != 0).sum(dim=1)
+        groups = []
+        for start in range(0, B, rows_at_once or B):
+            rows = slice(start, start + (rows_at_once or B))
+            longest = max(1, int(length[rows].max()))
+            part = {
+                n: v[rows, :longest] if n.startswith("history_") else v[rows]
+                for n, v in mine.items()
+            }
+            h, valid = self._mixed(part, self._looked_up(part))
+            if self.config.pooling == "mean":
+                weight = valid.to(h.dtype)[..., None]
+                h = (h * weight).cumsum(dim=1) / weight.cumsum(dim=1).clamp(min=1)
+            groups.append(F.pad(unit(h[:, -1 - longest :]), (0, 0, 0, S - longest)))
+        return torch.cat(groups)
 
     def _looked_up(self, inputs: Tensors) -> Tensors:
         return {
