@@ -37,6 +37,8 @@ def start_from_transitions(
         ValueError: the towers have one hash a post.
     """
     spec, D = towers.config.features, towers.config.emb_size
+    if not spec.ids:
+        raise ValueError("warm_start: there is no table to start, features.ids is false")
     if spec.num_post_hashes < 2:
         raise ValueError("warm_start: needs features.num_post_hashes of 2 or more")
     mutual = _mutual_information(sequences, len(post_id))

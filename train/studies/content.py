@@ -12,7 +12,6 @@ the others among what was viewed; both on a test split later than all training, 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_file
 
 from configs import Config
 from pipelines.data.encode import EncodeConfig, encode, over_actors
@@ -46,15 +44,14 @@ from train.models.text_towers import Towers, make_towers
 from train.models.tokens import tensors
 from train.optim import OptimConfig
 from train.rows import Past, Rows, flatten, read_examples
-from train.studies.runs import Results, fit_seeds, mean_and_spread
+from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread
 from train.studies.runs import prepared as prepared_data
-from train.worker import CONFIG, MODEL
 
 Learned = Literal["projected", "states", "ids_and_text"]  # steps that are; the first is "frozen"
 _TEXT_ALONE = dict.fromkeys(("ids", "context", "rates", "user_features"), False)
 
 
-class ContentSettings(Config):
+class Content(Config):
     """Which data, and how long its models learn."""
 
     # Data set -> epochs at most, of which the best by validation loss is kept.
@@ -77,7 +74,7 @@ class ContentSettings(Config):
     warmup_steps: PositiveInt = 50
 
 
-def content(settings: ContentSettings, seeds: Sequence[int]) -> Results:
+def content(settings: Content, seeds: Sequence[int]) -> Results:
     """Run the four steps on every data set.
 
     Returns:
@@ -94,9 +91,7 @@ def content(settings: ContentSettings, seeds: Sequence[int]) -> Results:
     return results
 
 
-def _of_data(
-    data: Path, num_epochs: int, settings: ContentSettings, seeds: Sequence[int]
-) -> Results:
+def _of_data(data: Path, num_epochs: int, settings: Content, seeds: Sequence[int]) -> Results:
     task = _Task.of(data, settings)
     size = task.facts.content.shape[1]
     still = task.found(frozen_towers := make_towers(frozen(size, settings.history_len)))
@@ -110,14 +105,16 @@ def _of_data(
     for at, _ in enumerate(seeds):
         values = {measure: {"frozen": value} for measure, value in still.items()}
         for step in settings.steps:
-            towers = _towers(paths[f"{step}-towers"][at])
+            towers = load_run(paths[f"{step}-towers"][at], data)
+            assert isinstance(towers, Towers)
             for measure, value in task.found(towers).items():
                 values[measure][step] = value
-            values["auc"][step] = task.auc(
-                task.cosine(towers)
-                if step == "projected"
-                else task.ranked(_ranker(paths[f"{step}-ranker"][at]))
-            )
+            score = task.cosine(towers)
+            if f"{step}-ranker" in paths:
+                ranker = load_run(paths[f"{step}-ranker"][at], data)
+                assert isinstance(ranker, Ranker)
+                score = task.ranked(ranker)
+            values["auc"][step] = task.auc(score)
         per_seed.append(values)
     return {
         "num_queries": len(task.queries.example),
@@ -160,7 +157,7 @@ class _Task:
     baselines: Results
 
     @classmethod
-    def of(cls, data: Path, settings: ContentSettings) -> _Task:
+    def of(cls, data: Path, settings: Content) -> _Task:
         before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
         both = pa.concat_tables([before, test])
         posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
@@ -215,7 +212,7 @@ def _measures(queries: Queries, page: NDArray[np.int64]) -> dict[str, float]:
     return {**found, "ndcg@10": float(ndcg_at_k(hits, num_relevant, 10).mean())}
 
 
-def _runs(data: str, size: int, settings: ContentSettings) -> dict[str, TrainConfig]:
+def _runs(data: str, size: int, settings: Content) -> dict[str, TrainConfig]:
     """What is trained on a data set, by step and model."""
     D = settings.emb_size
     full = FeatureSpec(history_len=settings.history_len, content_size=size)
@@ -246,19 +243,3 @@ def _runs(data: str, size: int, settings: ContentSettings) -> dict[str, TrainCon
         )
         for name, (learning, optim) in models.items()
     }
-
-
-def _towers(run: Path) -> Towers:
-    model = make_towers(RetrievalConfig.model_validate(_settings(run)))
-    model.load_state_dict(load_file(run / MODEL))
-    return model.eval()
-
-
-def _ranker(run: Path) -> Ranker:
-    model = Ranker(RankerConfig.model_validate(_settings(run)))
-    model.load_state_dict(load_file(run / MODEL))
-    return model.eval()
-
-
-def _settings(run: Path) -> Results:
-    return json.loads((run / CONFIG).read_text())["learning"]["model"]
