@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from train.learners import Learner, Learning, RankerLearning
+from train.models.sharded import Shards, shard_tables
 from train.models.tokens import Tensors
 from train.optim import Average, OptimConfig, lr_scale, make_optimizer
 
@@ -47,6 +48,8 @@ class TrainConfig(Config):
     shuffle_rows: PositiveInt = 32_768  # examples among which each batch is drawn
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16 needs a GPU to pay
     num_workers: PositiveInt = 1
+    # Hash tables and their optimiser's state: all on every worker, or a share of the rows on each.
+    table_placement: Literal["replicated", "sharded"] = "replicated"
     use_gpu: bool = False  # one GPU per worker, nccl; otherwise CPU workers, gloo
     cpus_per_worker: PositiveFloat = 1.0  # reserved; leave some for reading data
     # Torch threads. More than one wait for each other at every operation, which where anything
@@ -80,7 +83,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, learner: Learner, num_steps: int) -> None:
         self.config, self.learner, self.num_steps = config, learner, num_steps
         self.model: nn.Module = learner.model  # may be wrapped by what synchronises gradients
-        self.optimizer = make_optimizer(learner.model, config.optim)
+        sharded = config.table_placement == "sharded"
+        self.shards = shard_tables(learner.model) if sharded else Shards()
+        self.optimizer = make_optimizer(learner.model, config.optim, self.shards)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.device = torch.device("cpu")
         decay = config.optim.ema_decay
@@ -117,7 +122,7 @@ class Trainer:
         self.optimizer.zero_grad()
         means = self._accumulate([batch, *more]) if more else self._backward(batch)
         parameters = self.learner.model.parameters()
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.optim.grad_clip)
+        norm = self.shards.clip_grad_norm(parameters, self.config.optim.grad_clip)
         if norm.isfinite():
             self.optimizer.step()
             if self.average:
@@ -138,18 +143,20 @@ class Trainer:
                 for name, pair in measures.items():
                     before = totals.get(name, (0.0, 0.0))
                     totals[name] = (before[0] + pair[0].item(), before[1] + pair[1].item())
+            self.shards.serve()  # workers may have different numbers of batches
         self.learner.model.train()
         return totals
 
     def weights(self) -> dict[str, Tensor]:
-        """What is evaluated and kept: the averaged weights if there are, or the model's."""
-        return self.learner.model.state_dict() | (self.average.weights if self.average else {})
+        """What is evaluated and kept: averaged, if an average is; tables as `Shards.whole`."""
+        averaged = self.average.weights if self.average else {}
+        return self.shards.whole(self.learner.model.state_dict() | averaged)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that, with `weights`, resuming to the bit needs."""
+        """All that, with `weights`, resuming to the bit needs; likewise asked of all workers."""
         average = self.average and {
             "num_updates": self.average.num_updates,
-            "model": self.learner.model.state_dict(),
+            "model": self.shards.whole(self.learner.model.state_dict()),
         }
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -160,10 +167,10 @@ class Trainer:
 
     def load_state_dict(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Go on from what `weights` and `state_dict` gave; call after `place`."""
-        self.learner.model.load_state_dict(weights)
+        self.learner.model.load_state_dict(self.shards.part(weights))
         if self.average:
             self.average.restart(state["average"]["num_updates"])
-            self.learner.model.load_state_dict(state["average"]["model"])
+            self.learner.model.load_state_dict(self.shards.part(state["average"]["model"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.num_skipped = state["num_skipped"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
@@ -186,7 +193,7 @@ class Trainer:
         parts = self._apply(self.learner.loss, self.model, batch)
         loss = parts["loss"] * (parts["loss"].detach() * 0 + 1)
         (loss * parts["weight"].detach() if weighted else loss).backward()
-        return _items(parts)
+        return {name: part.item() for name, part in parts.items()}
 
     def _accumulate(self, batches: Sequence[Tensors]) -> dict[str, float]:
         """The gradient of the weighted mean over all batches of all workers."""
@@ -218,10 +225,6 @@ def add_weighted(totals: dict[str, float], parts: dict[str, float]) -> None:
     for name, value in parts.items():
         share = 1.0 if name == "weight" else parts["weight"]
         totals[name] = totals.get(name, 0.0) + value * share
-
-
-def _items(parts: dict[str, Tensor]) -> dict[str, float]:
-    return {name: part.item() for name, part in parts.items()}
 
 
 def prefetch(items: Iterable[Tensors], depth: int = 4) -> Iterator[Tensors]:

@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from configs import Config
+from train.models.sharded import Shards
 
 # Maps from something whose size has nothing to do with the model's width, and to such a thing.
 INPUTS = ("tokens.action", "facts.content", "signals.0", "wide", "_projection")
@@ -136,8 +137,8 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 class Optimizers:
     """Several optimisers that look like one."""
 
-    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
-        self.parts = parts
+    def __init__(self, parts: list[torch.optim.Optimizer], shards: Shards) -> None:
+        self.parts, self.shards = parts, shards
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -155,17 +156,25 @@ class Optimizers:
             part.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resuming to the bit needs."""
-        return {"parts": [part.state_dict() for part in self.parts]}
+        """All that resuming to the bit needs, for whole tables; see `Shards.whole`."""
+        return {"parts": [self.shards.whole_state(part) for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict` of the same settings."""
         for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
+            part.load_state_dict(self.shards.part_of_state(part, saved))
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> Optimizers:
-    """The optimisers that `config` describes, for all parameters of `model`."""
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, shards: Shards | None = None
+) -> Optimizers:
+    """The optimisers that `config` describes, for all parameters of `model`.
+
+    Args:
+        model: whose tables may be sharded.
+        config: what moves which kind.
+        shards: of the model's tables; None = whole tables.
+    """
     tables: list[Tensor] = []
     muon: dict[float, list[Tensor]] = {}  # by factor on the rate
     adamw: dict[float, list[Tensor]] = {}
@@ -201,7 +210,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> Optimizers:
         parts.append(torch.optim.Muon(groups(muon), adjust_lr_fn="match_rms_adamw"))
     if adamw_groups:
         parts.append(torch.optim.AdamW(adamw_groups, betas=(0.9, 0.98), fused=True))
-    return Optimizers(parts)
+    return Optimizers(parts, shards or Shards())
 
 
 def lr_scale(step: int, num_steps: int, warmup_steps: int) -> float:

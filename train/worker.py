@@ -229,12 +229,13 @@ def _means_over_workers(totals: Totals, device: torch.device) -> dict[str, Any]:
 
 def _report(trainer: Trainer, progress: Progress, metrics: dict[str, Any]) -> None:
     """Tell Ray Train where the run stands; rank 0 adds what resuming needs."""
+    weights, state = trainer.weights(), trainer.state_dict()  # all workers give their rows
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_file(trainer.weights(), os.path.join(folder, MODEL))
-        state = {"trainer": trainer.state_dict(), "progress": asdict(progress)}
+        save_file(weights, os.path.join(folder, MODEL))
+        state = {"trainer": state, "progress": asdict(progress)}
         torch.save(state, os.path.join(folder, STATE))
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
