@@ -24,7 +24,8 @@ from train.baselines import (
     LIKES,
     PROBABILITIES,
     RANKING,
-    Ease,
+    Blend,
+    ItemNeighbours,
     Popular,
     Retriever,
     Transitions,
@@ -223,11 +224,14 @@ class Queries:
 def retrieval_baselines(past: Past, corpus: Ids) -> dict[str, Retriever]:
     """Every retrieval baseline, fitted on `past`."""
     week_ms = past.at_ms.max(initial=0) - 7 * DAY_MS
+    blend = Blend.fit(past, corpus)
     return {
         "popular": Popular.fit(past, corpus),
         "popular_7_days": Popular.fit(past, corpus, since_ms=week_ms),
         "transitions": Transitions.fit(past, corpus),
-        "ease": Ease.fit(past, corpus),
+        "ease": blend.ease,
+        "item_knn": ItemNeighbours.fit(past, corpus),
+        "blend": blend,
     }
 
 
