@@ -4,6 +4,10 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
+# Packages that are installed without what they ask for; see pyproject.toml.
+CONTENT = $$($(PYTHON) -c "import tomllib; \
+  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['content'])")
+
 # Export what configs/ray.env sets, unless the environment has it already.
 $(foreach setting,$(shell grep -v '^\#' configs/ray.env),\
   $(if $(filter undefined,$(origin $(firstword $(subst =, ,$(setting))))),$(eval export $(setting))))
@@ -12,9 +16,10 @@ $(foreach setting,$(shell grep -v '^\#' configs/ray.env),\
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock
+$(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CONTENT)
 	touch $@
 
 # Newest versions that pyproject.toml allows, frozen. Local build tags (torch's +cpu) are left out:
@@ -25,6 +30,7 @@ lock:
 	  project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	  print(*project['dependencies'], *project['optional-dependencies']['dev'])" | tr -d "'")
 	$(VENV)/bin/pip freeze | sed 's/+.*//' | grep -Ev '^nvidia-|^triton' > requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CONTENT)
 	touch $(VENV)/.installed
 
 demo: install

@@ -127,6 +127,20 @@ class Facts:
             codes=_aligned(folder, CODES, post_id).astype(np.int64),
         )
 
+    def check_content(self, size: int, place: object) -> None:
+        """Check that vectors of text have the `size` that a model reads, 0 = it reads none.
+
+        Raises:
+            ValueError: those of `place`, where the facts are from, have not.
+        """
+        have = self.content.shape[1]
+        if size not in (0, have):
+            found = f"vectors of {have} numbers" if have else "no vectors of text"
+            raise ValueError(
+                f"features.content_size: {size}, but {place} has {found}; change it, or run "
+                f"`python -m pipelines.data.encode {place}`"
+            )
+
     def post_row(self, post_id: Ids) -> Ids:
         """Row of each post in the arrays above, the last one for what is unknown."""
         return find(post_id, self.post_id)

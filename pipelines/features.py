@@ -36,6 +36,9 @@ class FeatureSpec(Config):
     """How ids become rows of embedding tables, and how much of the past is looked at."""
 
     history_len: PositiveInt = 32  # newest events kept, S
+    # Viewers, posts and authors by tables of their ids. False: nothing is known but what lies
+    # beside the ids, so that what was learned holds for posts never seen.
+    ids: bool = True
     num_user_hashes: PositiveInt = 2
     num_post_hashes: PositiveInt = 2
     num_author_hashes: PositiveInt = 2
@@ -177,6 +180,27 @@ def candidate_inputs(
         inputs["candidate_signals"] = signals(
             rows, post_id, author_id, at_ms, facts, spec.num_actions, spec.counted_len
         )
+    return inputs
+
+
+def post_inputs(
+    post_id: NDArray[np.int64], author_id: NDArray[np.int64], spec: FeatureSpec, facts: Facts
+) -> Inputs:
+    """Posts that nobody is shown just now; arrays are [N].
+
+    Returns:
+        pool_post_hashes, pool_author_hashes int64 [N, n]; and as `spec` asks pool_context int64
+        [N, len(CANDIDATE_CONTEXT)], in which hour and age are unknown, pool_codes int64 [N, L],
+        pool_content float32 [N, E].
+    """
+    inputs = {
+        "pool_post_hashes": spec.hashes("post", post_id),
+        "pool_author_hashes": spec.hashes("author", author_id),
+        **_content("pool", post_id, spec, facts),
+    }
+    if spec.context:
+        context = _post_context(post_id, np.zeros_like(post_id), facts)
+        inputs["pool_context"] = _in_one_table(context, CANDIDATE_CONTEXT)
     return inputs
 
 

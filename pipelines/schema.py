@@ -7,6 +7,7 @@ outputs and of the bits in every `did` and `observed` mask.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -243,6 +244,16 @@ def schema_spec(actions: Sequence[Action] = ACTIONS) -> dict[str, list[str]]:
     spec["examples"] = [f"{field.name}: {field.type}" for field in EXAMPLES]
     spec["actions"] = [f"{a.name}{' (continuous)' if a.continuous else ''}" for a in actions]
     return spec
+
+
+def schema_changes(theirs: dict[str, list[str]], ours: dict[str, list[str]]) -> list[str]:
+    """What `schema_spec` says that differs: "table: - theirs", "table: + ours"."""
+    return [
+        f"{table}: {line}"
+        for table in sorted(ours.keys() | theirs.keys())
+        for line in difflib.ndiff(theirs.get(table, []), ours.get(table, []))
+        if line[0] in "+-"
+    ]
 
 
 def schema_hash(spec: dict[str, list[str]]) -> str:

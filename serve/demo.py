@@ -100,7 +100,7 @@ def _metrics(bundle: Bundle) -> Table | str:
     metrics = bundle.card["metrics"]
     if not metrics:
         return "This bundle was not measured yet: python -m train.evaluate"
-    rows = {f"AUC, {name}": row for name, row in metrics["ranking"]["auc"].items()}
+    rows = {f"AUC, {name}": row for name, row in metrics["ranking"].get("auc", {}).items()}
     rows |= {name: row for name, row in metrics["retrieval"].items() if name != "queries"}
     columns = ("test split", "model", "best baseline", "", "target")
     table = Table(*columns, title="How good it is", title_justify="left", box=SIMPLE)

@@ -34,7 +34,8 @@ class Retriever:
             query = self._tower.user(tensors(history_inputs(rows, self._spec, self._facts))).numpy()
         most = max(search.num_posts for search in searches)
         post_id, similarity = self._index.search(query, most)
-        found = post_id > 0
+        placed = query.any(axis=1, keepdims=True)  # of nobody else is any post near
+        found = (post_id > 0) & placed
         return [
             Hits(
                 post_id[row, found[row]][: search.num_posts],

@@ -1,6 +1,6 @@
 """All that crosses from training to serving, as one directory that never changes.
 
-    ranker.safetensors retrieval.safetensors    weights
+    ranker.safetensors retrieval.safetensors    weights; the ranker's are not in one by text alone
     config.json      resolved settings of both models
     schema.json      actions and columns the models depend on, with their hash
     blend.json       weight of each action in a post's score
@@ -14,10 +14,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import hashlib
 import json
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -29,20 +27,19 @@ from typing import Any, TypeVar
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from pipelines.facts import Facts
-from pipelines.schema import schema_hash, schema_spec
+from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train import git
 from train.bundle_tables import observed_actions, write_tables
-from train.index import PostIndex
+from train.index import PostIndex, index_posts
 from train.models.ranker import Ranker, RankerConfig
-from train.models.retrieval import RetrievalConfig, TwoTower
+from train.models.retrieval import RetrievalConfig
+from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
 
 M = TypeVar("M", bound=nn.Module)
 KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",)}  # learning.kind of each
@@ -74,14 +71,18 @@ class Bundle:
     weights: NDArray[np.float64]
     as_of_ms: int
 
-    def load_ranker(self) -> Ranker:
-        """The ranker with its trained weights, in evaluation mode."""
+    def load_ranker(self) -> Ranker | TextRanker:
+        """The ranker with its trained weights, or the one by text, in evaluation mode."""
+        if "ranker" not in self.config:
+            towers = self.load_two_tower()
+            assert isinstance(towers, TextTowers)  # see train.content_bundle
+            return TextRanker(towers, len(self.actions)).eval()
         model = Ranker(RankerConfig.model_validate(self.config["ranker"]))
         return _with_weights(model, self.folder / "ranker.safetensors")
 
-    def load_two_tower(self) -> TwoTower:
+    def load_two_tower(self) -> Towers:
         """Both towers with their trained weights, in evaluation mode."""
-        model = TwoTower(RetrievalConfig.model_validate(self.config["retrieval"]))
+        model = make_towers(RetrievalConfig.model_validate(self.config["retrieval"]))
         return _with_weights(model, self.folder / "retrieval.safetensors")
 
     def load_index(self) -> PostIndex:
@@ -153,26 +154,49 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         BundleError: `out` exists, or a run is missing, of the other kind, or was
             trained on other data.
     """
-    if ":/" in str(out):  # what Path makes of ://
-        raise BundleError(f"{out}: a bundle is written to a folder; copy it from there")
-    if out.exists() and not replace:
-        raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
-    if out.exists() and not (out / "card.json").exists():
-        raise BundleError(f"{out}: is no bundle, so it is not replaced")
+    _check_out(out, replace)
     manifest = json.loads((data / "manifest.json").read_text())
     runs = {
-        kind: _read_run(run, kind, manifest)
+        kind: (_read_run(run, kind, manifest), run / "model.safetensors")
         for kind, run in (("retrieval", retrieval), ("ranker", ranker))
     }
+    weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
+    observed = observed_actions(data, manifest["actions"])
+    # What the log never shows was never learned: its prediction is noise and weighs nothing.
+    blend = {name: weight if name in observed else 0.0 for name, weight in weights}
+    models = {
+        kind: (run["learning"]["model"], load_file(file)) for kind, (run, file) in runs.items()
+    }
+    assemble(models, blend, observed, data, out, replace)
+
+
+def assemble(
+    models: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
+    blend: dict[str, float],
+    observed: list[str],
+    data: Path,
+    out: Path,
+    replace: bool,
+) -> None:
+    """Put models and tables into one new directory.
+
+    Args:
+        models: "retrieval" and perhaps "ranker" -> settings and weights.
+        blend: what the ranker predicts, and the weight of each.
+        observed: those of `blend` that it has learned.
+        data: the prepared data.
+        out: as for `write`, with its errors.
+        replace: as for `write`.
+    """
+    _check_out(out, replace)
+    manifest = json.loads((data / "manifest.json").read_text())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         for name in ("index", "tables"):
             (folder / name).mkdir(parents=True)
-        shutil.copyfile(ranker / "model.safetensors", folder / "ranker.safetensors")
-        shutil.copyfile(retrieval / "model.safetensors", folder / "retrieval.safetensors")
-        as_of_ms = write_tables(data, folder / "tables")
-        observed = observed_actions(data, manifest["actions"])
+        for kind, (_, weights) in models.items():
+            save_file(weights, folder / f"{kind}.safetensors")
         spec = schema_spec()
         card = {
             "name": manifest["name"],
@@ -180,23 +204,22 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             "git_commit": git.commit(),
             "data_fingerprint": manifest["fingerprint"],
             "action_names": manifest["action_names"],
-            "as_of_ms": as_of_ms,
+            "as_of_ms": write_tables(data, folder / "tables"),
             "observed_actions": observed,
-            "weights_sha256": {kind: _sha256(folder / f"{kind}.safetensors") for kind in runs},
+            "weights_sha256": {kind: _sha256(folder, kind) for kind in models},
             "metrics": {},  # python -m train.evaluate fills them in
         }
-        weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
-        # What the log never shows was never learned: its prediction is noise and weighs nothing.
-        blend = {name: weight if name in observed else 0.0 for name, weight in weights}
         contents = {
-            "config": {kind: run["learning"]["model"] for kind, run in runs.items()},
+            "config": {kind: config for kind, (config, _) in models.items()},
             "schema": {"hash": schema_hash(spec), "spec": spec},
             "blend": blend,
             "card": card,
         }
         for name, content in contents.items():
             (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-        _write_index(load(folder), folder / "index")
+        written = load(folder)
+        index = index_posts(written.load_two_tower(), written.posts, written.facts)
+        index.save(folder / "index")
         if out.exists():
             out.rename(Path(scratch) / "before")  # deleted with the scratch folder
         folder.rename(out)
@@ -212,6 +235,15 @@ def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
         raise BundleError(f"{bundle.path}: metrics are written to a local bundle only; copy it")
     card = bundle.card | {"metrics": metrics}
     (bundle.folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def _check_out(out: Path, replace: bool) -> None:
+    if ":/" in str(out):  # what Path makes of ://
+        raise BundleError(f"{out}: a bundle is written to a folder; copy it from there")
+    if out.exists() and not replace:
+        raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
+    if out.exists() and not (out / "card.json").exists():
+        raise BundleError(f"{out}: is no bundle, so it is not replaced")
 
 
 def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -231,22 +263,8 @@ def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _write_index(bundle: Bundle, folder: Path) -> None:
-    """Run every post through its tower."""
-    model = bundle.load_two_tower()
-    spec = model.config.features
-    post_id = bundle.posts["post_id"].to_numpy()
-    author_id = pc.fill_null(bundle.posts["author_id"], 0).to_numpy()
-    hashes = [spec.hashes("post", post_id), spec.hashes("author", author_id)]
-    with torch.inference_mode():
-        chunks = zip(*(torch.from_numpy(h).split(65_536) for h in hashes), strict=True)
-        vectors = torch.cat([model.post(*chunk) for chunk in chunks])
-    PostIndex.build(post_id, vectors.numpy()).save(folder)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _sha256(folder: Path, kind: str) -> str:
+    return hashlib.sha256((folder / f"{kind}.safetensors").read_bytes()).hexdigest()
 
 
 def _with_weights(model: M, file: Path) -> M:
@@ -258,12 +276,7 @@ def _check_schema(path: str, theirs: dict[str, Any]) -> None:
     ours = schema_spec()
     if theirs["hash"] == schema_hash(ours):
         return
-    changed = [
-        f"{table}: {line}"
-        for table in sorted(ours.keys() | theirs["spec"].keys())
-        for line in difflib.ndiff(theirs["spec"].get(table, []), ours.get(table, []))
-        if line[0] in "+-"
-    ]
+    changed = schema_changes(theirs["spec"], ours)
     raise BundleError(
         f"{path}: made for another schema; - the bundle's, + this code's:\n" + "\n".join(changed)
     )

@@ -39,7 +39,7 @@ from train.compare import (
 )
 from train.index import PostIndex
 from train.models.ranker import Ranker
-from train.models.retrieval import TwoTower
+from train.models.text_towers import Towers
 from train.report import REPORTS, header, plain, text, words, write
 from train.rows import Past, flatten, read_examples
 
@@ -81,11 +81,9 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
             f"is {manifest['fingerprint'][:12]}; give the other data folder or train again"
         )
     before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
+    facts = Facts.load(data)
     log = flatten(pa.concat_tables([before, test]))
     of_test = log.example >= len(before)
-    ranker = bundle.load_ranker()
-    facts = Facts.load(data)
-    predicted = predict(ranker, test, facts)
     results: Results = {
         "data": {
             "name": manifest["name"],
@@ -93,17 +91,20 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
             "num_test_viewers": len(np.unique(log.user_id[of_test])),
             "num_rows_before": int((~of_test).sum()),
         },
-        "ranking": compare_ranking(log, of_test, predicted, manifest["action_names"]),
-        "dwell_s": compare_dwell(
-            log.take(~of_test),
-            log.take(of_test),
-            predicted[:, DWELL_TIME],
-            ranker.config.features.dwell_cap_s,
-        ),
+        "ranking": {},
+        "dwell_s": None,
         "retrieval": evaluate_retrieval(
             bundle.load_two_tower(), bundle.load_index(), facts, before, test, relevant
         ),
     }
+    ranker = bundle.load_ranker()
+    if isinstance(ranker, Ranker):  # else nothing was learned of any action
+        predicted = predict(ranker, test, facts)
+        names, cap_s = manifest["action_names"], ranker.config.features.dwell_cap_s
+        results["ranking"] = compare_ranking(log, of_test, predicted, names)
+        results["dwell_s"] = compare_dwell(
+            log.take(~of_test), log.take(of_test), predicted[:, DWELL_TIME], cap_s
+        )
     _add_references(results, REFERENCES.get(manifest["reader"]))
     return results
 
@@ -126,7 +127,7 @@ def predict(ranker: Ranker, examples: pa.Table, facts: Facts) -> NDArray[np.floa
 
 
 def evaluate_retrieval(
-    towers: TwoTower,
+    towers: Towers,
     index: PostIndex,
     facts: Facts,
     before: pa.Table,
@@ -144,7 +145,7 @@ def evaluate_retrieval(
     queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
     if not len(queries.example):
         return {"queries": {"relevant": relevant, "num_queries": 0}}
-    pages = {"model": _model_pages(towers, index, facts, corpus, test, queries)}
+    pages = {"model": model_pages(towers, index, facts, corpus, test, queries)}
     for name, baseline in track(
         retrieval_baselines(known, corpus).items(), description="Retrieval baselines"
     ):
@@ -152,8 +153,8 @@ def evaluate_retrieval(
     return compare_retrieval(queries, pages)
 
 
-def _model_pages(
-    towers: TwoTower,
+def model_pages(
+    towers: Towers,
     index: PostIndex,
     facts: Facts,
     corpus: NDArray[np.int64],
@@ -189,7 +190,8 @@ def show(results: Results, console: Console) -> None:
     The best baseline is bold; the difference is the model's to it, with its 95 % interval.
     """
     ranking, retrieval = dict(results["ranking"]), dict(results["retrieval"])
-    console.print(_table("test rows", ranking.pop("rows")))
+    if ranking:
+        console.print(_table("test rows", ranking.pop("rows")))
     for metric, group in ranking.items():
         console.print(_table(words(metric), group))
     if results["dwell_s"]:

@@ -8,10 +8,19 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
+
+from pipelines.facts import Facts
+from pipelines.features import post_inputs
+from train.models.text_towers import Towers
+from train.models.tokens import tensors
 
 EXACT_BELOW = 100_000  # posts; under this, comparing with all is cheaper than a network hop
 _HNSW_LINKS, _EF_BUILD, _EF_SEARCH = 32, 200, 128
+_POSTS_AT_ONCE = 65_536  # through the post tower
 _VECTORS, _IDS = "posts.faiss", "post_ids.npy"
 
 
@@ -72,3 +81,17 @@ class PostIndex:
     def load(cls, folder: Path) -> PostIndex:
         """Read what `save` wrote."""
         return cls(np.load(folder / _IDS), faiss.read_index(str(folder / _VECTORS)))
+
+
+def index_posts(towers: Towers, posts: pa.Table, facts: Facts) -> PostIndex:
+    """Run every post of schema.POSTS through its tower."""
+    post_id = posts["post_id"].to_numpy()
+    author_id = pc.fill_null(posts["author_id"], 0).to_numpy()
+    spec = towers.config.post_features
+    vectors = []
+    with torch.inference_mode():
+        for first in range(0, len(post_id), _POSTS_AT_ONCE):
+            part = slice(first, first + _POSTS_AT_ONCE)
+            inputs = post_inputs(post_id[part], author_id[part], spec, facts)
+            vectors.append(towers.posts(tensors(inputs)))
+    return PostIndex.build(post_id, torch.cat(vectors).numpy())

@@ -33,6 +33,19 @@ def sequences(data):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("rows_at_once", [1, 3, 20])
+def test_padding_in_groups_changes_nothing(prepared, pooling, rows_at_once):
+    """Where something is learned, viewers are placed alike however they are padded."""
+    made = learner(prepared, model={"pooling": pooling})
+    batch = made.batch(sequences(prepared).slice(0, 20), np.random.default_rng(0))
+    with torch.inference_mode():
+        whole = made.model.users_along(batch).flatten(0, 1)[batch["point"]]
+        parts = made.model.users_along(batch, rows_at_once).flatten(0, 1)[batch["point"]]
+
+    torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_a_point_in_a_history_is_a_history_cut_there(prepared, pooling):
     """One pass places a viewer after each event where a pass over the cut history would."""
     made = learner(prepared, model={"pooling": pooling})
@@ -54,6 +67,11 @@ def test_a_point_in_a_history_is_a_history_cut_there(prepared, pooling):
             torch.testing.assert_close(along[cut], user[0])
 
 
+def by_length(rows):
+    """Rows in the order in which the learner takes them."""
+    return rows.take(np.argsort(lengths(rows), kind="stable"))
+
+
 def lengths(rows):
     """Events of each sequence."""
     return np.array([len(posts) for posts in rows["history_post_id"].to_pylist()])
@@ -61,7 +79,7 @@ def lengths(rows):
 
 def test_positives_are_the_clicked_events_that_follow(prepared):
     """Each point of a sequence is asked for the event right after it, if that was clicked."""
-    made, rows = learner(prepared), sequences(prepared).slice(0, 20)
+    made, rows = learner(prepared), by_length(sequences(prepared).slice(0, 20))
     batch = made.batch(rows, np.random.default_rng(0))
     width = 1 + batch["history_post_hashes"].shape[1]
     expected = {
@@ -79,7 +97,8 @@ def test_positives_are_the_clicked_events_that_follow(prepared):
 
 def test_visits_are_learned_from_the_end_of_the_history(prepared):
     """A row of examples asks for its clicked posts where its history ends."""
-    rows = pq.read_table(prepared / "examples" / "split=validate", partitioning=None).slice(0, 9)
+    rows = pq.read_table(prepared / "examples" / "split=validate", partitioning=None)
+    rows = by_length(rows.slice(0, 9))
     batch = learner(prepared).batch(rows, np.random.default_rng(0))
     width = 1 + batch["history_post_hashes"].shape[1]
     ends = np.minimum(lengths(rows), 8)

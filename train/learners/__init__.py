@@ -24,7 +24,9 @@ Learning = RankerLearning | RetrievalLearning | NextEventLearning
 class Learner(Protocol):
     """A model and how to learn it."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What learns."""
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Rows as tensors; `rng` draws the negatives.

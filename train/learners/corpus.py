@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.features import FeatureSpec, Inputs
+from pipelines.facts import Facts
+from pipelines.features import FeatureSpec, Inputs, post_inputs
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,6 @@ class Corpus:
         """Place of posts that are all in the corpus. Shape of `post_id`."""
         return np.searchsorted(self.post_id, post_id)
 
-    def inputs(self, spec: FeatureSpec, rows: NDArray[np.int64] | slice = slice(None)) -> Inputs:
-        """What the post tower reads of some posts. int64 [rows, n] each."""
-        return {
-            "pool_post_hashes": spec.hashes("post", self.post_id[rows]),
-            "pool_author_hashes": spec.hashes("author", self.author_id[rows]),
-        }
+    def inputs(self, spec: FeatureSpec, facts: Facts) -> Inputs:
+        """What the post tower reads, as `features.post_inputs`. [N, ...] each."""
+        return post_inputs(self.post_id, self.author_id, spec, facts)

@@ -36,6 +36,7 @@ class RankingLearner:
         self.model: nn.Module = Ranker(settings.model)
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
+        self.facts.check_content(self.spec.content_size, data)
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Inputs and targets of every candidate."""

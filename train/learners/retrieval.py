@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts
-from pipelines.features import history_inputs
+from pipelines.features import history_inputs, post_inputs
 from pipelines.schema import ACTION_NAMES
 from train.losses import sampled_softmax_loss
-from train.models.retrieval import RetrievalConfig, TwoTower
+from train.models.retrieval import RetrievalConfig
+from train.models.text_towers import make_towers
 from train.models.tokens import Tensors, tensors
 
 
@@ -43,9 +44,10 @@ class RetrievalLearner:
     def __init__(self, settings: RetrievalLearning, data: Path) -> None:
         if settings.positive not in ACTION_NAMES:
             raise ValueError(f"positive: {settings.positive!r} is none of {ACTION_NAMES}")
-        self.model: nn.Module = TwoTower(settings.model)
+        self.model: nn.Module = make_towers(settings.model)
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
+        self.facts.check_content(self.spec.content_size, data)
         self.bit = 1 << ACTION_NAMES.index(settings.positive)
         posts = pq.read_table(data / "posts.parquet", columns=["post_id", "author_id"])
         self.post_id = posts["post_id"].to_numpy()
@@ -81,11 +83,15 @@ class RetrievalLearner:
         expected = len(positives) * self.share[pool] + len(negatives) / len(self.post_id)
         return tensors(
             history_inputs(rows, self.spec, self.facts)
+            | post_inputs(
+                self.post_id[pool],
+                self.author_id[pool],
+                self.settings.model.post_features,
+                self.facts,
+            )
             | {
                 "viewer": viewer,
                 "pool_id": self.post_id[pool],
-                "pool_post_hashes": self.spec.hashes("post", self.post_id[pool]),
-                "pool_author_hashes": self.spec.hashes("author", self.author_id[pool]),
                 "pool_log_expected_count": np.log(expected).astype(np.float32),
             }
         )

@@ -22,11 +22,15 @@ def tensors(inputs: Inputs) -> Tensors:
 
 
 class HashTables(nn.Module):
-    """One embedding table per kind of id; an id is the list of its hashes' rows."""
+    """One embedding table per kind of id; an id is the list of its hashes' rows.
+
+    Without ids (FeatureSpec.ids) there are no tables and all ids are zeros.
+    """
 
     def __init__(self, spec: FeatureSpec, emb_size: int, kinds: tuple[str, ...]) -> None:
         super().__init__()
-        for kind in kinds:
+        self.emb_size = emb_size
+        for kind in kinds if spec.ids else ():
             table = nn.Embedding(getattr(spec, f"{kind}_vocab"), emb_size, padding_idx=0)
             init_normal_(table.weight, 0.01 / emb_size)  # small: an id not trained on says little
             with torch.no_grad():
@@ -35,6 +39,8 @@ class HashTables(nn.Module):
 
     def forward(self, kind: str, hashes: Tensor) -> Tensor:
         """int64 [..., n] -> [..., n, D]; hash 0 gives zeros."""
+        if not self._modules:
+            return torch.zeros(*hashes.shape, self.emb_size, device=hashes.device)
         return self.get_submodule(kind)(hashes)
 
 
@@ -51,7 +57,7 @@ class PostFacts(nn.Module):
             self.content = Linear(spec.content_size, emb_size, variance=1 / spec.content_size)
 
     def forward(self, side: str, inputs: Tensors) -> Tensor | float:
-        """Sum of what `inputs` hold of one side, "history" or "candidate". [..., D] or 0."""
+        """Sum of what `inputs` hold of a side, history, candidate or pool. [..., D] or 0."""
         total: Tensor | float = 0.0
         if (context := inputs.get(f"{side}_context")) is not None:
             total = total + self.context_table(context).sum(dim=-2)

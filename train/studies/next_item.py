@@ -15,25 +15,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from configs import Config, check
+from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
 from train.baselines import Retriever, corpus_rows
 from train.compare import retrieval_baselines
-from train.learners import make_learner
+from train.index import index_posts
 from train.learners.corpus import Corpus
 from train.loop import TrainConfig
 from train.metrics import bootstrap_interval, mean
 from train.models.retrieval import TwoTower
 from train.models.tokens import tensors
 from train.rows import Past, ranges, read_examples
-from train.studies.runs import Results, fit_seeds, mean_and_spread, prepared
-from train.worker import CONFIG, MODEL, RESULT
+from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
+from train.worker import RESULT
 
 Ids = NDArray[np.int64]
 Scorer = Callable[[slice], NDArray[np.float32]]  # viewers -> a score for every post
@@ -150,21 +150,16 @@ def _of_baseline(baseline: Retriever, asked: Asked, part: slice) -> NDArray[np.f
 
 def _scorer(run: Path, data: Path, asked: Asked) -> Scorer:
     """A trained run's inner products of viewers and posts."""
-    config = check(json.loads((run / CONFIG).read_text()), TrainConfig, place=str(run))
-    facts, learner = Facts.load(data), make_learner(config.learning, data)
-    towers = learner.model.eval()
-    towers.load_state_dict(load_file(run / MODEL))
+    towers, facts = load_run(run, data), Facts.load(data)
     assert isinstance(towers, TwoTower)
-    with torch.inference_mode():
-        posts = towers.posts(learner.pool).numpy()
+    posts = pq.read_table(data / "posts.parquet").sort_by("post_id")  # as the corpus is
+    vectors = index_posts(towers, posts, facts).vectors.reconstruct_n(0, len(posts))
 
     def scores(part: slice) -> NDArray[np.float32]:
         rows = asked.visits.slice(part.start, part.stop - part.start)
+        inputs = tensors(history_inputs(rows, towers.config.features, facts))
         with torch.inference_mode():
-            return (
-                towers.user(tensors(history_inputs(rows, towers.config.features, facts))).numpy()
-                @ posts.T
-            )
+            return towers.user(inputs).numpy() @ vectors.T
 
     return scores
 

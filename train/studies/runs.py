@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
+from torch import nn
 
 from configs import check, load
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
+from train.learners import make_learner
 from train.loop import TrainConfig
-from train.worker import CONFIG, RESULT, fit, resolve
+from train.worker import CONFIG, MODEL, RESULT, fit, resolve
 
 Results = dict[str, Any]
 
@@ -45,12 +48,25 @@ def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
     config = check(run.model_dump(mode="json") | changed, TrainConfig, place=run.name)
     folder = Path(config.out) / config.name
     if (folder / RESULT).exists():
-        settings = json.loads((folder / CONFIG).read_text())
+        settings = check(json.loads((folder / CONFIG).read_text()), TrainConfig, str(folder))
         made_from = json.loads((folder / RESULT).read_text())["data_fingerprint"]
         now = json.loads((data / "manifest.json").read_text())["fingerprint"]
-        if made_from == now and settings == resolve(config, data).model_dump(mode="json"):
+        if made_from == now and settings == resolve(config, data):
             return folder
     return fit(config)
+
+
+def load_run(run: Path, data: Path) -> nn.Module:
+    """The model of a finished run, in evaluation mode.
+
+    Args:
+        run: as `fit_seeds` returns it.
+        data: the prepared data that it was trained on.
+    """
+    config = check(json.loads((run / CONFIG).read_text()), TrainConfig, place=str(run))
+    model = make_learner(config.learning, data).model
+    model.load_state_dict(load_file(run / MODEL))
+    return model.eval()
 
 
 def mean_and_spread(runs: Sequence[Results]) -> Results:

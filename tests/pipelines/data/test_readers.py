@@ -54,7 +54,7 @@ def read_all(settings: dict) -> dict[str, pl.DataFrame]:
 
 def test_readers_are_found_by_their_files():
     """The folder is the registry."""
-    assert reader_names() == ["kuairand", "logs", "movielens"]
+    assert reader_names() == ["deskdrop", "kuairand", "logs", "movielens"]
 
 
 def test_bundled_kuairand():

@@ -1,0 +1,118 @@
+"""Which posts are found: the two towers on every protocol, beside their baselines.
+
+`python -m train configs/retrieval/base.yaml` writes train/reports/retrieval.json. A part whose
+data is not there is left out, and the report says what to fetch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from configs import Config
+from pipelines.data.reader import InputError
+from pipelines.facts import Facts
+from train.evaluate import evaluate_retrieval
+from train.index import index_posts
+from train.loop import TrainConfig
+from train.models.text_towers import Towers
+from train.report import REPORTS, header, write
+from train.rows import read_examples
+from train.studies import Study
+from train.studies.content import Content, content
+from train.studies.next_item import NextItem, next_item
+from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
+from train.worker import RESULT
+
+_METRICS = {
+    "recall@10": "recall10",
+    "recall@100": "recall100",
+    "hit_rate@10": "hr10",
+    "ndcg@10": "ndcg10",
+}
+
+
+class NextVisits(Config):
+    """Training on the past of a log, visits of its last days as questions."""
+
+    data: str  # a file of configs/data/, split in time
+    run: TrainConfig
+    relevant: str = "click"  # the action that makes a shown post right
+
+
+class RetrievalStudy(Study):
+    """Every protocol; null leaves one out."""
+
+    study: Literal["retrieval"]
+    next_item: NextItem | None = None
+    next_visits: dict[str, NextVisits] = Field(default={})
+    content: Content | None = None
+
+
+def retrieval(study: RetrievalStudy) -> Path:
+    """Run all parts, write the report; returns its page."""
+    parts: dict[str, Any] = {}
+    if study.next_item:
+        parts["next_item"] = (next_item, study.next_item)
+    for name, settings in study.next_visits.items():
+        parts[name] = (next_visits, settings)
+    if study.content:
+        parts["content"] = (content, study.content)
+    results: Results = {}
+    for name, (run, settings) in parts.items():
+        try:
+            results[name] = run(settings, study.seeds)
+        except InputError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr)
+            results[name] = {"left_out": str(error)}
+    origin = header(", ".join(_fingerprints(results)), seeds=study.seeds)
+    return write(study.report, {"header": origin, **results}, REPORTS)
+
+
+def next_visits(settings: NextVisits, seeds: tuple[int, ...]) -> Results:
+    """Posts found for visits after training, over all posts, without those seen before.
+
+    Returns:
+        model or baseline -> recall10, recall100, hr10, ndcg10, the model's with spread over
+        seeds; difference -> the first seed's to the best baseline, with its 95 % interval.
+    """
+    data = prepared(settings.data)
+    facts, posts = Facts.load(data), pq.read_table(data / "posts.parquet")
+    before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
+    found = []
+    runs = fit_seeds(settings.run, data, seeds)
+    for run in runs:
+        towers = load_run(run, data)
+        assert isinstance(towers, Towers)
+        index = index_posts(towers, posts, facts)
+        found.append(evaluate_retrieval(towers, index, facts, before, test, settings.relevant))
+    models = [
+        {short: result[name]["model"] for name, short in _METRICS.items()} for result in found
+    ]
+    first = found[0]
+    names = [key for key, value in first["recall@100"].items() if isinstance(value, float)]
+    results: Results = {"queries": first["queries"], "model": mean_and_spread(models)}
+    for name in names:
+        if name not in ("model", "difference"):
+            results[name] = {short: first[metric][name] for metric, short in _METRICS.items()}
+    results["difference"] = {
+        short: {key: first[metric][key] for key in ("best_baseline", "difference", "interval")}
+        for metric, short in _METRICS.items()
+    }
+    results["runs"] = {run.name: json.loads((run / RESULT).read_text()) for run in runs}
+    return results
+
+
+def _fingerprints(results: Results) -> list[str]:
+    """Of the data that the runs were made from, each once."""
+    found = {
+        run["data_fingerprint"]
+        for part in results.values()
+        for run in part.get("runs", {}).values()
+    }
+    return sorted(found)
