@@ -9,6 +9,7 @@ way for all. New ones slot in as a function of the first or a class of the secon
 from train.baselines.blend import Blend
 from train.baselines.neighbours import ItemNeighbours
 from train.baselines.ranking import (
+    COUNTS,
     PRIOR,
     PROBABILITIES,
     RANKING,
@@ -31,6 +32,7 @@ from train.baselines.retrieval import (
 )
 
 __all__ = [
+    "COUNTS",
     "DAY_MS",
     "LIKES",
     "PRIOR",

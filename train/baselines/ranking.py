@@ -78,7 +78,8 @@ RANKING: dict[str, Callable[[Rows, int], Floats]] = {
     "author_rate": author_rate,
     "user_and_post": user_and_post,
 }
-PROBABILITIES = frozenset(RANKING) - {"popularity"}
+COUNTS = frozenset({"popularity"})  # are no probabilities
+PROBABILITIES = frozenset(RANKING) - COUNTS
 
 
 def _rate(rows: Rows, action: int, key: Ids) -> Floats:
