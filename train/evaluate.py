@@ -1,7 +1,8 @@
 """How good a bundle is on the test split, beside the baselines on the same rows.
 
 `python -m train.evaluate BUNDLE [--data DIR] [--report NAME]` prints the tables, keeps the
-numbers in the bundle's card and, if asked, writes train/reports/NAME.json and NAME.md.
+numbers in the bundle's card and, if asked, writes train/reports/NAME.json and NAME.md. Where
+lightgbm is installed, boosted trees are fitted on the same data and stand beside the model.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.table import Table
 from pipelines.facts import Facts
 from pipelines.features import example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
+from train import trees
 from train.baselines import corpus_rows, top_posts
 from train.bundle import Bundle, BundleError, load, write_metrics
 from train.compare import (
@@ -62,13 +64,20 @@ REFERENCES: dict[str, dict[str, Any]] = {
 }
 
 
-def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
+def evaluate(
+    bundle: Bundle,
+    data: Path,
+    relevant: str = "click",
+    boosted_trees: trees.TreeSettings | None = None,
+) -> Results:
     """Every number of the report but its header.
 
     Args:
         bundle: what is measured.
         data: prepared data set that the bundle was trained on.
         relevant: the action that makes a retrieved post right.
+        boosted_trees: how those that stand beside the ranker are fitted, which takes minutes on
+            a big log and needs lightgbm; None = without.
 
     Raises:
         BundleError: `data` is not what the bundle was trained on.
@@ -101,7 +110,10 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
     if isinstance(ranker, Ranker):  # else nothing was learned of any action
         predicted = predict(ranker, test, facts)
         names, cap_s = manifest["action_names"], ranker.config.dwell_cap_s
-        results["ranking"] = compare_ranking(log, of_test, predicted, names)
+        others = {}
+        if boosted_trees:
+            others["boosted_trees"] = trees.predict(data, boosted_trees)
+        results["ranking"] = compare_ranking(log, of_test, predicted, names, others)
         results["dwell_s"] = compare_dwell(
             log.take(~of_test), log.take(of_test), predicted[:, DWELL_TIME], cap_s
         )
@@ -226,14 +238,16 @@ def main() -> int:
     parser.add_argument(
         "--relevant", default="click", choices=ACTION_NAMES, help="what a found post must get"
     )
+    parser.add_argument("--no-trees", action="store_true", help="do not fit boosted trees")
     args = parser.parse_args()
+    beside = None if args.no_trees or not trees.is_installed() else trees.TreeSettings()
     started = time.monotonic()
     try:
         bundle = load(args.bundle)
         if "://" in bundle.path:
             raise BundleError(f"{bundle.path}: its card cannot be written to; copy it to a folder")
         data = args.data or Path("artifacts/data") / bundle.card["name"]
-        results = evaluate(bundle, data, args.relevant)
+        results = evaluate(bundle, data, args.relevant, beside)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

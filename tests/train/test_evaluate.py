@@ -15,12 +15,16 @@ from train.bundle import BundleError, load
 from train.evaluate import REFERENCES, evaluate, main, predict
 from train.report import plain
 from train.rows import flatten, read_examples
+from train.trees import TreeSettings, is_installed
+
+NO_SCORES = {"model", "best_baseline", "difference", "interval"}
 
 
 @pytest.fixture(scope="module")
 def results(bundle, prepared):
-    """The whole evaluation of an untrained bundle."""
-    return evaluate(bundle, prepared)
+    """The whole evaluation of an untrained bundle, beside few trees where they can be fitted."""
+    few = TreeSettings(num_rounds=10, min_data_in_leaf=50)
+    return evaluate(bundle, prepared, boosted_trees=few if is_installed() else None)
 
 
 def test_predictions_come_in_the_order_of_the_rows(bundle, prepared):
@@ -40,10 +44,22 @@ def test_every_part_is_there(results):
     """Ranking, dwell and retrieval are measured beside their baselines."""
     assert set(results["ranking"]["auc"]["click"]) > {"model", "post_rate", "interval"}
     assert results["dwell_s"]["capped"]["median"] > 0
-    assert {"model", "popular", "popular_7_days", "transitions", "ease"} < set(
+    assert {"model", "popular", "popular_7_days", "transitions", "ease", "item_knn", "blend"} < set(
         results["retrieval"]["recall@10"]
     )
     json.dumps(plain(results), allow_nan=False)
+
+
+@pytest.mark.skipif(not is_installed(), reason="lightgbm comes with the dev extra")
+def test_trees_stand_beside_the_model(results):
+    """Boosted trees are one more baseline of every measure, for the actions they were fitted on."""
+    ranking = results["ranking"]
+    for metric in ("auc", "grouped_auc", "normalised_entropy", "calibration", "calibration_error"):
+        assert np.isfinite(ranking[metric]["click"]["boosted_trees"])
+    assert ranking["auc"]["click"]["boosted_trees"] > 0.55
+    named = ranking["auc"]["click"]["best_baseline"]
+    others = {k: v for k, v in ranking["auc"]["click"].items() if k not in NO_SCORES}
+    assert named == max(others, key=others.get)
 
 
 def test_untrained_towers_find_little(results):
@@ -80,7 +96,7 @@ def test_command_fills_the_card_and_writes_the_report(
     """The numbers reach the screen, the bundle's card and the report."""
     folder = shutil.copytree(bundle_path, tmp_path / "bundle")
     monkeypatch.setattr("train.evaluate.REPORTS", tmp_path)
-    arguments = [str(folder), "--data", str(prepared), "--report", "demo"]
+    arguments = [str(folder), "--data", str(prepared), "--report", "demo", "--no-trees"]
     monkeypatch.setattr("sys.argv", ["evaluate", *arguments])
     assert main() == 0
     assert "recall@100" in capsys.readouterr().out
