@@ -81,6 +81,7 @@ def fit_codebook(vectors: Floats, config: SemanticIds) -> Floats:
             max_points_per_centroid=config.max_points_per_code,
         )
         kmeans.train(residual)
+        assert kmeans.centroids is not None  # there are since it was trained
         levels.append(kmeans.centroids.copy())
         residual -= levels[-1][_nearest(residual, levels[-1])]
     return np.stack(levels)
