@@ -17,6 +17,8 @@ Ids = NDArray[np.int64]
 
 PRIOR = 20.0  # showings at the overall rate that every rate starts with
 
+OVERALL_SCALE = 0.25  # of the overall log-odds, so that they are about as large as the rest
+
 # Whose counts are compared with the overall ones, in the order of the numbers.
 SIGNALS = (
     *("viewer", "post", "author", "topic"),
@@ -103,7 +105,7 @@ def signals(
     }
     base = overall_log_odds(overall)
     parts = [relative_log_odds(counts[name], base) for name in SIGNALS]
-    return np.concatenate([np.nan_to_num(base) / 4, *parts], axis=-1, dtype=np.float32)
+    return np.concatenate([np.nan_to_num(base) * OVERALL_SCALE, *parts], axis=-1, dtype=np.float32)
 
 
 def _logit(p: NDArray) -> NDArray:

@@ -17,7 +17,6 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from train.bundle import Bundle, load, write
 from train.learners import make_learner
 from train.loop import TrainConfig
-from train.worker import resolve
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -86,6 +85,8 @@ def train_config(kind: str, data: Path, out: Path, **settings: object) -> TrainC
 
 def write_run(kind: str, data: Path, out: Path, seed: int = 0) -> Path:
     """What python -m train leaves behind, with untrained weights; returns its folder."""
+    from train.worker import resolve  # Ray: only where it is needed, see train/test_gpu.py
+
     config = resolve(train_config(kind, data, out, seed=seed), data)
     torch.manual_seed(seed)
     folder = out / kind

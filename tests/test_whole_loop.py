@@ -138,6 +138,16 @@ def test_killed_worker_costs_no_steps(once_round):
     assert result["total_steps"] == NUM_EPOCHS * (num_examples // BATCH)
 
 
+def test_result_says_each_observed_action(once_round):
+    """A run's result holds log loss and rate of the actions that the held-out log observes."""
+    result = json.loads((once_round.folder / "ranker" / "result.json").read_text())
+    actions = result["epochs"][-1]["actions"]
+
+    assert "click" in actions
+    assert "dwell_time" not in actions
+    assert all(entry["log_loss"] > 0 and 0 <= entry["rate"] <= 1 for entry in actions.values())
+
+
 def test_same_seed_same_weights(once_round):
     """One worker, one seed: a run left alone gives the killed run's weights, to the bit."""
     again = fit(run_settings("ranker", once_round.folder, name="again"))

@@ -29,12 +29,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipelines.facts import Facts
 from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train import git
+from train.bundle_runs import BundleError, read_run
 from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex, index_posts
 from train.models.ranker import Ranker, RankerConfig
@@ -42,12 +43,7 @@ from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
 
 M = TypeVar("M", bound=nn.Module)
-KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",)}  # learning.kind of each
 _JSON_FILES = ("card", "config", "schema", "blend")
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be used; the text says which file and why."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
     _check_out(out, replace)
     manifest = json.loads((data / "manifest.json").read_text())
     runs = {
-        kind: (_read_run(run, kind, manifest), run / "model.safetensors")
+        kind: (read_run(run, kind, manifest), run / "model.safetensors")
         for kind, run in (("retrieval", retrieval), ("ranker", ranker))
     }
     weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
@@ -195,8 +191,11 @@ def assemble(
         folder = Path(scratch) / "bundle"
         for name in ("index", "tables"):
             (folder / name).mkdir(parents=True)
+        digests = {}
         for kind, (_, weights) in models.items():
-            save_file(weights, folder / f"{kind}.safetensors")
+            content = save(weights)
+            digests[kind] = hashlib.sha256(content).hexdigest()
+            (folder / f"{kind}.safetensors").write_bytes(content)
         spec = schema_spec()
         card = {
             "name": manifest["name"],
@@ -206,17 +205,17 @@ def assemble(
             "action_names": manifest["action_names"],
             "as_of_ms": write_tables(data, folder / "tables"),
             "observed_actions": observed,
-            "weights_sha256": {kind: _sha256(folder, kind) for kind in models},
+            "weights_sha256": digests,
             "metrics": {},  # python -m train.evaluate fills them in
         }
-        contents = {
+        files = {
             "config": {kind: config for kind, (config, _) in models.items()},
             "schema": {"hash": schema_hash(spec), "spec": spec},
             "blend": blend,
             "card": card,
         }
-        for name, content in contents.items():
-            (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+        for name, values in files.items():
+            (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
         written = load(folder)
         index = index_posts(written.load_two_tower(), written.posts, written.facts)
         index.save(folder / "index")
@@ -244,27 +243,6 @@ def _check_out(out: Path, replace: bool) -> None:
         raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
     if out.exists() and not (out / "card.json").exists():
         raise BundleError(f"{out}: is no bundle, so it is not replaced")
-
-
-def _read_run(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
-    try:
-        config = json.loads((run / "config.json").read_text())
-        result = json.loads((run / "result.json").read_text())
-    except OSError as error:
-        raise BundleError(f"{run}: not a finished run of python -m train") from error
-    if config["learning"]["kind"] not in KINDS[kind]:
-        raise BundleError(f"{run}: a {config['learning']['kind']} run, expected {kind}")
-    theirs, ours = result["data_fingerprint"], manifest["fingerprint"]
-    if theirs != ours:
-        raise BundleError(f"{run}: trained on data {theirs}, not {ours}")
-    num_outputs = config["learning"]["model"]["features"]["num_actions"]
-    if num_outputs != len(manifest["actions"]):
-        raise BundleError(f"{run}: {num_outputs} actions, the data has {len(manifest['actions'])}")
-    return config
-
-
-def _sha256(folder: Path, kind: str) -> str:
-    return hashlib.sha256((folder / f"{kind}.safetensors").read_bytes()).hexdigest()
 
 
 def _with_weights(model: M, file: Path) -> M:

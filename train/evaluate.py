@@ -93,7 +93,7 @@ def evaluate(
     ranker = bundle.load_ranker()
     if isinstance(ranker, Ranker):  # else nothing was learned of any action
         predicted = predict(ranker, test, facts)
-        names, cap_s = manifest["action_names"], ranker.config.features.dwell_cap_s
+        names, cap_s = manifest["action_names"], ranker.config.dwell_cap_s
         others = {}
         if boosted_trees:
             others["boosted_trees"] = trees.predict(data, boosted_trees)

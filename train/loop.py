@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,9 @@ from configs import Config
 from train.learners import Learner, Learning, RankerLearning
 from train.models.tokens import Tensors
 from train.optim import Average, OptimConfig, lr_scale, make_optimizer
+
+T = TypeVar("T")
+Totals = dict[str, tuple[float, float]]  # name -> sum and weight, as train/learners/measures.py
 
 
 class TrainConfig(Config):
@@ -61,7 +64,7 @@ class Progress:
     epoch: int = 0
     step: int = 0  # within the epoch
     total_steps: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)  # one entry per validation
+    history: list[dict[str, Any]] = field(default_factory=list)  # one entry per validation
 
     def ran_out(self, patience: int | None) -> bool:
         """Whether the last `patience` validations all failed to beat the best before them."""
@@ -125,13 +128,16 @@ class Trainer:
         return means
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[Tensors]) -> dict[str, float]:
-        """Sums over held-out batches: each scalar times its weight, and the weight."""
+    def evaluate(self, batches: Iterable[Tensors]) -> Totals:
+        """The learner's measures, added up over held-out batches: name -> sum and weight."""
         self.learner.model.eval()
-        totals: dict[str, float] = {}
+        totals: Totals = {}
         with self.average.in_place() if self.average else nullcontext():
             for batch in batches:
-                add_weighted(totals, _items(self._loss(self.learner.model, batch)))
+                measures = self._apply(self.learner.measure, self.learner.model, batch)
+                for name, pair in measures.items():
+                    before = totals.get(name, (0.0, 0.0))
+                    totals[name] = (before[0] + pair[0].item(), before[1] + pair[1].item())
         self.learner.model.train()
         return totals
 
@@ -162,11 +168,14 @@ class Trainer:
         self.num_skipped = state["num_skipped"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
 
-    def _loss(self, model: nn.Module, batch: Tensors) -> dict[str, Tensor]:
+    def _apply(
+        self, function: Callable[[nn.Module, Tensors], T], model: nn.Module, batch: Tensors
+    ) -> T:
+        """A learner's `loss` or `measure` on this device, in this precision."""
         batch = {name: t.to(self.device, non_blocking=True) for name, t in batch.items()}
         enabled = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            return self.learner.loss(model, batch)
+            return function(model, batch)
 
     def _backward(self, batch: Tensors, weighted: bool = False) -> dict[str, float]:
         """Add a batch's gradient, times its weight if wanted, to the parameters'.
@@ -174,7 +183,7 @@ class Trainer:
         A loss that is not finite makes the gradient NaN, which all workers get to see: they
         skip a step together or not at all.
         """
-        parts = self._loss(self.model, batch)
+        parts = self._apply(self.learner.loss, self.model, batch)
         loss = parts["loss"] * (parts["loss"].detach() * 0 + 1)
         (loss * parts["weight"].detach() if weighted else loss).backward()
         return _items(parts)

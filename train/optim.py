@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from configs import Config
 
 # Maps from something whose size has nothing to do with the model's width, and to such a thing.
-INPUTS = ("tokens.action", "facts.content", "signals.0", "_projection")
+INPUTS = ("tokens.action", "facts.content", "signals.0", "wide", "_projection")
 OUTPUTS = ("unembed",)
 
 

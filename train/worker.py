@@ -28,14 +28,16 @@ import torch
 import torch.distributed
 from safetensors.torch import load_file, save_file
 
-from pipelines.runtime import connect
+from pipelines.runtime import connect, quiet_data
 from train.learners import make_learner
-from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
+from train.learners.measures import means
+from train.loop import Progress, Totals, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.progress import shown
 
 MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
 # Ranks a checkpoint of mid-epoch behind every finished epoch; Ray's record cannot hold infinity.
 NOT_VALIDATED = sys.float_info.max
+_READ_ONCE = 128 << 20  # bytes of Parquet that may stay in Ray's object store, a few times larger
 
 
 def fit(config: TrainConfig) -> Path:
@@ -139,12 +141,12 @@ def worker(settings: dict[str, Any]) -> None:
 
     def validate() -> None:
         held_out = batches(learner, _examples("validate", config), (config.seed, rank))
-        means = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
+        measured = _means_over_workers(trainer.evaluate(prefetch(held_out)), trainer.device)
         epoch = progress.epoch + progress.step / steps_per_epoch
-        if not math.isfinite(means["loss"]):
-            raise ValueError(f"epoch {epoch:.4g}: the validation loss is {means['loss']}")
-        progress.history.append({"epoch": epoch if progress.step else progress.epoch, **means})
-        _report(trainer, progress, {"val_loss": means["loss"], **means})
+        if not math.isfinite(measured["loss"]):
+            raise ValueError(f"epoch {epoch:.4g}: the validation loss is {measured['loss']}")
+        progress.history.append({"epoch": epoch if progress.step else progress.epoch, **measured})
+        _report(trainer, progress, {"val_loss": measured["loss"], **measured})
 
     def after_step(parts: dict[str, float]) -> bool:
         if rank == 0:
@@ -188,8 +190,11 @@ def _num_examples(folder: Path) -> int:
 
 
 def _read(folder: Path) -> ray.data.Dataset:
-    ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
-    return ray.data.read_parquet(str(folder), partitioning=None)
+    """Rows of a folder; few enough are read once, many are read anew for every pass."""
+    quiet_data()
+    rows = ray.data.read_parquet(str(folder), partitioning=None)
+    num_bytes = sum(part.stat().st_size for part in folder.glob("*"))
+    return rows.materialize() if num_bytes <= _READ_ONCE else rows
 
 
 def _in_order() -> ray.data.ExecutionOptions:
@@ -208,19 +213,21 @@ def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Itera
     )
 
 
-def _means_over_workers(totals: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Weighted means of every scalar over all workers' held-out examples."""
-    sums = torch.tensor([totals[name] for name in sorted(totals)], device=device)
+def _means_over_workers(totals: Totals, device: torch.device) -> dict[str, Any]:
+    """Means over all workers' held-out examples, as `measures.means` nests them."""
+    names = sorted(totals)
+    pairs = torch.tensor([totals[name] for name in names], dtype=torch.float64, device=device)
     if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    by_name = dict(zip(sorted(totals), sums.tolist(), strict=True))
-    weight = by_name.pop("weight")
-    if not weight:
+        torch.distributed.all_reduce(pairs)
+    result = means(
+        {n: (total, weight) for n, (total, weight) in zip(names, pairs.tolist(), strict=True)}
+    )
+    if "loss" not in result:
         raise ValueError("validation split: nothing in it that the loss could learn from")
-    return {name: total / weight for name, total in by_name.items()}
+    return result
 
 
-def _report(trainer: Trainer, progress: Progress, metrics: dict[str, float]) -> None:
+def _report(trainer: Trainer, progress: Progress, metrics: dict[str, Any]) -> None:
     """Tell Ray Train where the run stands; rank 0 adds what resuming needs."""
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(metrics)

@@ -13,6 +13,7 @@ import torch
 
 from configs import load
 from tests.train.small_run import config, start, tables
+from train.__main__ import STUDIES, study_kind
 from train.learners import RankerLearning, RetrievalLearning, make_learner
 from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.optim import lr_scale
@@ -82,7 +83,7 @@ def test_evaluation_changes_nothing(prepared):
     first, second = (trainer.evaluate(batches(trainer.learner, held_out, (0,))) for _ in range(2))
 
     assert first == second
-    assert first["weight"] > 0
+    assert first["loss"][1] > 0
     for name, weight in trainer.learner.model.state_dict().items():
         assert torch.equal(weight, before[name])
 
@@ -123,8 +124,8 @@ def test_prefetch_keeps_order_and_errors():
 
 def test_unknown_positive_is_refused(prepared):
     """An action that does not exist is named together with those that do."""
-    with pytest.raises(ValueError, match="positive: 'clik' is none of"):
-        make_learner(RetrievalLearning(positive="clik"), prepared)
+    with pytest.raises(ValueError, match="positives: 'clik' is none of"):
+        make_learner(RetrievalLearning(positives=("clik",)), prepared)
 
 
 def test_positive_that_never_happens_is_refused(prepared, tmp_path):
@@ -137,14 +138,27 @@ def test_positive_that_never_happens_is_refused(prepared, tmp_path):
     for name in ("posts.parquet", "users.parquet", "manifest.json"):
         (tmp_path / name).write_bytes((prepared / name).read_bytes())
 
-    with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positive"):
+    with pytest.raises(ValueError, match=r"no click in the training split; .*learning\.positives"):
         make_learner(RetrievalLearning(), tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("r*/*.yaml")), ids=str)
 def test_shipped_configs_build(path, prepared):
-    """Every shipped run resolves and builds its model."""
-    settings = load(path, TrainConfig)
+    """Every shipped run, also those of the studies, resolves and builds its model."""
+    runs = shipped_runs(path)
 
-    assert (path.parent.name == "ranker") == isinstance(settings.learning, RankerLearning)
-    assert make_learner(settings.learning, prepared).model.config == settings.learning.model
+    assert runs
+    for run in runs:
+        assert (path.parent.name == "ranker") == isinstance(run.learning, RankerLearning)
+        assert make_learner(run.learning, prepared).model.config == run.learning.model
+
+
+def shipped_runs(path: Path) -> list[TrainConfig]:
+    """The run of a file, or all those of the study that it is."""
+    kind = study_kind(str(path))
+    if kind is None:
+        return [load(path, TrainConfig)]
+    study = load(path, STUDIES[kind][0])
+    if kind == "ranking":
+        return [study.run]
+    return [study.next_item.run, *(visits.run for visits in study.next_visits.values())]

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
-from train.losses import action_loss, dwell_loss, sampled_softmax_loss
+from train.losses import (
+    action_loss,
+    dwell_absolute_error,
+    dwell_deviance,
+)
 
 A = len(ACTION_NAMES)
 
@@ -43,78 +47,66 @@ def test_nothing_observed_is_no_loss():
     zero = torch.zeros(1, 1, A)
 
     assert action_loss(zero, zero, zero) == 0
-    assert dwell_loss(zero[..., 0], zero, zero, cap_s=30) == 0
+    assert action_loss(zero, zero, zero, weight=zero[..., 0]) == 0
+    for dwell_loss in (dwell_absolute_error, dwell_deviance):
+        assert dwell_loss(zero[..., 0], zero, zero, cap_s=30) == 0
 
 
-def test_dwell_loss_caps_the_label():
+def test_dwell_absolute_error_caps_the_label():
     """Staying 90 s counts as the cap of 30 s; the error is a share of the cap."""
     labels, mask = torch.zeros(1, 2, A), torch.zeros(1, 2, A)
     labels[0, :, DWELL_TIME] = torch.tensor([90.0, 5.0])
     mask[0, 0, DWELL_TIME] = 1
 
-    assert dwell_loss(torch.tensor([[24.0, 0.0]]), labels, mask, cap_s=30).item() == (
+    assert dwell_absolute_error(torch.tensor([[24.0, 0.0]]), labels, mask, cap_s=30).item() == (
         pytest.approx(6 / 30)
     )
 
 
-def test_full_corpus_pool_is_plain_softmax():
-    """With every post once in the pool, the loss is cross-entropy over the corpus."""
-    user, pool = F.normalize(torch.randn(4, 8), dim=-1), F.normalize(torch.randn(10, 8), dim=-1)
-    positive = torch.tensor([3, 1, 4, 1])
-    loss = sampled_softmax_loss(
-        user, pool, positive, torch.arange(10), torch.zeros(10), torch.tensor(0.1)
-    )
+def test_weighted_candidates_are_a_weighted_mean():
+    """A candidate of weight 1/2 counts as half a candidate, above and below the line."""
+    logits, labels, mask = torch.zeros(1, 2, A), torch.zeros(1, 2, A), torch.zeros(1, 2, A)
+    logits[0, :, 0] = torch.tensor([2.0, -1.0])
+    mask[0, :, :2] = 1
+    costs = [math.log1p(math.exp(2)) + math.log(2), math.log1p(math.exp(-1)) + math.log(2)]
+    expected = (costs[0] + costs[1] / 2) / 1.5
+    loss = action_loss(logits, labels, mask, weight=torch.tensor([[1.0, 0.5]]))
 
-    torch.testing.assert_close(loss, F.cross_entropy(user @ pool.T / 0.1, positive))
-
-
-def test_log_q_makes_copies_count_once():
-    """Some k copies of a negative with expected count k weigh like one copy with count 1."""
-    user, pool = torch.randn(1, 4), torch.randn(3, 4)
-    once = sampled_softmax_loss(
-        user, pool, torch.tensor([0]), torch.arange(3), torch.zeros(3), torch.tensor(1.0)
-    )
-    copies = torch.tensor([0, 1, 1, 1, 2])
-    often = sampled_softmax_loss(
-        user,
-        pool[copies],
-        torch.tensor([0]),
-        copies,
-        torch.tensor([0.0, *[math.log(3)] * 3, 0.0]),
-        torch.tensor(1.0),
-    )
-
-    torch.testing.assert_close(once, often)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@given(st.integers(1, 5))
-def test_own_copies_are_no_negatives(num_copies):
-    """However often the positive's own post is in the pool, it never competes with itself."""
-    user, post = torch.ones(1, 2), torch.ones(1, 2)
-    pool = torch.cat([post] * (1 + num_copies))
-    loss = sampled_softmax_loss(
-        user,
-        pool,
-        torch.tensor([0]),
-        torch.full((len(pool),), 9),
-        torch.zeros(len(pool)),
-        torch.tensor(1.0),
-    )
+@given(st.floats(0.01, 400), st.floats(1, 299))
+def test_dwell_deviance_is_tweedies(stay, said):
+    """The closed form equals the general deviance at power 1.5, in shares of the cap."""
+    labels, mask = torch.zeros(1, 1, A), torch.ones(1, 1, A)
+    labels[..., DWELL_TIME] = stay
+    y, mu, p = min(stay, 300) / 300, said / 300, 1.5
+    terms = (y ** (2 - p) / ((1 - p) * (2 - p)), y * mu ** (1 - p) / (1 - p), mu ** (2 - p))
+    expected = 2 * (terms[0] - terms[1] + terms[2] / (2 - p))
 
-    assert loss.item() == pytest.approx(0)
+    loss = dwell_deviance(torch.tensor([[said]]), labels, mask, cap_s=300)
+    assert loss.item() == pytest.approx(expected, rel=5e-3, abs=1e-4)
 
 
-def test_no_positives_is_no_loss():
-    """A batch in which nobody engaged costs 0, and every side still has a gradient of 0.
+def test_dwell_losses_aim_at_median_and_mean():
+    """Of stays of 1, 2 and 27 s the absolute error is least at 2 s, the deviance at 10 s."""
+    labels, mask = torch.zeros(1, 3, A), torch.ones(1, 3, A)
+    labels[0, :, DWELL_TIME] = torch.tensor([1.0, 2.0, 27.0])
+    said = torch.arange(1, 28).float()
 
-    Workers that train together wait for each other's gradients.
-    """
-    user, pool, temperature = (
-        torch.ones(shape, requires_grad=True) for shape in ((0, 4), (3, 4), ())
-    )
-    empty = torch.empty(0, dtype=torch.long)
-    loss = sampled_softmax_loss(user, pool, empty, torch.arange(3), torch.zeros(3), temperature)
-    loss.backward()
+    def least(loss) -> float:
+        costs = [loss(s.expand(1, 3), labels, mask, cap_s=300) for s in said]
+        return said[torch.stack(costs).argmin()].item()
 
-    assert loss == 0
-    assert all(side.grad is not None and not side.grad.any() for side in (user, pool, temperature))
+    assert least(dwell_absolute_error) == 2
+    assert least(dwell_deviance) == 10
+
+
+def test_stay_of_nothing_has_a_finite_gradient():
+    """Deviance and gradient stay finite where softplus is as good as 0 and the stay long."""
+    labels, mask = torch.zeros(1, 1, A), torch.ones(1, 1, A)
+    labels[..., DWELL_TIME] = 300
+    logit = torch.tensor([[-120.0]], requires_grad=True)
+    dwell_deviance(F.softplus(logit), labels, mask, cap_s=300).backward()
+
+    assert logit.grad.isfinite().all()

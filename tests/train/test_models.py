@@ -187,3 +187,27 @@ def test_heads_must_divide():
 
     with pytest.raises(ConfigError, match="num_heads 3 is not a multiple of num_kv_heads 2"):
         check(values, TransformerConfig, place="transformer")
+
+
+@pytest.mark.parametrize(("dwell_loss", "cap_s"), [("mae", 30.0), ("tweedie", 300.0)])
+def test_dwell_output_follows_its_loss(dwell_loss, cap_s, ranker, inputs):
+    """Seconds are a share of the cap for mae; softplus for tweedie, never above its cap."""
+    config = ranker.config.model_copy(update={"dwell_loss": dwell_loss})
+    model = Ranker(config).eval()
+    model.load_state_dict(ranker.state_dict())
+    with torch.no_grad():
+        model.unembed.weight[DWELL_TIME] *= 300  # far beyond either cap
+        logit = model(inputs)[..., DWELL_TIME]
+    expected = {"mae": logit.sigmoid() * 30, "tweedie": torch.nn.functional.softplus(logit)}
+
+    assert config.dwell_cap_s == cap_s
+    assert expected["tweedie"].max() > 300
+    seconds = model.predict(inputs)[..., DWELL_TIME]
+    torch.testing.assert_close(seconds, expected[dwell_loss].clamp(max=cap_s))
+
+
+def test_bundled_dwell_output_is_read_from_its_settings(ranker):
+    """The settings that a bundle keeps bring back the same output."""
+    config = ranker.config.model_copy(update={"dwell_loss": "tweedie"})
+
+    assert check(config.model_dump(mode="json"), RankerConfig, place="config.json") == config

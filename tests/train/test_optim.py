@@ -192,7 +192,7 @@ def test_steps_of_activations_do_not_grow_with_the_width(matrices):
     rates = {"lr": 3e-3, "table_lr": 3e-3, "matrix_optimizer": matrices}
     for base_width in (32, None):
         config = OptimConfig(base_width=base_width, **rates)
-        narrow, wide = moved(64, config), moved(256, config)
+        narrow, wide = moved(32, config), moved(128, config)
         for name, distance in wide.items():
             ratio = distance / narrow[name]
             assert 0.75 < ratio < 1.35 if base_width else ratio > 1.5, (name, ratio)

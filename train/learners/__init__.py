@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor, nn
 
+from train.learners.measures import Measures
 from train.learners.next_event import NextEventLearner, NextEventLearning
 from train.learners.ranking import RankerLearning, RankingLearner
 from train.learners.retrieval import RetrievalLearner, RetrievalLearning
@@ -43,6 +44,9 @@ class Learner(Protocol):
             model: `self.model` or a wrapper of it that synchronises gradients.
             batch: as `batch` gives it.
         """
+
+    def measure(self, model: nn.Module, batch: Tensors) -> Measures:
+        """What held-out rows say; the mean called "loss" decides which weights are kept."""
 
 
 def make_learner(settings: Learning, data: Path) -> Learner:

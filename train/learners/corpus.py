@@ -40,6 +40,8 @@ class Corpus:
         """Place of posts that are all in the corpus. Shape of `post_id`."""
         return np.searchsorted(self.post_id, post_id)
 
-    def inputs(self, spec: FeatureSpec, facts: Facts) -> Inputs:
-        """What the post tower reads, as `features.post_inputs`. [N, ...] each."""
-        return post_inputs(self.post_id, self.author_id, spec, facts)
+    def inputs(
+        self, spec: FeatureSpec, facts: Facts, rows: NDArray[np.int64] | slice = slice(None)
+    ) -> Inputs:
+        """What the post tower reads of some posts, as `features.post_inputs`. [rows, ...] each."""
+        return post_inputs(self.post_id[rows], self.author_id[rows], spec, facts)

@@ -25,6 +25,7 @@ from pipelines.facts import Facts
 from pipelines.features import history_inputs
 from pipelines.schema import ACTION_NAMES
 from train.learners.corpus import Corpus
+from train.learners.measures import Measures, of_scalars
 from train.learners.warm_start import positives_in_order, start_from_transitions
 from train.losses import uniform_softmax_loss
 from train.models.retrieval import RetrievalConfig, TwoTower
@@ -62,7 +63,8 @@ class NextEventLearner:
     def __init__(self, settings: NextEventLearning, data: Path) -> None:
         if settings.positive not in ACTION_NAMES:
             raise ValueError(f"positive: {settings.positive!r} is none of {ACTION_NAMES}")
-        self.model = TwoTower(settings.model)
+        towers = TwoTower(settings.model)
+        self.model: nn.Module = towers
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
         self.facts.check_content(self.spec.content_size, data)
@@ -73,7 +75,7 @@ class NextEventLearner:
             rows = pq.read_table(data / settings.trained_on)
             posts = positives_in_order(rows, self.bit)
             known = np.where(posts > 0, self.corpus.row(posts), -1)
-            start_from_transitions(self.model, self.corpus.post_id, known)
+            start_from_transitions(towers, self.corpus.post_id, known)
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Histories, where in them something positive follows, and what it is.
@@ -132,3 +134,7 @@ class NextEventLearner:
             "temperature": temperature.detach(),
             "weight": loss.new_tensor(len(batch["point"])),
         }
+
+    def measure(self, model: nn.Module, batch: Tensors) -> Measures:
+        """The loss, as for training."""
+        return of_scalars(self.loss(model, batch))

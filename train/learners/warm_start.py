@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.models.retrieval import TwoTower
 
@@ -45,9 +45,8 @@ def start_from_transitions(
     rank = min(D, *mutual.shape)
     U, S, V = torch.svd_lowrank(mutual, q=min(D + 8, *mutual.shape), niter=4)
     rows = torch.from_numpy(spec.hashes("post", post_id))
-    table = towers.tables.get_submodule("post")
-    assert isinstance(table, nn.Embedding)
-    weight = torch.zeros_like(table.weight)
+    table = towers.tables.get_parameter("post.weight")
+    weight = torch.zeros_like(table)
     shared = torch.zeros(len(weight), 1)
     for column, factor in enumerate((U, V)):
         factor = factor[:, :rank] * S[:rank].sqrt()
@@ -56,7 +55,7 @@ def start_from_transitions(
         shared.index_add_(0, rows[:, column], torch.ones(len(rows), 1))
     filled = shared[:, 0] > 0
     with torch.no_grad():
-        table.weight[filled] = (weight / shared.clamp(min=1))[filled]
+        table[filled] = (weight / shared.clamp(min=1))[filled]
 
 
 def positives_in_order(rows: pa.Table, bit: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """The Phoenix transformer: causal history, isolated candidates, sandwich norms.
 
-Axes: B batch, T tokens, S tokens of the context, D model width, H query heads, K key/value
-heads, d head size. Formulas are those of xAI's public release of January 2026; matrices have
-no biases.
+Axes: B batch, T tokens, S tokens of the context, N tokens of a whole batch that are no padding,
+D model width, H query heads, K key/value heads, d head size. Formulas are those of xAI's public
+release of January 2026; matrices have no biases.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
+from train.models.packing import Packing
 
 _MASKED = -1e30  # finite, so that a row with no permitted key becomes uniform, not NaN
 _LOGIT_CAP = 30.0
@@ -55,11 +56,13 @@ class Layout:
         position: int64 [B, T], for RoPE, which sees differences only.
         allowed: bool [B, S, S], row = the context token that looks.
         seen: bool [B, S], what candidates look at.
+        packing: keeps padding out of everything but the attention product; None = does not.
     """
 
     position: Tensor
     allowed: Tensor
     seen: Tensor
+    packing: Packing | None = None
 
 
 def attention_mask(num_tokens: int, candidate_start: int | None = None) -> Tensor:
@@ -80,7 +83,11 @@ def attention_mask(num_tokens: int, candidate_start: int | None = None) -> Tenso
 
 
 def make_layout(
-    valid: Tensor, candidate_start: int | None = None, anchored: bool = True, split: bool = True
+    valid: Tensor,
+    candidate_start: int | None = None,
+    anchored: bool = True,
+    split: bool = True,
+    packed: bool = False,
 ) -> Layout:
     """The layout of padded sequences, [context | candidates].
 
@@ -92,6 +99,8 @@ def make_layout(
             the candidates.
         split: candidates are handled apart, at a cost that grows with their number and not
             its square; otherwise through one mask over all tokens, the reference.
+        packed: padding is left out of what is computed token by token; outputs of padding
+            are then 0, all others the same.
     """
     num_tokens = valid.shape[1]
     start = num_tokens if candidate_start is None else candidate_start
@@ -103,7 +112,8 @@ def make_layout(
     num_masked = start if split else num_tokens
     mask = attention_mask(num_masked, None if split else candidate_start).to(valid.device)
     seen = valid[:, :num_masked]
-    return Layout(position, mask & seen[:, None, :], seen)
+    packing = Packing.of(valid) if packed else None
+    return Layout(position, mask & seen[:, None, :], seen, packing)
 
 
 def ffn_width(emb_size: int, widening_factor: float) -> int:
@@ -190,19 +200,21 @@ class Attention(nn.Module):
             self.key_norm = RMSNorm(config.key_size)
 
     def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """[B, T, D] -> [B, T, D]; `angles` are those of the layout's positions."""
-        B, T, _ = x.shape
+        """[B, T, D], or packed [N, D] -> the same; `angles` are those of the tokens' positions."""
         c = self.config
-        query = self.query(x).view(B, T, c.num_heads, c.key_size)
-        key = self.key(x).view(B, T, c.num_kv_heads, c.key_size)
-        value = self.value(x).view(B, T, c.num_kv_heads, c.key_size)
+        query, key, value = (
+            project(x).unflatten(-1, (-1, c.key_size))  # [B, T, heads, d] or [N, heads, d]
+            for project in (self.query, self.key, self.value)
+        )
         if c.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         query, key = rope(query, angles), rope(key, angles)
+        if layout.packing is not None:
+            query, key, value = map(layout.packing.unpack, (query, key, value))
         group = c.num_heads // c.num_kv_heads  # query head h reads key/value head h // group
         key, value = (t.repeat_interleave(group, dim=2).transpose(1, 2) for t in (key, value))
         query = query.transpose(1, 2)
-        S = layout.seen.shape[1]
+        S, T = layout.seen.shape[1], query.shape[2]
         before_key, before_value = key[:, :, :S], value[:, :, :S]
         scores = self._scores(query[:, :, :S] @ before_key.transpose(-1, -2))
         scores = scores.masked_fill(~layout.allowed[:, None], _MASKED)
@@ -215,7 +227,8 @@ class Attention(nn.Module):
             weight = F.softmax(torch.cat([scores, own], dim=-1), dim=-1).to(x.dtype)
             candidates = weight[..., :S] @ before_value + weight[..., S:] * value
             mixed = torch.cat([mixed, candidates], dim=2)
-        return self.output(mixed.transpose(1, 2).reshape(B, T, -1))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return self.output(mixed if layout.packing is None else layout.packing.pack(mixed))
 
     def _scores(self, products: Tensor) -> Tensor:
         """Scaled and softly capped, in float32."""
@@ -249,7 +262,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, h: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """[B, T, D], or packed [N, D] -> the same."""
         before_attn, after_attn, before_ffn, after_ffn = self.norms
         h = h + self.dropout(after_attn(self.attention(before_attn(h), layout, angles)))
         return h + self.dropout(after_ffn(self.ffn(before_ffn(h))))
@@ -268,8 +281,10 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Mix tokens. [B, T, D] -> [B, T, D], same dtype; rows of padding mean nothing."""
-        angles = rope_angles(layout.position, self.key_size)
+        angles, packing = rope_angles(layout.position, self.key_size), layout.packing
+        if packing is not None:
+            x, angles = packing.pack(x), (packing.pack(angles[0]), packing.pack(angles[1]))
         x = self.dropout(x)
         for layer in self.layers:
             x = layer(x, layout, angles)
-        return x
+        return x if packing is None else packing.unpack(x)

@@ -12,14 +12,15 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
 from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
+from pipelines.signals import OVERALL_SCALE
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, Tensors
+from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
 
 
 class RankerConfig(Config):
@@ -32,7 +33,26 @@ class RankerConfig(Config):
     # of August 2026: a score is the same in any order. False is the release of January 2026.
     anchored: bool = True
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
+    # A linear term from the as-of rates to the log-odds, on top of those of all showings so far: a
+    # drift of a rate then needs no learning. Needs features.rates.
+    wide: bool = False
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
+    packed: bool = False  # padding is computed only where tokens look at each other
+    # How the time spent is learned and what its output means: mae, the median of stays up to
+    # features.dwell_cap_s; tweedie, the mean of those up to tweedie_cap_s.
+    dwell_loss: Literal["mae", "tweedie"] = "mae"
+    tweedie_cap_s: PositiveFloat = 300.0  # longer stays count as this long
+
+    @property
+    def dwell_cap_s(self) -> float:
+        """The longest stay that is predicted. Seconds."""
+        return self.tweedie_cap_s if self.dwell_loss == "tweedie" else self.features.dwell_cap_s
+
+    @model_validator(mode="after")
+    def _wide_reads_rates(self) -> RankerConfig:
+        if self.wide and not self.features.rates:
+            raise ValueError("wide reads the as-of rates; set features.rates: true or wide: false")
+        return self
 
 
 class Ranker(nn.Module):
@@ -53,6 +73,9 @@ class Ranker(nn.Module):
                 nn.SiLU(),
                 Linear(D, D, variance=1 / D),
             )
+        if config.wide:
+            self.wide = nn.Linear(spec.num_signals, spec.num_actions, bias=False)
+            nn.init.zeros_(self.wide.weight)  # starts as the overall rate
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
         self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
@@ -65,8 +88,11 @@ class Ranker(nn.Module):
                 them; a candidate whose first hash is 0 is padding.
 
         Returns:
-            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`.
+            float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`. Rows of
+            padding candidates mean nothing.
         """
+        if self.config.packed:
+            inputs = pack(inputs)
         return self.logits(inputs, self.embed(inputs))
 
     def embed(self, inputs: Tensors) -> Tensors:
@@ -95,12 +121,18 @@ class Ranker(nn.Module):
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
-        valid = torch.cat([history_valid, inputs["candidate_post_hashes"][..., 0] != 0], dim=1)
+        candidates, candidate_valid = padded("candidate", candidates, inputs)
+        valid = torch.cat([history_valid, candidate_valid], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
-        layout = make_layout(valid, start, self.config.anchored, self.config.split)
+        c = self.config
+        layout = make_layout(valid, start, c.anchored, c.split, c.packed)
         h = self.transformer(tokens, layout)
-        return self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
+        out = self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
+        if self.config.wide:
+            known = inputs["candidate_signals"]
+            out = out + self.wide(known) + overall_log_odds_of(known, self.config.features)
+        return out
 
     @torch.inference_mode()
     def predict(self, inputs: Tensors) -> Tensor:
@@ -111,10 +143,27 @@ class Ranker(nn.Module):
         """
         logits = self.forward(inputs)
         p_action = logits.sigmoid()
-        p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config.features)
+        p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config).clamp(
+            max=self.config.dwell_cap_s
+        )
         return p_action
 
 
-def dwell_seconds(logit: Tensor, spec: FeatureSpec) -> Tensor:
-    """The dwell_time output in seconds: sigmoid times the cap. Same shape."""
-    return F.sigmoid(logit) * spec.dwell_cap_s
+def overall_log_odds_of(signals: Tensor, spec: FeatureSpec) -> Tensor:
+    """Log-odds of each action over all showings so far, 0 = unknown. [..., R] -> [..., A].
+
+    The time spent has none: its output is no log-odds.
+    """
+    overall = signals[..., : spec.num_actions] / OVERALL_SCALE
+    return overall.index_fill(-1, torch.tensor(DWELL_TIME, device=signals.device), 0.0)
+
+
+def dwell_seconds(logit: Tensor, config: RankerConfig) -> Tensor:
+    """The dwell_time output in seconds. Same shape.
+
+    sigmoid times the cap where the absolute error is minimised. With the deviance softplus, which
+    may pass the cap: a clamp here would leave what is too large without a gradient.
+    """
+    if config.dwell_loss == "tweedie":
+        return F.softplus(logit)
+    return F.sigmoid(logit) * config.dwell_cap_s

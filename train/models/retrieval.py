@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from configs import Config
 from pipelines.features import FeatureSpec
 from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
-from train.models.tokens import HashTables, HistoryTokens, PostFacts, Tensors
+from train.models.tokens import HashTables, HistoryTokens, PostFacts, Tensors, pack
 
 
 class RetrievalConfig(Config):
@@ -25,6 +25,7 @@ class RetrievalConfig(Config):
     transformer: TransformerConfig = TransformerConfig()
     features: FeatureSpec = FeatureSpec()
     compute_dtype: Literal["float32", "bfloat16"] = "float32"  # the transformer's
+    packed: bool = False  # padding is computed only where tokens look at each other
     temperature: float = Field(default=0.1, gt=0)  # where the learned temperature starts
     # How a viewer's tokens become one vector: their mean, as published, or the newest one, which
     # follows what the viewer does next more closely.
@@ -100,7 +101,7 @@ class TwoTower(nn.Module):
         Returns:
             [B, D] of length 1.
         """
-        return self.user_from(inputs, self._looked_up(inputs))[0]
+        return self.user_from(*self._looked_up(inputs))[0]
 
     def user_from(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """As `user`, from embeddings looked up elsewhere; also the length before scaling [B]."""
@@ -138,15 +139,18 @@ class TwoTower(nn.Module):
                 n: v[rows, :longest] if n.startswith("history_") else v[rows]
                 for n, v in mine.items()
             }
-            h, valid = self._mixed(part, self._looked_up(part))
+            h, valid = self._mixed(*self._looked_up(part))
             if self.config.pooling == "mean":
                 weight = valid.to(h.dtype)[..., None]
                 h = (h * weight).cumsum(dim=1) / weight.cumsum(dim=1).clamp(min=1)
             groups.append(F.pad(unit(h[:, -1 - longest :]), (0, 0, 0, S - longest)))
         return torch.cat(groups)
 
-    def _looked_up(self, inputs: Tensors) -> Tensors:
-        return {
+    def _looked_up(self, inputs: Tensors) -> tuple[Tensors, Tensors]:
+        """The inputs, packed if the model is, and the embeddings of their ids."""
+        if self.config.packed:
+            inputs = pack(inputs)
+        return inputs, {
             "user": self.tables("user", inputs["user_hashes"]),
             "history_post": self.tables("post", inputs["history_post_hashes"]),
             "history_author": self.tables("author", inputs["history_author_hashes"]),
@@ -155,7 +159,8 @@ class TwoTower(nn.Module):
     def _mixed(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """The viewer's tokens after the transformer, float32 [B, T, D], and their validity."""
         tokens, valid = self.tokens(inputs, embeddings)
-        return self.transformer(tokens.to(self.dtype), make_layout(valid)).float(), valid
+        layout = make_layout(valid, packed=self.config.packed)
+        return self.transformer(tokens.to(self.dtype), layout).float(), valid
 
     def posts(self, inputs: Tensors) -> Tensor:
         """Place posts by all that is known of them.

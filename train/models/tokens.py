@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelines.features import EVENT_CONTEXT, FeatureSpec, Inputs
 from train.models.layers import Linear, init_normal_
+from train.models.packing import Packing
 
 Tensors = dict[str, Tensor]
 
@@ -19,6 +20,33 @@ CODES_PER_LEVEL = 257  # of a semantic id; 0 = none
 def tensors(inputs: Inputs) -> Tensors:
     """Arrays as tensors that share their memory."""
     return {name: torch.from_numpy(values) for name, values in inputs.items()}
+
+
+def pack(inputs: Tensors) -> Tensors:
+    """Inputs whose history and candidates are packed.
+
+    Of each side the arrays [B, S, ...] become [N, ...], and "history_valid" or
+    "candidate_valid", bool [B, S], says where the N stood.
+    """
+    result = dict(inputs)
+    for side in ("history", "candidate"):
+        if (hashes := inputs.get(f"{side}_post_hashes")) is None:
+            continue
+        valid = hashes[..., 0] != 0
+        packing = Packing.of(valid)
+        for name in inputs:
+            if name.startswith(f"{side}_"):
+                result[name] = packing.pack(inputs[name])
+        result[f"{side}_valid"] = valid
+    return result
+
+
+def padded(side: str, tokens: Tensor, inputs: Tensors) -> tuple[Tensor, Tensor]:
+    """Tokens of one side, made of packed or padded `inputs`, as [B, S, D], and which are valid."""
+    valid = inputs.get(f"{side}_valid")
+    if valid is None:
+        return tokens, inputs[f"{side}_post_hashes"][..., 0] != 0
+    return Packing.of(valid).unpack(tokens), valid
 
 
 class HashTables(nn.Module):
@@ -118,8 +146,9 @@ class HistoryTokens(nn.Module):
         """Build the viewer's part of the sequence.
 
         Args:
-            inputs: as `features.history_inputs` gives them.
-            embeddings: user [B, n, D], history_post and history_author [B, S, n, D].
+            inputs: as `features.history_inputs` gives them, or `pack` of that.
+            embeddings: user [B, n, D], history_post and history_author [B, S, n, D], or packed
+                as the inputs are.
 
         Returns:
             tokens float32 [B, T, D] and their validity, bool [B, T]; T is 1 + S, and one more
@@ -140,9 +169,9 @@ class HistoryTokens(nn.Module):
                 dim=-1,
             )
         )
-        history = history + self.facts("history", inputs)
+        history, known = padded("history", history + self.facts("history", inputs), inputs)
         tokens = [self.user(embeddings["user"].flatten(-2))[:, None], history]
-        valid = [inputs["user_hashes"][:, :1] != 0, inputs["history_post_hashes"][..., 0] != 0]
+        valid = [inputs["user_hashes"][:, :1] != 0, known]
         if self.profile is not None:
             tokens.insert(1, self.profile(inputs))
             valid.insert(1, torch.ones_like(valid[0]))

@@ -20,11 +20,12 @@ from pipelines.facts import Facts
 from train.evaluate import evaluate_retrieval
 from train.index import index_posts
 from train.loop import TrainConfig
-from train.models.text_towers import Towers
+from train.models.retrieval import TwoTower
+from train.models.text_towers import TextTowers
 from train.report import REPORTS, header, write
 from train.rows import read_examples
 from train.studies import Study
-from train.studies.content import Content, content
+from train.studies.content import ContentSettings, content
 from train.studies.next_item import NextItem, next_item
 from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
 from train.worker import RESULT
@@ -51,7 +52,7 @@ class RetrievalStudy(Study):
     study: Literal["retrieval"]
     next_item: NextItem | None = None
     next_visits: dict[str, NextVisits] = Field(default={})
-    content: Content | None = None
+    content: ContentSettings | None = None
 
 
 def retrieval(study: RetrievalStudy) -> Path:
@@ -88,7 +89,7 @@ def next_visits(settings: NextVisits, seeds: tuple[int, ...]) -> Results:
     runs = fit_seeds(settings.run, data, seeds)
     for run in runs:
         towers = load_run(run, data)
-        assert isinstance(towers, Towers)
+        assert isinstance(towers, TwoTower | TextTowers)
         index = index_posts(towers, posts, facts)
         found.append(evaluate_retrieval(towers, index, facts, before, test, settings.relevant))
     models = [

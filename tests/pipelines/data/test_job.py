@@ -212,7 +212,14 @@ def test_scratch_is_deleted(tmp_path):
     prepare(config(write_small(tmp_path)))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     tables = {"posts.parquet", "users.parquet", "follows.parquet"}
-    assert names == tables | {"manifest.json", "examples", "profiles", "rates", "rejected"}
+    assert names == tables | {
+        "manifest.json",
+        "examples",
+        "profiles",
+        "rates",
+        "rejected",
+        "sequences",
+    }
 
 
 def test_unknown_reader(tmp_path):
