@@ -35,7 +35,7 @@ from train.compare import (
 )
 from train.evaluate import model_pages, predict
 from train.index import index_posts
-from train.learners import RankerLearning, RetrievalLearning
+from train.learners import Learning, RankerLearning, RetrievalLearning
 from train.loop import TrainConfig
 from train.metrics import auc_of_weights, bootstrap_interval
 from train.models.layers import TransformerConfig
@@ -113,7 +113,7 @@ def _runs(data: Path, ids: SemanticIds, settings: ColdStart) -> dict[str, TrainC
     plain = FeatureSpec(history_len=settings.history_len)
     coded = plain.model_copy(update={"num_code_levels": ids.num_levels})
     D = settings.emb_size
-    learning = {
+    learning: dict[str, Learning] = {
         "without_codes": RankerLearning(
             model=RankerConfig(emb_size=D, transformer=shape, features=plain)
         ),
