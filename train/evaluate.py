@@ -12,7 +12,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,21 +46,6 @@ from train.rows import Past, flatten, read_examples
 
 _BATCH = 512  # examples scored at once
 _WIDTH = 116  # columns of text that the widest table needs
-
-# What others reached on a data set's fixed test split: reader -> number of rows, source, figures.
-REFERENCES: dict[str, dict[str, Any]] = {
-    "kuairand": {
-        "num_rows": 28_905,
-        "source": "gradient-boosted trees on as-of counts and user features, same split",
-        "auc": {"click": 0.743, "long_view": 0.739, "like": 0.857, "profile_enter": 0.757},
-        "normalised_entropy": {
-            "click": 0.859,
-            "long_view": 0.870,
-            "like": 0.753,
-            "profile_enter": 0.914,
-        },
-    }
-}
 
 
 def evaluate(
@@ -117,7 +101,6 @@ def evaluate(
         results["dwell_s"] = compare_dwell(
             log.take(~of_test), log.take(of_test), predicted[:, DWELL_TIME], cap_s
         )
-    _add_references(results, REFERENCES.get(manifest["reader"]))
     return results
 
 
@@ -186,16 +169,6 @@ def model_pages(
     return queries.unseen(np.concatenate(pages), num_posts)
 
 
-def _add_references(results: Results, reference: dict[str, Any] | None) -> None:
-    """Put published figures beside ours, if the rows are the same ones."""
-    if reference is None or results["data"]["num_test_rows"] != reference["num_rows"]:
-        return
-    results["data"]["target"] = reference["source"]
-    for metric in ("auc", "normalised_entropy"):
-        for action, value in reference[metric].items():
-            results["ranking"][metric][action]["target"] = value
-
-
 def show(results: Results, console: Console) -> None:
     """Print every metric as a table, a row per action or per metric of retrieval.
 
@@ -211,8 +184,6 @@ def show(results: Results, console: Console) -> None:
     console.print(_table("retrieval", {"visits": retrieval.pop("queries")}))
     if retrieval:
         console.print(_table("retrieval over the full corpus", retrieval))
-    if "target" in results["data"]:
-        console.print(f"target: {results['data']['target']}")
 
 
 def _table(title: str, group: Results) -> Table:

@@ -10,9 +10,8 @@ import torch
 from pipelines.facts import Facts
 from pipelines.features import example_inputs
 from pipelines.schema import ACTIONS
-from train import evaluate as module
 from train.bundle import BundleError, load
-from train.evaluate import REFERENCES, evaluate, main, predict
+from train.evaluate import evaluate, main, predict
 from train.report import plain
 from train.rows import flatten, read_examples
 from train.trees import TreeSettings, is_installed
@@ -76,18 +75,6 @@ def test_other_data_is_refused(bundle, prepared, tmp_path):
     (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "f00"}))
     with pytest.raises(BundleError, match="is f00; give the other data folder"):
         evaluate(bundle, tmp_path / "data")
-
-
-def test_published_figures_stand_beside_the_same_rows_only(results, monkeypatch):
-    """Figures of others appear when the test split is the one they were taken on."""
-    reference = {"source": "theirs", "auc": {"click": 0.9}, "normalised_entropy": {}}
-    copy = json.loads(json.dumps(plain(results)))
-    module._add_references(copy, reference | {"num_rows": 1})
-    assert "target" not in copy["ranking"]["auc"]["click"]
-    module._add_references(copy, reference | {"num_rows": results["data"]["num_test_rows"]})
-    assert copy["ranking"]["auc"]["click"]["target"] == 0.9
-    assert copy["data"]["target"] == "theirs"
-    assert REFERENCES["kuairand"]["auc"]["click"] == 0.743
 
 
 def test_command_fills_the_card_and_writes_the_report(

@@ -30,7 +30,7 @@ def log(prepared):
 def predicted(prepared):
     """What quickly fitted trees say of the test rows."""
     pytest.importorskip("lightgbm")
-    return predict(prepared, QUICK)
+    return predict(prepared, QUICK, [CLICK])
 
 
 def features(rows):
@@ -92,7 +92,7 @@ def pl_lists(values):
 
 def test_the_same_data_give_the_same_numbers(prepared, predicted):
     """Two fits agree to the bit."""
-    np.testing.assert_array_equal(predict(prepared, QUICK), predicted)
+    np.testing.assert_array_equal(predict(prepared, QUICK, [CLICK]), predicted)
 
 
 def test_better_than_rates(prepared, log, predicted):
@@ -121,4 +121,4 @@ def test_the_future_teaches_nothing(prepared, predicted, tmp_path):
     rows = flatten(test)
     early = rows.shown_at_ms < late
     assert 0 < early.sum() < len(early)
-    np.testing.assert_array_equal(predict(data, QUICK)[early], predicted[early])
+    np.testing.assert_array_equal(predict(data, QUICK, [CLICK])[early], predicted[early])
