@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.data
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 
 ENVIRONMENT = Path(__file__).parents[1] / "configs" / "ray.env"
@@ -41,3 +42,10 @@ def connect(num_cpus: int | None = None) -> None:
         log_to_driver=os.environ["RAY_LOG_TO_DRIVER"] == "1",
         **options,
     )
+
+
+def quiet_data() -> None:
+    """Keep Ray Data's own bars and notes off the terminal: commands show their progress."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says bars are off
+    ray.data.DataContext.get_current().enable_progress_bars = False

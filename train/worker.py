@@ -28,7 +28,7 @@ import torch
 import torch.distributed
 from safetensors.torch import load_file, save_file
 
-from pipelines.runtime import connect
+from pipelines.runtime import connect, quiet_data
 from train.learners import make_learner
 from train.learners.measures import means
 from train.loop import Progress, Totals, TrainConfig, Trainer, batches, prefetch, train_epoch
@@ -191,7 +191,7 @@ def _num_examples(folder: Path) -> int:
 
 def _read(folder: Path) -> ray.data.Dataset:
     """Rows of a folder; few enough are read once, many are read anew for every pass."""
-    ray.data.DataContext.get_current().enable_progress_bars = False  # training shows its own
+    quiet_data()
     rows = ray.data.read_parquet(str(folder), partitioning=None)
     num_bytes = sum(part.stat().st_size for part in folder.glob("*"))
     return rows.materialize() if num_bytes <= _READ_ONCE else rows

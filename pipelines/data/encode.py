@@ -130,17 +130,13 @@ def over_actors(
     config: EncodeConfig, work: Sequence[list[str]]
 ) -> Iterator[tuple[int, NDArray[np.float16]]]:
     """The `Pool` of Ray Data actors, each with an encoder of its own; shows progress."""
-    import logging
-
     import ray.data
 
-    from pipelines.runtime import connect
+    from pipelines.runtime import connect, quiet_data
 
     Encoder(config.encoder)  # one that cannot be loaded is said here, and once
     connect()
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says bars are off
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    quiet_data()
     tables = [
         pa.table({"chunk": pa.array([at] * len(texts), pa.int64()), "text": texts})
         for at, texts in enumerate(work)

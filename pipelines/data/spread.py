@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,8 @@ from typing import Any, TypeVar
 import ray.data
 from rich.console import Console
 from rich.progress import Progress
+
+from pipelines.runtime import quiet_data
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,9 +35,7 @@ def over_ray(what: str, function: Callable[[T], R], items: Sequence[T]) -> Itera
             result = error
         return {"at": at, "result": pickle.dumps(result)}
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says bars are off
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    quiet_data()
     tasks = ray.data.range(len(items), override_num_blocks=len(items)).map(task)
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(what, total=len(items))
