@@ -28,9 +28,18 @@ _NO_TABLE = -1  # in place of a table's number: asks for nothing more
 class Shards:
     """The sharded tables of a model; none of them = every worker has all rows, nothing to do."""
 
-    def __init__(self, group: torch.distributed.ProcessGroup | None = None) -> None:
-        """`group`: of the workers that share the rows."""
-        self.group = group
+    def __init__(
+        self,
+        group: torch.distributed.ProcessGroup | None = None,
+        in_memory: torch.distributed.ProcessGroup | None = None,
+    ) -> None:
+        """Both groups are of the workers that share the rows.
+
+        Args:
+            group: for tensors where the model trains.
+            in_memory: for tensors in main memory; a device need not hold a whole table.
+        """
+        self.group, self.in_memory = group, in_memory
         self.rank, self.num_workers = 0, 1
         if group is not None:
             self.rank = torch.distributed.get_rank(group)
@@ -161,11 +170,11 @@ class Shards:
     def _gathered(self, rows: Tensor, num_rows: int) -> Tensor:
         """[R, ...] -> all workers' [V, ...] in main memory, on worker 0; on others, as it was."""
         most = -(-num_rows // self.num_workers)
-        padded = rows.new_zeros(most, *rows.shape[1:])  # the last ones may have a row less
+        padded = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype)  # some have a row less
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.num_workers if not self.rank else 0)]
-        torch.distributed.gather(padded, parts or None, group=self.group, group_dst=0)
-        return torch.stack(parts, dim=1).flatten(0, 1)[:num_rows].cpu() if parts else rows
+        torch.distributed.gather(padded, parts or None, group=self.in_memory, group_dst=0)
+        return torch.stack(parts, dim=1).flatten(0, 1)[:num_rows] if parts else rows
 
 
 class ShardedTable(nn.Module):
@@ -191,20 +200,21 @@ class ShardedTable(nn.Module):
 def shard_tables(model: nn.Module) -> Shards:
     """Replace all hash tables of `model` by this worker's share of their rows.
 
-    To be called on every worker before the optimiser is made and the model wrapped. First rows
-    are worker 0's, as DistributedDataParallel has it for all else. One worker keeps its tables.
+    To be called on every worker with the model in main memory, before the optimiser is made and
+    the model moved and wrapped. First rows are worker 0's, as DistributedDataParallel has it for
+    all else. One worker keeps its tables.
     """
     distributed = torch.distributed.is_initialized()
     if not distributed or torch.distributed.get_world_size() == 1:
         return Shards()
-    # A group of its own: its exchanges never mix with the sums of gradients under way.
-    shards = Shards(torch.distributed.new_group())
+    # Groups of their own: exchanges never mix with the sums of gradients under way.
+    shards = Shards(torch.distributed.new_group(), torch.distributed.new_group(backend="gloo"))
     for path, module in model.named_modules():
         if not isinstance(module, HashTables):
             continue
         for kind, table in list(module.named_children()):
             assert isinstance(table, nn.Embedding)
-            torch.distributed.broadcast(table.weight.data, 0)
+            torch.distributed.broadcast(table.weight.data, 0, group=shards.in_memory)
             sharded = ShardedTable(table, shards, len(shards.tables))
             setattr(module, kind, sharded)
             shards.tables[f"{path}.{kind}.weight" if path else f"{kind}.weight"] = sharded
