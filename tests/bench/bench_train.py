@@ -63,7 +63,8 @@ def some_batches(trainer: Trainer, data: Path, num: int) -> list[Tensors]:
     """The first batches of one random order of the training split."""
     size = trainer.config.batch_size
     rows = pq.read_table(data / trainer.config.learning.trained_on, partitioning=None)
-    rows = rows.take(np.random.default_rng(trainer.config.seed).permutation(len(rows)))
+    order = np.random.default_rng(trainer.config.seed).permutation(len(rows))
+    rows = rows.take(order[: num * size])
     tables = [rows.slice(at * size, size) for at in range(num)]
     return list(batches(trainer.learner, tables, (trainer.config.seed,)))
 
@@ -173,11 +174,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="of each form")
     parser.add_argument("--rounds", type=int, default=3, help="on Ray, and as many without")
     parser.add_argument("--ray-steps", type=int, default=80, help="of each round")
+    parser.add_argument("--without-ray", action="store_true", help="only the forms of batches")
     args = parser.parse_args()
     torch.set_num_threads(1)
     configs = {kind: load(Path(f"configs/{kind}/tiny.yaml"), TrainConfig) for kind in KINDS}
     sizes = {name: getattr(args, name) for name in ("steps", "rounds", "ray_steps")}
-    print(f"{report(args.data.resolve(), configs, sizes, with_ray=True, folder=args.out)}: written")
+    page = report(args.data.resolve(), configs, sizes, not args.without_ray, args.out)
+    print(f"{page}: written")
 
 
 if __name__ == "__main__":
