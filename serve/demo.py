@@ -102,7 +102,7 @@ def _metrics(bundle: Bundle) -> Table | str:
         return "This bundle was not measured yet: python -m train.evaluate"
     rows = {f"AUC, {name}": row for name, row in metrics["ranking"].get("auc", {}).items()}
     rows |= {name: row for name, row in metrics["retrieval"].items() if name != "queries"}
-    columns = ("test split", "model", "best baseline", "", "target")
+    columns = ("test split", "model", "best baseline", "", "boosted trees")
     table = Table(*columns, title="How good it is", title_justify="left", box=SIMPLE)
     for name, row in rows.items():
         best = row["best_baseline"]
@@ -110,7 +110,7 @@ def _metrics(bundle: Bundle) -> Table | str:
             name,
             *(_number(row.get(key)) for key in ("model", best)),
             best,
-            _number(row.get("target")),
+            _number(row.get("boosted_trees")),
         )
     return table
 

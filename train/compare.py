@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from pipelines.encoding import pad
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train.baselines import (
+    COUNTS,
     DAY_MS,
     LIKES,
-    PROBABILITIES,
     RANKING,
-    Ease,
+    Blend,
+    ItemNeighbours,
     Popular,
     Retriever,
     Transitions,
@@ -53,7 +55,11 @@ CUTOFFS = (10, 100)  # k of recall
 
 
 def compare_ranking(
-    log: Rows, test: NDArray[np.bool_], predicted: NDArray[np.float32], names: Mapping[str, str]
+    log: Rows,
+    test: NDArray[np.bool_],
+    predicted: NDArray[np.float32],
+    names: Mapping[str, str],
+    others: Mapping[str, NDArray[np.floating]] = MappingProxyType({}),
 ) -> Results:
     """Every discrete action that the test rows could show, by every metric.
 
@@ -66,6 +72,7 @@ def compare_ranking(
         test: which rows of `log` are compared on. [len(log)].
         predicted: probabilities for the test rows, in their order. [n, A].
         names: an action's name in the data set, where it has another.
+        others: further baselines' probabilities, as `predicted`; NaN = says nothing of an action.
 
     Returns:
         metric -> action -> model, each baseline, best_baseline (its name), difference
@@ -83,7 +90,10 @@ def compare_ranking(
         label, who = log.label(action)[test][seen], user[seen]
         scores = {"model": predicted[seen, action].astype(np.float64)}
         scores |= {key: score(log, action)[test][seen] for key, score in RANKING.items()}
-        likely = {key: p for key, p in scores.items() if key in PROBABILITIES | {"model"}}
+        for key, p in others.items():
+            if not np.isnan(p[seen, action]).any():
+                scores[key] = p[seen, action].astype(np.float64)
+        likely = {key: p for key, p in scores.items() if key not in COUNTS}
         results["rows"][name] = {
             "action": schema_name,
             "num_rows": len(label),
@@ -101,11 +111,9 @@ def compare_ranking(
             who,
             lower_is_better=True,
         )
-        for metric, function in (
-            ("calibration", calibration),
-            ("calibration_error", calibration_error),
-        ):
-            results[metric][name] = {key: function(label, p) for key, p in likely.items()}
+        for function in (calibration, calibration_error):
+            of_each = {key: function(label, p) for key, p in likely.items()}
+            results[function.__name__][name] = of_each
     return results
 
 
@@ -223,11 +231,14 @@ class Queries:
 def retrieval_baselines(past: Past, corpus: Ids) -> dict[str, Retriever]:
     """Every retrieval baseline, fitted on `past`."""
     week_ms = past.at_ms.max(initial=0) - 7 * DAY_MS
+    blend = Blend.fit(past, corpus)
     return {
         "popular": Popular.fit(past, corpus),
         "popular_7_days": Popular.fit(past, corpus, since_ms=week_ms),
         "transitions": Transitions.fit(past, corpus),
-        "ease": Ease.fit(past, corpus),
+        "ease": blend.ease,
+        "item_knn": ItemNeighbours.fit(past, corpus),
+        "blend": blend,
     }
 
 
@@ -284,9 +295,5 @@ def _beside(
     best = max(known, key=lambda name: sign * values[name])
     model, baseline = statistics["model"], statistics[best]
     interval = bootstrap_interval(group, lambda weight: model(weight) - baseline(weight))
-    return {
-        **values,
-        "best_baseline": best,
-        "difference": values["model"] - values[best],
-        "interval": interval,
-    }
+    difference = values["model"] - values[best]
+    return {**values, "best_baseline": best, "difference": difference, "interval": interval}

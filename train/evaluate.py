@@ -1,7 +1,8 @@
 """How good a bundle is on the test split, beside the baselines on the same rows.
 
 `python -m train.evaluate BUNDLE [--data DIR] [--report NAME]` prints the tables, keeps the
-numbers in the bundle's card and, if asked, writes train/reports/NAME.json and NAME.md.
+numbers in the bundle's card and, if asked, writes train/reports/NAME.json and NAME.md. Where
+lightgbm is installed, boosted trees are fitted on the same data and stand beside the model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from rich.table import Table
 from pipelines.facts import Facts
 from pipelines.features import example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
+from train import trees
 from train.baselines import corpus_rows, top_posts
 from train.bundle import Bundle, BundleError, load, write_metrics
 from train.compare import (
@@ -46,29 +47,21 @@ from train.rows import Past, flatten, read_examples
 _BATCH = 512  # examples scored at once
 _WIDTH = 116  # columns of text that the widest table needs
 
-# What others reached on a data set's fixed test split: reader -> number of rows, source, figures.
-REFERENCES: dict[str, dict[str, Any]] = {
-    "kuairand": {
-        "num_rows": 28_905,
-        "source": "gradient-boosted trees on as-of counts and user features, same split",
-        "auc": {"click": 0.743, "long_view": 0.739, "like": 0.857, "profile_enter": 0.757},
-        "normalised_entropy": {
-            "click": 0.859,
-            "long_view": 0.870,
-            "like": 0.753,
-            "profile_enter": 0.914,
-        },
-    }
-}
 
-
-def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
+def evaluate(
+    bundle: Bundle,
+    data: Path,
+    relevant: str = "click",
+    boosted_trees: trees.TreeSettings | None = None,
+) -> Results:
     """Every number of the report but its header.
 
     Args:
         bundle: what is measured.
         data: prepared data set that the bundle was trained on.
         relevant: the action that makes a retrieved post right.
+        boosted_trees: how those that stand beside the ranker are fitted, which takes minutes on
+            a big log and needs lightgbm; None = without.
 
     Raises:
         BundleError: `data` is not what the bundle was trained on.
@@ -101,11 +94,13 @@ def evaluate(bundle: Bundle, data: Path, relevant: str = "click") -> Results:
     if isinstance(ranker, Ranker):  # else nothing was learned of any action
         predicted = predict(ranker, test, facts)
         names, cap_s = manifest["action_names"], ranker.config.dwell_cap_s
-        results["ranking"] = compare_ranking(log, of_test, predicted, names)
+        others = {}
+        if boosted_trees:
+            others["boosted_trees"] = trees.predict(data, boosted_trees)
+        results["ranking"] = compare_ranking(log, of_test, predicted, names, others)
         results["dwell_s"] = compare_dwell(
             log.take(~of_test), log.take(of_test), predicted[:, DWELL_TIME], cap_s
         )
-    _add_references(results, REFERENCES.get(manifest["reader"]))
     return results
 
 
@@ -174,16 +169,6 @@ def model_pages(
     return queries.unseen(np.concatenate(pages), num_posts)
 
 
-def _add_references(results: Results, reference: dict[str, Any] | None) -> None:
-    """Put published figures beside ours, if the rows are the same ones."""
-    if reference is None or results["data"]["num_test_rows"] != reference["num_rows"]:
-        return
-    results["data"]["target"] = reference["source"]
-    for metric in ("auc", "normalised_entropy"):
-        for action, value in reference[metric].items():
-            results["ranking"][metric][action]["target"] = value
-
-
 def show(results: Results, console: Console) -> None:
     """Print every metric as a table, a row per action or per metric of retrieval.
 
@@ -199,8 +184,6 @@ def show(results: Results, console: Console) -> None:
     console.print(_table("retrieval", {"visits": retrieval.pop("queries")}))
     if retrieval:
         console.print(_table("retrieval over the full corpus", retrieval))
-    if "target" in results["data"]:
-        console.print(f"target: {results['data']['target']}")
 
 
 def _table(title: str, group: Results) -> Table:
@@ -226,14 +209,16 @@ def main() -> int:
     parser.add_argument(
         "--relevant", default="click", choices=ACTION_NAMES, help="what a found post must get"
     )
+    parser.add_argument("--no-trees", action="store_true", help="do not fit boosted trees")
     args = parser.parse_args()
+    beside = None if args.no_trees or not trees.is_installed() else trees.TreeSettings()
     started = time.monotonic()
     try:
         bundle = load(args.bundle)
         if "://" in bundle.path:
             raise BundleError(f"{bundle.path}: its card cannot be written to; copy it to a folder")
         data = args.data or Path("artifacts/data") / bundle.card["name"]
-        results = evaluate(bundle, data, args.relevant)
+        results = evaluate(bundle, data, args.relevant, beside)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ Axes: n rows of the log, F features, A actions.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,9 @@ def is_installed() -> bool:
     return importlib.util.find_spec("lightgbm") is not None
 
 
-def predict(data: Path, settings: TreeSettings = TreeSettings()) -> NDArray[np.float64]:
+def predict(
+    data: Path, settings: TreeSettings = TreeSettings(), actions: Sequence[int] | None = None
+) -> NDArray[np.float64]:
     """Fit on the training rows, stop by the validation rows, predict the test rows.
 
     One thread and a seed: the same data give the same numbers.
@@ -63,10 +65,12 @@ def predict(data: Path, settings: TreeSettings = TreeSettings()) -> NDArray[np.f
     Args:
         data: prepared data set.
         settings: of every action's model.
+        actions: which are predicted; None = all that the log shows.
 
     Returns:
         Probabilities in the order of `flatten` of the test examples. float64 [n, A]; NaN for an
-        action of which training or validation rows show nothing, or only one outcome.
+        action that was not asked for, or of which training or validation rows show nothing, or
+        only one outcome.
 
     Raises:
         ImportError: lightgbm is not installed.
@@ -82,7 +86,9 @@ def predict(data: Path, settings: TreeSettings = TreeSettings()) -> NDArray[np.f
     names = list(table)
     matrix = np.stack([table[name].astype(np.float32) for name in names], axis=1)
     predicted = np.full((test.sum(), len(ACTION_NAMES)), np.nan)
-    for action in track(_observed(log), description="Boosted trees"):
+    for action in track(
+        _observed(log) if actions is None else actions, description="Boosted trees"
+    ):
         label, seen = log.label(action), log.seen(action)
         fit, held_out = train & seen, validate & seen
         if any(len(np.unique(label[part])) < 2 for part in (fit, held_out)):

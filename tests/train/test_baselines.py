@@ -13,12 +13,16 @@ from train.baselines import (
     PRIOR,
     PROBABILITIES,
     RANKING,
+    Blend,
     Ease,
+    ItemNeighbours,
     Popular,
     Transitions,
     earlier,
+    liked_pairs,
     top_posts,
 )
+from train.baselines.blend import hold_out
 from train.metrics import auc
 from train.rows import Past, Rows, flatten, read_examples
 
@@ -206,7 +210,57 @@ def test_ease_keeps_to_its_most_liked_posts():
     np.testing.assert_array_equal(scores[2], 0)
 
 
-@pytest.mark.parametrize("fit", [Transitions.fit, Ease.fit])
+def test_a_viewer_likes_a_post_once():
+    """Likes of one post count once a viewer, and posts outside the corpus not at all."""
+    viewer, post = liked_pairs(past_of([20, 10, 20], [99, 40]), CORPUS)
+    assert list(zip(viewer.tolist(), post.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 3)]
+
+
+def test_neighbours_by_hand():
+    """10 and 20 share two viewers of three and two: 2 / (sqrt(3 x 2) + shrink)."""
+    past = past_of([10, 20], [10, 20, 30], [10])
+    fitted = ItemNeighbours.fit(past, CORPUS, shrink=1.0)
+    ten = [0, 2 / (6**0.5 + 1), 1 / (3**0.5 + 1), 0]
+    thirty = [1 / (3**0.5 + 1), 1 / (2**0.5 + 1), 0, 0]
+    np.testing.assert_allclose(fitted.scores(np.array([[0, 0]]))[0], ten, rtol=1e-6)
+    both = np.add(ten, thirty)
+    np.testing.assert_allclose(fitted.scores(np.array([[2, 0]]))[0], both, rtol=1e-6)
+    nearest = ItemNeighbours.fit(past, CORPUS, shrink=1.0, num_neighbours=1)
+    np.testing.assert_allclose(nearest.scores(np.array([[0]]))[0], [0, ten[1], 0, 0], rtol=1e-6)
+
+
+def test_held_out_likes_are_the_last():
+    """The last like leaves the past; those before it are asked with; one like is not enough."""
+    past = past_of([10, 20, 30], [40], [30, 20])
+    kept, liked, target = hold_out(past, CORPUS, num_held=5, num_liked=4, seed=0)
+    order = np.argsort(target)
+    assert target[order].tolist() == [1, 2]
+    assert liked[order].tolist() == [[-1, -1, -1, 2], [-1, -1, 0, 1]]
+    assert kept.post_id.tolist() == [10, 20, 40, 30]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_blend_weighs_what_helps(ordered):
+    """Where one post leads to the next, transitions decide; else EASE has a say."""
+    rng = np.random.default_rng(0)
+    corpus = np.arange(1, 41)
+    trails = []
+    for k in range(120):
+        if ordered:
+            trails.append([1 + (3 * k + step) % 40 for step in range(6)])
+        else:
+            trails.append(list(rng.permutation(corpus[k % 4 :: 4])[:9]))
+    blend = Blend.fit(past_of(*trails), corpus)
+    page = top_posts(blend, np.array([[0]]), (np.array([0]), np.array([0])), 3)
+    if ordered:
+        assert page[0, 0] == 1
+        assert blend.transitions.window == 1
+    else:
+        assert blend.weight > 0
+        assert np.all(page % 4 == 0)
+
+
+@pytest.mark.parametrize("fit", [Transitions.fit, Ease.fit, ItemNeighbours.fit, Blend.fit])
 def test_neighbours_are_of_the_viewers_kind(fit):
     """Of two crowds with posts of their own, a viewer gets the posts of the own crowd."""
     rng = np.random.default_rng(0)

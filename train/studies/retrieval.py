@@ -25,7 +25,8 @@ from train.models.text_towers import TextTowers
 from train.report import REPORTS, header, write
 from train.rows import read_examples
 from train.studies import Study
-from train.studies.content import ContentSettings, content
+from train.studies.cold_start import ColdStart, cold_start
+from train.studies.content import Content, content
 from train.studies.next_item import NextItem, next_item
 from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
 from train.worker import RESULT
@@ -52,7 +53,8 @@ class RetrievalStudy(Study):
     study: Literal["retrieval"]
     next_item: NextItem | None = None
     next_visits: dict[str, NextVisits] = Field(default={})
-    content: ContentSettings | None = None
+    content: Content | None = None
+    cold_start: ColdStart | None = None
 
 
 def retrieval(study: RetrievalStudy) -> Path:
@@ -64,6 +66,8 @@ def retrieval(study: RetrievalStudy) -> Path:
         parts[name] = (next_visits, settings)
     if study.content:
         parts["content"] = (content, study.content)
+    if study.cold_start:
+        parts["cold_start"] = (cold_start, study.cold_start)
     results: Results = {}
     for name, (run, settings) in parts.items():
         try:

@@ -1,16 +1,10 @@
-"""What needs no learning: printed beside every claim of a model.
+"""Fitted on a log, each gives every post of the corpus a score per viewer.
 
-A ranking baseline gives each row of a log a score from strictly earlier rows alone
-(`RANKING`). A retrieval baseline is fitted on a log and gives every post of the corpus a score
-per viewer (`Retriever`); `top_posts` turns the scores into pages without seen posts, the same
-way for all. New ones slot in as a function of the first or a class of the second kind.
-
-Axes: n rows, Q viewers asked for, H liked posts of each, P posts of the corpus.
+Axes: Q viewers asked for, H liked posts of each, P posts of the corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,94 +14,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import embedding_bag
 
 from pipelines.schema import ACTIONS
-from train.rows import Past, Rows, ranges
+from train.rows import Past, ranges
 
-Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-PRIOR = 20.0  # a rate starts as that of this many showings at the overall rate
 DAY_MS = 86_400_000
 # What counts as liking a post when a retrieval baseline looks at a viewer's past.
 LIKES = sum(1 << i for i, a in enumerate(ACTIONS) if a.weight > 0 and not a.continuous)
-
-
-# --- ranking ---------------------------------------------------------------------------------
-
-
-def earlier(key: NDArray, at_ms: Ids, *amounts: NDArray) -> list[Floats]:
-    """Sum of each amount over the rows with the same key and a strictly smaller time. [n] each.
-
-    Rows of equal time do not see each other; the order of the rows does not matter.
-    """
-    order = np.lexsort((at_ms, key))
-    new_key = np.diff(key[order], prepend=key[order][:1] - 1) != 0
-    new_tie = new_key | (np.diff(at_ms[order], prepend=0) != 0)
-    index = np.arange(len(order))
-    start = np.maximum.accumulate(np.where(new_key, index, 0))
-    here = np.maximum.accumulate(np.where(new_tie, index, 0))
-    sums = []
-    for amount in amounts:
-        total = np.concatenate([[0.0], np.cumsum(amount[order], dtype=np.float64)])
-        out = np.empty(len(order))
-        out[order] = total[here] - total[start]
-        sums.append(out)
-    return sums
-
-
-def overall_rate(rows: Rows, action: int) -> Floats:
-    """Share of all earlier showings with the action; starts at one in two. [n]."""
-    nothing = np.zeros(len(rows), np.int64)
-    done, shown = earlier(nothing, rows.shown_at_ms, rows.label(action), rows.seen(action))
-    return (done + 1) / (shown + 2)
-
-
-def user_rate(rows: Rows, action: int) -> Floats:
-    """How often this viewer did it before. [n]."""
-    return _rate(rows, action, rows.user_id)
-
-
-def post_rate(rows: Rows, action: int) -> Floats:
-    """How often it was done to this post before. [n]."""
-    return _rate(rows, action, rows.post_id)
-
-
-def author_rate(rows: Rows, action: int) -> Floats:
-    """How often it was done to posts of this author before; unknown authors are one. [n]."""
-    return _rate(rows, action, rows.author_id)
-
-
-def user_and_post(rows: Rows, action: int) -> Floats:
-    """Logit of p = logit user rate + logit post rate - logit overall rate. [n]."""
-    user, post = _logit(user_rate(rows, action)), _logit(post_rate(rows, action))
-    return 1 / (1 + np.exp(_logit(overall_rate(rows, action)) - user - post))
-
-
-def popularity(rows: Rows, action: int) -> Floats:
-    """How many times it was done to this post before: a count, not a probability. [n]."""
-    return earlier(rows.post_id, rows.shown_at_ms, rows.label(action))[0]
-
-
-RANKING: dict[str, Callable[[Rows, int], Floats]] = {
-    "popularity": popularity,
-    "user_rate": user_rate,
-    "post_rate": post_rate,
-    "author_rate": author_rate,
-    "user_and_post": user_and_post,
-}
-PROBABILITIES = frozenset(RANKING) - {"popularity"}
-
-
-def _rate(rows: Rows, action: int, key: Ids) -> Floats:
-    """(done + PRIOR * overall) / (shown + PRIOR), over earlier rows with the same key."""
-    done, shown = earlier(key, rows.shown_at_ms, rows.label(action), rows.seen(action))
-    return (done + PRIOR * overall_rate(rows, action)) / (shown + PRIOR)
-
-
-def _logit(p: Floats) -> Floats:
-    return np.log(p / (1 - p))
-
-
-# --- retrieval -------------------------------------------------------------------------------
 
 
 class Retriever(Protocol):
@@ -201,13 +114,8 @@ class Ease:
     @classmethod
     def fit(cls, past: Past, corpus: Ids, l2: float = 500.0, max_posts: int = 8_000) -> Ease:
         """Solve for the `max_posts` most liked posts; memory and time grow as its square, cube."""
-        user, post = _likes(past, corpus)
-        count = np.bincount(post[post >= 0], minlength=len(corpus))
-        kept = np.argsort(-count, kind="stable")[: min(max_posts, np.count_nonzero(count))]
-        column = np.full(len(corpus), -1)
-        column[kept] = np.arange(len(kept))
-        inside = (post >= 0) & (column[post] >= 0)
-        gram = torch.from_numpy(_together(user[inside], column[post[inside]], len(kept)))
+        column, counts = together(past, corpus, max_posts)
+        gram = torch.from_numpy(counts)
         gram.diagonal().add_(l2)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         weight = (-inverse / inverse.diagonal()).contiguous()  # rows are what gets read
@@ -258,17 +166,35 @@ def top_posts(retriever: Retriever, liked: Ids, seen: tuple[Ids, Ids], num_posts
     return np.concatenate(pages)
 
 
-def _together(user: Ids, column: Ids, num_columns: int) -> NDArray[np.float32]:
-    """How many viewers liked both of two posts: X^T X. [num_columns, num_columns]."""
-    key = np.unique(user * num_columns + column)
-    viewer, column = key // num_columns, key % num_columns
+def together(past: Past, corpus: Ids, max_posts: int) -> tuple[Ids, NDArray[np.float32]]:
+    """How many viewers liked both of two posts, for the `max_posts` most liked: X^T X.
+
+    Returns:
+        The place of each post of the corpus in the other result, -1 = none; the counts, with
+        those of single posts on the diagonal. [P], float32 [m, m].
+    """
+    viewer, post = liked_pairs(past, corpus)
+    count = np.bincount(post, minlength=len(corpus))
+    kept = np.argsort(-count, kind="stable")[: min(max_posts, np.count_nonzero(count))]
+    column = np.full(len(corpus), -1)
+    column[kept] = np.arange(num := len(kept))
+    inside = column[post] >= 0
+    viewer, place = viewer[inside], column[post[inside]]
     start, end = (np.searchsorted(viewer, viewer, side) for side in ("left", "right"))
-    gram = np.zeros(num_columns * num_columns, np.float32)
-    for first in range(0, len(key), 100_000):  # pairs of a part at a time bound the memory
+    counts = np.zeros(num * num, np.float32)
+    for first in range(0, len(viewer), 100_000):  # pairs of a part at a time bound the memory
         part = slice(first, first + 100_000)
         other, which = ranges(start[part], end[part])
-        np.add.at(gram, column[part][which] * num_columns + column[other], 1)
-    return gram.reshape(num_columns, num_columns)
+        np.add.at(counts, place[part][which] * num + place[other], 1)
+    return column, counts.reshape(num, num)
+
+
+def liked_pairs(past: Past, corpus: Ids) -> tuple[Ids, Ids]:
+    """Which viewer, numbered from 0, liked which row of the corpus; each once, by viewer."""
+    user, post = _likes(past, corpus)
+    _, viewer = np.unique(user[post >= 0], return_inverse=True)
+    key = np.unique(viewer * len(corpus) + post[post >= 0])
+    return key // len(corpus), key % len(corpus)
 
 
 def _likes(past: Past, corpus: Ids) -> tuple[Ids, Ids]:

@@ -1,0 +1,254 @@
+"""What is said of viewers with hardly a past, and of posts that training never met.
+
+New viewers: models and baselines on the visits before which a viewer had fewer than a handful of
+events. Unseen posts: a ranker that reads semantic ids beside one that does not, all else equal,
+on the test rows whose post is nowhere in the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from configs import Config
+from pipelines.data.encode import EncodeConfig, over_actors
+from pipelines.data.encode import encode as encode_texts
+from pipelines.facts import CONTENT, Facts
+from pipelines.features import FeatureSpec
+from pipelines.schema import ACTION_NAMES
+from train.baselines import top_posts
+from train.compare import (
+    CUTOFFS,
+    Queries,
+    compare_ranking,
+    compare_retrieval,
+    retrieval_baselines,
+)
+from train.evaluate import model_pages, predict
+from train.index import index_posts
+from train.learners import Learning, RankerLearning, RetrievalLearning
+from train.loop import TrainConfig
+from train.metrics import auc_of_weights, bootstrap_interval
+from train.models.layers import TransformerConfig
+from train.models.ranker import Ranker, RankerConfig
+from train.models.retrieval import RetrievalConfig
+from train.models.text_towers import Towers
+from train.rows import Past, Rows, flatten, read_examples
+from train.semantic_ids import SemanticIds, make
+from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
+
+Mask = NDArray[np.bool_]
+_FEWEST = 20  # rows without which an AUC says nothing
+
+
+class ColdData(Config):
+    """One data set, and what is asked of it."""
+
+    config: str  # a file of configs/data/
+    source: Literal["text", "behaviour"]  # of the semantic ids
+    ranked: str = "click"  # the action that ranking is to tell
+    relevant: str = "click"  # a found post was right if this was done
+
+
+class ColdStart(Config):
+    """Which data, who is new, and the models that are trained."""
+
+    data: tuple[ColdData, ...] = (
+        ColdData(config="configs/data/kuairand.yaml", source="behaviour"),
+        ColdData(config="configs/data/deskdrop.yaml", source="text", ranked="favorite"),
+    )
+    num_events: PositiveInt = 5  # a viewer with fewer before a visit is new
+    semantic_ids: SemanticIds = SemanticIds()  # but for their source
+    encode: EncodeConfig = EncodeConfig()  # of texts that have no vectors yet
+    out: str = "artifacts/runs"  # where runs are kept
+    history_len: PositiveInt = 32
+    emb_size: PositiveInt = 64
+    num_layers: PositiveInt = 1
+    num_epochs: PositiveInt = 1
+    batch_size: PositiveInt = 256
+
+
+def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
+    """Train the models, once per seed, and look at the cold rows of the test split.
+
+    Returns:
+        data set -> codes, of how many posts; new_viewers -> ranking and retrieval as
+        `compare_ranking` (AUC) and `compare_retrieval` give them; posts -> "unseen" and "seen"
+        -> rows, and AUC of a ranker with and without codes, their difference and its 95 %
+        interval over viewers. Mean and spread over seeds; intervals are of the first.
+
+    Raises:
+        InputError: a data set's input is missing; the text says what to fetch.
+    """
+    results: Results = {}
+    for asked in settings.data:
+        data = prepared(asked.config)
+        if asked.source == "text" and not (data / CONTENT).exists():
+            encode_texts(data, settings.encode, over_actors)
+        ids = settings.semantic_ids.model_copy(update={"source": asked.source})
+        made = make(data, ids)
+        runs = {
+            name: fit_seeds(run, data, seeds) for name, run in _runs(data, ids, settings).items()
+        }
+        each = [
+            _measure(data, {name: paths[at] for name, paths in runs.items()}, asked, settings)
+            for at, _ in enumerate(seeds)
+        ]
+        results[data.name] = {"codes": made["posts"], **mean_and_spread(each)}
+    return results
+
+
+def _runs(data: Path, ids: SemanticIds, settings: ColdStart) -> dict[str, TrainConfig]:
+    """Rankers with and without codes, and the towers, which go by ids alone."""
+    shape = TransformerConfig(num_layers=settings.num_layers)
+    plain = FeatureSpec(history_len=settings.history_len)
+    coded = plain.model_copy(update={"num_code_levels": ids.num_levels})
+    D = settings.emb_size
+    learning: dict[str, Learning] = {
+        "without_codes": RankerLearning(
+            model=RankerConfig(emb_size=D, transformer=shape, features=plain)
+        ),
+        f"with_codes-{ids.source}-{ids.num_codes}": RankerLearning(
+            model=RankerConfig(emb_size=D, transformer=shape, features=coded)
+        ),
+        "towers": RetrievalLearning(
+            model=RetrievalConfig(emb_size=D, transformer=shape, features=plain)
+        ),
+    }
+    return {
+        name.partition("-")[0]: TrainConfig(
+            name=f"cold-{data.name}-{name}",
+            out=settings.out,
+            learning=kind,
+            num_epochs=settings.num_epochs,
+            batch_size=settings.batch_size,
+        )
+        for name, kind in learning.items()
+    }
+
+
+def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdStart) -> Results:
+    """The cold rows of one data set, with the models of one seed."""
+    before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
+    examples = pa.concat_tables([before, test])
+    log, facts = flatten(examples), Facts.load(data)
+    of_test = log.example >= len(before)
+    said = {}
+    for name in ("with_codes", "without_codes"):
+        ranker = load_run(runs[name], data)
+        assert isinstance(ranker, Ranker)
+        said[name] = predict(ranker, test, facts)
+    met = np.unique(Past.of(read_examples(data, "train")).post_id)
+    rows = flatten(test)
+    unseen = ~np.isin(rows.post_id, met)
+    new = pc.list_value_length(test["history_post_id"]).to_numpy() < settings.num_events
+    action = ACTION_NAMES.index(asked.ranked)
+    return {
+        "new_viewers": {
+            "num_visits": int(new.sum()),
+            "num_viewers": len(np.unique(test["user_id"].to_numpy()[new])),
+            "ranking": _ranking(log, of_test, new[rows.example], said["without_codes"], action),
+            "retrieval": _retrieval(data, runs["towers"], before, test, new, asked.relevant),
+        },
+        "posts": {
+            name: codes_on_off(rows.take(kept), action, *(p[kept, action] for p in said.values()))
+            for name, kept in (("unseen", unseen), ("seen", ~unseen))
+        },
+    }
+
+
+def _ranking(
+    log: Rows, of_test: Mask, kept: Mask, predicted: NDArray[np.float32], action: int
+) -> Results:
+    """AUC of one action on some of the test rows, beside the baselines."""
+    chosen = of_test.copy()
+    chosen[of_test] = kept
+    name = ACTION_NAMES[action]
+    asked = replace(log, observed=log.observed & (1 << action))  # other actions are not
+    compared = compare_ranking(asked, chosen, predicted[kept], {})
+    if name not in compared["auc"]:
+        return {"num_rows": 0}
+    return {**compared["rows"][name], "auc": compared["auc"][name]}
+
+
+def codes_on_off(
+    rows: Rows, action: int, with_codes: NDArray[np.float32], without: NDArray[np.float32]
+) -> Results:
+    """AUC of two predictions on the same rows, and their difference.
+
+    Args:
+        rows: what was shown. [n].
+        action: the one that is told.
+        with_codes: predictions of the one. [n].
+        without: of the other. [n].
+
+    Returns:
+        num_rows, num_positives, num_posts; and, where enough is there for an AUC, with_codes,
+        without_codes, difference and interval, 95 % over viewers.
+    """
+    seen = rows.seen(action)
+    label, user = rows.label(action)[seen], rows.user_id[seen]
+    results: Results = {
+        "num_rows": len(label),
+        "num_positives": int(label.sum()),
+        "num_posts": len(np.unique(rows.post_id[seen])),
+    }
+    if len(label) < _FEWEST or label.all() or not label.any():
+        return results
+    values: dict[str, Callable[[NDArray[np.float64] | None], float]] = {
+        "with_codes": auc_of_weights(label, with_codes[seen].astype(np.float64)),
+        "without_codes": auc_of_weights(label, without[seen].astype(np.float64)),
+    }
+    on, off = values.values()
+    return results | {
+        **{name: value(None) for name, value in values.items()},
+        "difference": on(None) - off(None),
+        "interval": bootstrap_interval(user, lambda weight: on(weight) - off(weight)),
+    }
+
+
+def _retrieval(
+    data: Path, run: Path, before: pa.Table, test: pa.Table, new: Mask, relevant: str
+) -> Results:
+    """What the towers and the baselines find for new viewers, over the full corpus."""
+    posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
+    corpus, facts = posts["post_id"].to_numpy(), Facts.load(data)
+    past = Past.of(pa.concat_tables([before, test]))
+    queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
+    queries = only(queries, new[queries.example])
+    if not len(queries.example):
+        return {"num_queries": 0}
+    towers = load_run(run, data)
+    assert isinstance(towers, Towers)
+    index = index_posts(towers, posts, facts)
+    pages = {"model": model_pages(towers, index, facts, corpus, test, queries)}
+    known = Past.of(before).until(test["at_ms"].to_numpy().min())
+    for name, baseline in retrieval_baselines(known, corpus).items():
+        pages[name] = top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
+    return compare_retrieval(queries, pages)
+
+
+def only(queries: Queries, kept: Mask) -> Queries:
+    """Some of the queries, renumbered from 0. [Q] -> what is true in it."""
+    number = np.cumsum(kept) - 1
+
+    def pairs(of: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[NDArray, NDArray]:
+        query, row = of
+        return number[query[kept[query]]], row[kept[query]]
+
+    return Queries(
+        example=queries.example[kept],
+        user_id=queries.user_id[kept],
+        liked=queries.liked[kept],
+        seen=pairs(queries.seen),
+        relevant=pairs(queries.relevant),
+    )
