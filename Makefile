@@ -66,6 +66,7 @@ format: install
 bench: install
 	$(RUN) tests.bench.bench_data
 	$(RUN) tests.bench.bench_serve
+	$(RUN) tests.bench.bench_train
 
 clean:
 	rm -rf artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -161,9 +161,9 @@ def worker(settings: dict[str, Any]) -> None:
         return progress.ran_out(config.patience)
 
     while progress.epoch < config.num_epochs and not progress.ran_out(config.patience):
-        tables = _examples("train", config, seed=config.seed + progress.epoch)
+        examples = _examples("train", config, seed=config.seed + progress.epoch)
         seeds = (config.seed, progress.epoch, rank)
-        stream = batches(learner, tables, seeds, skip=progress.step * config.accumulate)
+        stream = batches(learner, examples, seeds, skip=progress.step * config.accumulate)
         train_epoch(trainer, stream, progress, steps_per_epoch, after_step)
         if progress.step == steps_per_epoch:
             progress.epoch, progress.step = progress.epoch + 1, 0
@@ -203,7 +203,14 @@ def _in_order() -> ray.data.ExecutionOptions:
 
 def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Iterator[pa.Table]:
     """Batches of the share of a split that falls to this worker; seeded = shuffled, no rest."""
-    return ray.train.get_dataset_shard(split).iter_batches(
+    return tables(ray.train.get_dataset_shard(split), config, seed)
+
+
+def tables(
+    rows: ray.data.DataIterator, config: TrainConfig, seed: int | None
+) -> Iterator[pa.Table]:
+    """Rows in batches, in their order; seeded = shuffled, without what is left over."""
+    return rows.iter_batches(
         batch_size=config.batch_size,
         batch_format="pyarrow",
         prefetch_batches=2,
