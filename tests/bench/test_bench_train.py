@@ -58,7 +58,7 @@ def test_forms_start_equal_and_differ_in_what_they_hold(kind, prepared):
     assert events["padded"] == events["packed"] > events["packed, budget"] > 0
 
 
-@pytest.mark.ray
+@pytest.mark.bench
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_loops_do_the_same_work(kind, prepared):
     """On Ray and in memory the same batches meet the same weights: equal losses at every step."""
@@ -71,5 +71,5 @@ def test_both_loops_do_the_same_work(kind, prepared):
     finally:
         ray.shutdown()
 
-    assert row["largest_difference_of_losses"] == 0
+    assert row["largest_difference_of_losses"] < 1e-5  # float32 rounds by where its data lie
     assert row["ray_startup_s"] > row["plain_startup_s"] > 0
