@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -201,14 +201,14 @@ def _in_order() -> ray.data.ExecutionOptions:
     return ray.data.ExecutionOptions(preserve_order=True)  # one seed, one order of examples
 
 
-def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Iterator[pa.Table]:
+def _examples(split: str, config: TrainConfig, seed: int | None = None) -> Iterable[pa.Table]:
     """Batches of the share of a split that falls to this worker; seeded = shuffled, no rest."""
     return tables(ray.train.get_dataset_shard(split), config, seed)
 
 
 def tables(
     rows: ray.data.DataIterator, config: TrainConfig, seed: int | None
-) -> Iterator[pa.Table]:
+) -> Iterable[pa.Table]:
     """Rows in batches, in their order; seeded = shuffled, without what is left over."""
     return rows.iter_batches(
         batch_size=config.batch_size,

@@ -240,7 +240,7 @@ class _Answer(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         out = grad.new_empty(sum(ctx.sizes), grad.shape[1])
         grad = grad.contiguous()
         torch.distributed.all_to_all_single(out, grad, ctx.sizes, ctx.from_owner, group=ctx.group)
