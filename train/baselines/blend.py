@@ -107,4 +107,4 @@ def _gains(transitions: Transitions, ease: Ease, liked: Ids, target: Ids) -> dic
 def _share(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores over the viewer's best one, which is 1 unless none is above 0. [Q, P]."""
     best = scores.max(axis=1, keepdims=True)
-    return scores / np.where(best > 0, best, np.float32(1))
+    return (scores / np.where(best > 0, best, 1)).astype(np.float32)
