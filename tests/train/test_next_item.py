@@ -1,0 +1,39 @@
+"""The next item is ranked among all posts, ties counting against it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from train.studies.next_item import measures, strict_rank
+
+
+def test_of_equal_scores_the_asked_for_post_stands_last():
+    """Posts that score the same as the asked-for one are counted before it."""
+    scores = np.array([[1.0, 2.0, 2.0, 0.5]], np.float32)
+
+    assert strict_rank(scores, np.array([1]), np.array([[-1]])).tolist() == [1]
+    assert strict_rank(np.zeros_like(scores), np.array([1]), np.array([[-1]])).tolist() == [3]
+
+
+def test_seen_posts_are_left_out():
+    """What the viewer met before takes no place, padding takes none away."""
+    scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0]], np.float32)
+    seen = np.array([[0, 1], [1, -1]])
+
+    assert strict_rank(scores, np.array([2, 2]), seen).tolist() == [0, 1]
+
+
+def test_a_post_asked_for_again_counts():
+    """An asked-for post that was met before is ranked all the same."""
+    scores = np.array([[4.0, 3.0]], np.float32)
+
+    assert strict_rank(scores, np.array([1]), np.array([[0, 1]])).tolist() == [0]
+
+
+def test_measures_by_hand():
+    """Ranks 0, 1 and 10 are hits, a hit and a miss at 10: gains 1, 1 / log2(3) and 0."""
+    found = measures(np.array([0, 1, 10]))
+
+    assert found["hr10"] == pytest.approx(2 / 3)
+    assert found["ndcg10"] == pytest.approx((1 + 1 / np.log2(3)) / 3)
