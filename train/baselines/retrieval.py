@@ -21,6 +21,7 @@ Ids = NDArray[np.int64]
 DAY_MS = 86_400_000
 # What counts as liking a post when a retrieval baseline looks at a viewer's past.
 LIKES = sum(1 << i for i, a in enumerate(ACTIONS) if a.weight > 0 and not a.continuous)
+_PAIR, _PRODUCT = 5e-8, 4e-11  # seconds to count a pair of likes; to multiply two numbers and add
 
 
 class Retriever(Protocol):
@@ -181,6 +182,15 @@ def together(past: Past, corpus: Ids, max_posts: int) -> tuple[Ids, NDArray[np.f
     inside = column[post] >= 0
     viewer, place = viewer[inside], column[post[inside]]
     start, end = (np.searchsorted(viewer, viewer, side) for side in ("left", "right"))
+    names, row = np.unique(viewer, return_inverse=True)
+    if (end - start).sum() * _PAIR > len(names) * num * num * _PRODUCT:  # long histories
+        gram = torch.zeros(num, num)
+        for first in range(0, len(names), 1024):
+            part = (row >= first) & (row < first + 1024)
+            liked = torch.zeros(1024, num)
+            liked[row[part] - first, place[part]] = 1
+            gram.addmm_(liked.T, liked)
+        return column, gram.numpy()
     counts = np.zeros(num * num, np.float32)
     for first in range(0, len(viewer), 100_000):  # pairs of a part at a time bound the memory
         part = slice(first, first + 100_000)
