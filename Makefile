@@ -40,7 +40,7 @@ demo: install
 	$(RUN) train configs/ranker/tiny.yaml; \
 	$(RUN) train.bundle --retrieval artifacts/runs/retrieval-tiny --ranker artifacts/runs/ranker-tiny \
 	  --data artifacts/data/kuairand --out artifacts/bundle --replace; \
-	$(RUN) train.evaluate artifacts/bundle --data artifacts/data/kuairand; \
+	$(RUN) train.evaluate artifacts/bundle --data artifacts/data/kuairand --no-trees; \
 	$(RUN) serve.demo --bundle artifacts/bundle; \
 	echo "make demo: $$((SECONDS - started)) s after installation"
 

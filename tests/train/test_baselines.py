@@ -20,6 +20,7 @@ from train.baselines import (
     Transitions,
     earlier,
     liked_pairs,
+    retrieval,
     top_posts,
 )
 from train.baselines.blend import hold_out
@@ -282,3 +283,18 @@ def test_pages_leave_out_what_was_seen():
     np.testing.assert_array_equal(pages[0], [1, 2, 3, 0])
     np.testing.assert_array_equal(pages[1], [2, 0, -1, -1])
     np.testing.assert_array_equal(pages[299], [1, 3, 0, -1])
+
+
+def test_co_likes_are_counted_the_same_both_ways(monkeypatch):
+    """Pair by pair or as a matrix product, two posts are liked together as often."""
+    rng = np.random.default_rng(0)
+    ones = np.ones(600, np.int64)
+    past = Past(np.sort(rng.integers(1, 50, 600)), rng.integers(1, 40, 600), 0 * ones, ones)
+    corpus = np.arange(1, 40)
+    found = []
+    for seconds_a_pair in (0.0, 1.0):
+        monkeypatch.setattr(retrieval, "_PAIR", seconds_a_pair)
+        found.append(retrieval.together(past, corpus, max_posts=30))
+
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
