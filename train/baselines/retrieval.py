@@ -186,9 +186,9 @@ def together(past: Past, corpus: Ids, max_posts: int) -> tuple[Ids, NDArray[np.f
     if (end - start).sum() * _PAIR > len(names) * num * num * _PRODUCT:  # long histories
         gram = torch.zeros(num, num)
         for first in range(0, len(names), 1024):
-            part = (row >= first) & (row < first + 1024)
+            mine = (row >= first) & (row < first + 1024)
             liked = torch.zeros(1024, num)
-            liked[row[part] - first, place[part]] = 1
+            liked[row[mine] - first, place[mine]] = 1
             gram.addmm_(liked.T, liked)
         return column, gram.numpy()
     counts = np.zeros(num * num, np.float32)
