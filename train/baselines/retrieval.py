@@ -77,13 +77,7 @@ class Transitions:
         """Count pairs of likes at most `window` apart."""
         num = len(corpus)
         user, post = _likes(past, corpus)
-        keys, weights = [], []
-        for gap in range(1, min(window, len(post) - 1) + 1):
-            pair = (user[gap:] == user[:-gap]) & (post[gap:] >= 0) & (post[:-gap] >= 0)
-            keys.append((post[:-gap] * num + post[gap:])[pair])
-            weights.append(np.full(len(keys[-1]), decay ** (gap - 1)))
-        key, row = np.unique(np.concatenate(keys), return_inverse=True)
-        weight = np.bincount(row, np.concatenate(weights), minlength=len(key))
+        key, weight = follows(user, post, num, window, decay)
         start = np.searchsorted(key, np.arange(num + 1) * num)
         return cls(start, key % num, weight.astype(np.float32), window, decay)
 
@@ -137,6 +131,28 @@ class Ease:
         scores = np.zeros((len(liked), len(self.column)), np.float32)
         scores[:, self.column >= 0] = fitted[:, self.column[self.column >= 0]]
         return scores
+
+
+def follows(user: Ids, post: Ids, num_posts: int, window: int, decay: float) -> tuple[Ids, NDArray]:
+    """What is liked after what: the matrix T of `Transitions`, where it is not 0.
+
+    Args:
+        user: of each event, in runs. [n].
+        post: corpus row of each, oldest first in a run, -1 = none. [n].
+        num_posts: of the corpus, P.
+        window: events that a pair is at most apart.
+        decay: for each event between.
+
+    Returns:
+        i * P + j, sorted, and T[i, j]. int64, float64 [m].
+    """
+    keys, weights = [], []
+    for gap in range(1, min(window, len(post) - 1) + 1):
+        pair = (user[gap:] == user[:-gap]) & (post[gap:] >= 0) & (post[:-gap] >= 0)
+        keys.append((post[:-gap] * num_posts + post[gap:])[pair])
+        weights.append(np.full(len(keys[-1]), decay ** (gap - 1)))
+    key, row = np.unique(np.concatenate(keys), return_inverse=True)
+    return key, np.bincount(row, np.concatenate(weights), minlength=len(key))
 
 
 def top_posts(retriever: Retriever, liked: Ids, seen: tuple[Ids, Ids], num_posts: int) -> Ids:

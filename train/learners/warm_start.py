@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.baselines.retrieval import follows
 from train.models.retrieval import TwoTower
 
 _WINDOW, _DECAY = 10, 0.8  # how far apart two events may be, and what each place between costs
@@ -75,15 +76,8 @@ def positives_in_order(rows: pa.Table, bit: int) -> NDArray[np.int64]:
 
 def _mutual_information(sequences: NDArray[np.int64], num_posts: int) -> Tensor:
     """M as above, sparse. [N, N]."""
-    viewer = np.cumsum(sequences < 0)
-    keys, weights = [], []
-    for gap in range(1, min(_WINDOW, len(sequences) - 1) + 1):
-        before, after = sequences[:-gap], sequences[gap:]
-        pair = (viewer[gap:] == viewer[:-gap]) & (before >= 0) & (after >= 0)
-        keys.append((before * num_posts + after)[pair])
-        weights.append(np.full(len(keys[-1]), _DECAY ** (gap - 1)))
-    key, at = np.unique(np.concatenate(keys), return_inverse=True)
-    count = np.bincount(at, np.concatenate(weights), minlength=len(key))
+    viewer = np.cumsum(sequences < 0, dtype=np.int64)
+    key, count = follows(viewer, sequences, num_posts, _WINDOW, _DECAY)
     first, second = key // num_posts, key % num_posts
     of_first, of_second = (np.bincount(k, count, num_posts) for k in (first, second))
     mutual = np.log(count * count.sum() / (of_first[first] * of_second[second]))
