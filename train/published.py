@@ -2,8 +2,8 @@
 
 A published tree is what Haiku saves: arrays named `MODULE/NAME`, matrices [in, out]. Ours are
 torch state dicts, matrices [out, in]. The published models look ids up elsewhere, so hash tables
-are ours alone, as is the towers' temperature: an import leaves both as they were, an export
-leaves them out. Numbers cross unchanged, to the bit.
+are ours alone, as are the towers' temperature and the ranker's calibration: an import leaves them
+as they were, an export leaves them out. Numbers cross unchanged, to the bit.
 
 `python -m train.published export RUN FILE.npz` writes the tree of a trained run;
 `python -m train.published import FILE.npz RUN` puts a tree in place of a run's weights.
@@ -29,7 +29,7 @@ Tree = dict[str, NDArray]
 RANKER, RETRIEVAL = "phoenix_model", "phoenix_retrieval_model"  # roots of the two trees
 MODEL = "model.safetensors"  # of a run, as train.worker writes it
 
-_OURS_ALONE = re.compile(r"tables\.|log_temperature$")
+_OURS_ALONE = re.compile(r"tables\.|log_temperature$|shift$")
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.+)")
 _TOWER = "~build_candidate_representation/candidate_tower/candidate_tower_projection"
 _AT_ROOT = {
@@ -84,7 +84,7 @@ def import_tree(tree: Mapping[str, NDArray], state: Mapping[str, Tensor]) -> dic
     Args:
         tree: arrays under published names; their dtype is kept.
         state: `state_dict()` of the model to fill: says which names and shapes are expected,
-            and gives the hash tables and the temperature.
+            and gives what is ours alone.
 
     Returns:
         What the model's `load_state_dict` takes.
@@ -119,7 +119,7 @@ def export_run(run: Path, file: Path) -> int:
 def import_run(file: Path, run: Path) -> int:
     """Replace a run's weights by those of `file`; returns how many arrays.
 
-    The run's hash tables stay, and know nothing of the imported weights: train on.
+    The run's hash tables and calibration stay, and know nothing of the imported weights: train on.
     """
     state = load_file(run / MODEL)
     with np.load(file) as archive:

@@ -29,7 +29,8 @@ import torch.distributed
 from safetensors.torch import load_file, save_file
 
 from pipelines.runtime import connect, quiet_data
-from train.learners import make_learner
+from train.calibration import calibrate
+from train.learners import Learner, RankingLearner, make_learner
 from train.learners.measures import means
 from train.loop import Progress, Totals, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.progress import shown
@@ -46,7 +47,7 @@ def fit(config: TrainConfig) -> Path:
     Returns:
         `<out>/<name>` with model.safetensors, config.json (resolved settings) and
         result.json (scalars of each validation, steps, those that were skipped, fingerprint of
-        the data).
+        the data, and of a ranker what its calibration added).
 
     Raises:
         FileNotFoundError: the prepared data is not there.
@@ -74,12 +75,12 @@ def fit(config: TrainConfig) -> Path:
     if not pq.read_metadata(data / "posts.parquet").num_rows:
         raise ValueError(f"{data}: no posts; training and serving need reader.posts")
     config = resolve(config, data)
-    make_learner(config.learning, data)  # what is wrong with the settings is said here, and once
+    learner = make_learner(config.learning, data)  # says, once, what is wrong with the settings
     connect()
     steps = num_examples // needed
     with shown(config.name, steps * config.num_epochs) as board:
         result = _run(config, data, steps, board)
-    return _export(config, result)
+    return _export(config, result, learner)
 
 
 def resolve(config: TrainConfig, data: Path) -> TrainConfig:
@@ -259,8 +260,11 @@ def _restore(trainer: Trainer) -> Progress:
     return Progress(**state["progress"])
 
 
-def _export(config: TrainConfig, result: ray.train.Result) -> Path:
-    """Copy the weights of the best validation and the run's story out of Ray's storage."""
+def _export(config: TrainConfig, result: ray.train.Result, learner: Learner) -> Path:
+    """Copy the weights of the best validation and the run's story out of Ray's storage.
+
+    A ranker is calibrated on the way.
+    """
     best, last = result.get_best_checkpoint("val_loss", "min"), result.checkpoint
     assert best is not None  # every epoch reports one, and `fit` raised if none finished
     assert last is not None
@@ -277,6 +281,8 @@ def _export(config: TrainConfig, result: ray.train.Result) -> Path:
         "skipped_steps": state["trainer"]["num_skipped"],
         "data_fingerprint": _fingerprint(Path(config.data)),
     }
+    if isinstance(learner, RankingLearner):
+        story["shift"] = calibrate(folder / MODEL, learner, Path(config.data))
     (folder / RESULT).write_text(json.dumps(story, indent=2) + "\n")
     (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
     shutil.rmtree(result.path)

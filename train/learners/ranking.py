@@ -108,10 +108,15 @@ class RankingLearner:
 
     def measure(self, model: nn.Module, batch: Tensors) -> Measures:
         """The losses on the posts really shown, and how each action fares."""
-        num_shown = batch["labels"].shape[1] - self.settings.num_borrowed
-        per_candidate = ("candidate_", "label")
-        own = {n: t[:, :num_shown] if n.startswith(per_candidate) else t for n, t in batch.items()}
-        own.pop("loss_weight", None)
+        own = self.shown(batch)
         logits = model(own)
         actions = of_actions(logits, own["labels"], own["label_mask"], self.action_names)
         return of_scalars(self._loss(logits, own)) | actions
+
+    def shown(self, batch: Tensors) -> Tensors:
+        """A batch without its borrowed posts."""
+        num = batch["labels"].shape[1] - self.settings.num_borrowed
+        per_candidate = ("candidate_", "label")
+        own = {n: t[:, :num] if n.startswith(per_candidate) else t for n, t in batch.items()}
+        own.pop("loss_weight", None)
+        return own

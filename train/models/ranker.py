@@ -79,6 +79,9 @@ class Ranker(nn.Module):
         self.transformer = Transformer(D, config.transformer)
         self.norm = RMSNorm(D)
         self.unembed = Linear(D, spec.num_actions, variance=1 / spec.num_actions)
+        # Added to all log-odds of an action: 0 while training, then fitted by train/calibration.py.
+        self.shift: Tensor
+        self.register_buffer("shift", torch.zeros(spec.num_actions))
 
     def forward(self, inputs: Tensors) -> Tensor:
         """Log-odds of each action on each candidate.
@@ -132,7 +135,7 @@ class Ranker(nn.Module):
         if self.config.wide:
             known = inputs["candidate_signals"]
             out = out + self.wide(known) + overall_log_odds_of(known, self.config.features)
-        return out
+        return out + self.shift
 
     @torch.inference_mode()
     def predict(self, inputs: Tensors) -> Tensor:
