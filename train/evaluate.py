@@ -128,24 +128,42 @@ def evaluate_retrieval(
     before: pa.Table,
     test: pa.Table,
     relevant: str,
+    asked: NDArray[np.bool_] | None = None,
 ) -> Results:
     """Posts found over the full corpus, the index's posts, without those seen before.
 
     Baselines are fitted on what was shown before the first test row; all, the model too,
     know a viewer's history as of the visit.
+
+    Args:
+        towers: of both sides.
+        index: of their post side.
+        facts: of the data.
+        before: examples that may be learned from.
+        test: later examples.
+        relevant: the action that makes a found post right.
+        asked: which of `test` to find posts for, None = all. [len(test)].
     """
     corpus = np.sort(index.post_id)
-    known = Past.of(before).until(test["at_ms"].to_numpy().min())
     past = Past.of(pa.concat_tables([before, test]))
-    queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
+    visits = test if asked is None else test.filter(asked)
+    queries = Queries.of(visits, past, corpus, ACTION_NAMES.index(relevant))
     if not len(queries.example):
         return {"queries": {"relevant": relevant, "num_queries": 0}}
-    pages = {"model": model_pages(towers, index, facts, corpus, test, queries)}
-    for name, baseline in track(
-        retrieval_baselines(known, corpus).items(), description="Retrieval baselines"
-    ):
-        pages[name] = top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
-    return compare_retrieval(queries, pages)
+    pages = {"model": model_pages(towers, index, facts, corpus, visits, queries)}
+    return compare_retrieval(queries, pages | baseline_pages(before, test, corpus, queries))
+
+
+def baseline_pages(
+    before: pa.Table, test: pa.Table, corpus: NDArray[np.int64], queries: Queries
+) -> dict[str, NDArray[np.int64]]:
+    """What each baseline, fitted on the time before `test`, retrieves; as `model_pages`."""
+    known = Past.of(before).until(test["at_ms"].to_numpy().min())
+    fitted = retrieval_baselines(known, corpus).items()
+    return {
+        name: top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
+        for name, baseline in track(fitted, description="Retrieval baselines")
+    }
 
 
 def model_pages(

@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from pipelines.schema import ACTION_NAMES
-from train.compare import Queries
 from train.learners import make_learner
 from train.report import plain
 from train.rows import Past, flatten, read_examples
 from train.studies import cold_start as module
-from train.studies.cold_start import ColdData, ColdStart, codes_on_off, cold_start, only
+from train.studies.cold_start import ColdData, ColdStart, codes_on_off, cold_start
 from train.worker import resolve
 
 CLICK = ACTION_NAMES.index("click")
@@ -61,6 +60,8 @@ def test_the_rows_are_the_cold_ones(results, prepared):
     assert new["ranking"]["num_rows"] == (short[rows.example] & rows.seen(CLICK)).sum()
     assert set(new["ranking"]["auc"]) >= {"model", "post_rate", "difference", "interval"}
     assert set(new["retrieval"]["recall@100"]) >= {"model", "ease", "blend", "interval"}
+    clicked = np.isin(np.flatnonzero(short), rows.example[rows.label(CLICK)])
+    assert 0 < new["retrieval"]["queries"]["num_queries"] <= clicked.sum()
     met = Past.of(read_examples(prepared, "train")).post_id
     unseen = np.array([post not in set(met.tolist()) for post in rows.post_id.tolist()])
     posts = results["posts"]
@@ -82,20 +83,3 @@ def test_on_and_off_by_hand(prepared):
     few = codes_on_off(rows.take(slice(0, 3)), CLICK, truth[:3], truth[:3])
     assert "with_codes" not in few
     assert few["num_rows"] == 3
-
-
-def test_some_queries_keep_what_is_theirs():
-    """Dropping queries renumbers what was seen and what is right."""
-    queries = Queries(
-        example=np.array([5, 6, 9]),
-        user_id=np.array([1, 2, 3]),
-        liked=np.array([[-1], [4], [7]]),
-        seen=(np.array([0, 1, 2, 2]), np.array([10, 11, 12, 13])),
-        relevant=(np.array([0, 1, 2]), np.array([20, 21, 22])),
-    )
-    left = only(queries, np.array([True, False, True]))
-    assert left.example.tolist() == [5, 9]
-    assert left.user_id.tolist() == [1, 3]
-    assert left.liked.tolist() == [[-1], [7]]
-    assert [of.tolist() for of in left.seen] == [[0, 1, 1], [10, 12, 13]]
-    assert [of.tolist() for of in left.relevant] == [[0, 1], [20, 22]]

@@ -25,15 +25,8 @@ from pipelines.data.encode import encode as encode_texts
 from pipelines.facts import CONTENT, Facts
 from pipelines.features import FeatureSpec
 from pipelines.schema import ACTION_NAMES
-from train.baselines import top_posts
-from train.compare import (
-    CUTOFFS,
-    Queries,
-    compare_ranking,
-    compare_retrieval,
-    retrieval_baselines,
-)
-from train.evaluate import model_pages, predict
+from train.compare import compare_ranking
+from train.evaluate import evaluate_retrieval, predict
 from train.index import index_posts
 from train.learners import Learning, RankerLearning, RetrievalLearning
 from train.loop import TrainConfig
@@ -147,6 +140,9 @@ def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdS
         ranker = load_run(runs[name], data)
         assert isinstance(ranker, Ranker)
         said[name] = predict(ranker, test, facts)
+    towers = load_run(runs["towers"], data)
+    assert isinstance(towers, Towers)
+    index = index_posts(towers, pq.read_table(data / "posts.parquet"), facts)
     met = np.unique(Past.of(read_examples(data, "train")).post_id)
     rows = flatten(test)
     unseen = ~np.isin(rows.post_id, met)
@@ -157,7 +153,9 @@ def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdS
             "num_visits": int(new.sum()),
             "num_viewers": len(np.unique(test["user_id"].to_numpy()[new])),
             "ranking": _ranking(log, of_test, new[rows.example], said["without_codes"], action),
-            "retrieval": _retrieval(data, runs["towers"], before, test, new, asked.relevant),
+            "retrieval": evaluate_retrieval(
+                towers, index, facts, before, test, asked.relevant, new
+            ),
         },
         "posts": {
             name: codes_on_off(rows.take(kept), action, *(p[kept, action] for p in said.values()))
@@ -214,41 +212,3 @@ def codes_on_off(
         "difference": on(None) - off(None),
         "interval": bootstrap_interval(user, lambda weight: on(weight) - off(weight)),
     }
-
-
-def _retrieval(
-    data: Path, run: Path, before: pa.Table, test: pa.Table, new: Mask, relevant: str
-) -> Results:
-    """What the towers and the baselines find for new viewers, over the full corpus."""
-    posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
-    corpus, facts = posts["post_id"].to_numpy(), Facts.load(data)
-    past = Past.of(pa.concat_tables([before, test]))
-    queries = Queries.of(test, past, corpus, ACTION_NAMES.index(relevant))
-    queries = only(queries, new[queries.example])
-    if not len(queries.example):
-        return {"num_queries": 0}
-    towers = load_run(run, data)
-    assert isinstance(towers, Towers)
-    index = index_posts(towers, posts, facts)
-    pages = {"model": model_pages(towers, index, facts, corpus, test, queries)}
-    known = Past.of(before).until(test["at_ms"].to_numpy().min())
-    for name, baseline in retrieval_baselines(known, corpus).items():
-        pages[name] = top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
-    return compare_retrieval(queries, pages)
-
-
-def only(queries: Queries, kept: Mask) -> Queries:
-    """Some of the queries, renumbered from 0. [Q] -> what is true in it."""
-    number = np.cumsum(kept) - 1
-
-    def pairs(of: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[NDArray, NDArray]:
-        query, row = of
-        return number[query[kept[query]]], row[kept[query]]
-
-    return Queries(
-        example=queries.example[kept],
-        user_id=queries.user_id[kept],
-        liked=queries.liked[kept],
-        seen=pairs(queries.seen),
-        relevant=pairs(queries.relevant),
-    )

@@ -29,10 +29,10 @@ from pipelines.data.encode import EncodeConfig, encode, over_actors
 from pipelines.facts import CONTENT, Facts
 from pipelines.features import FeatureSpec, history_inputs
 from pipelines.schema import ACTION_NAMES
-from train.baselines import RANKING, top_posts
-from train.compare import CUTOFFS, Queries, retrieval_baselines
+from train.baselines import RANKING
+from train.compare import CUTOFFS, Queries
 from train.content_bundle import frozen
-from train.evaluate import model_pages, predict
+from train.evaluate import baseline_pages, model_pages, predict
 from train.index import index_posts
 from train.learners import Learning, RankerLearning, RetrievalLearning
 from train.loop import TrainConfig
@@ -164,10 +164,8 @@ class _Task:
         corpus = posts["post_id"].to_numpy()
         relevant, action = (ACTION_NAMES.index(a) for a in (settings.relevant, settings.liked))
         queries = Queries.of(test, Past.of(both), corpus, relevant)
-        known = Past.of(before).until(test["at_ms"].to_numpy().min())
         baselines: Results = {}
-        for name, baseline in retrieval_baselines(known, corpus).items():
-            page = top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
+        for name, page in baseline_pages(before, test, corpus, queries).items():
             for measure, value in _measures(queries, page).items():
                 baselines.setdefault(measure, {})[name] = value
         log, candidates = flatten(both), flatten(test)
