@@ -127,19 +127,30 @@ class Facts:
             codes=_aligned(folder, CODES, post_id).astype(np.int64),
         )
 
-    def check_content(self, size: int, place: object) -> None:
-        """Check that vectors of text have the `size` that a model reads, 0 = it reads none.
+    def check_content(self, content_size: int, num_code_levels: int, place: object) -> None:
+        """Check that vectors of text and semantic ids have the sizes that a model reads.
+
+        Args:
+            content_size: numbers of a vector, 0 = the model reads none.
+            num_code_levels: codes of a semantic id, 0 = the model reads none.
+            place: where these facts are from.
 
         Raises:
-            ValueError: those of `place`, where the facts are from, have not.
+            ValueError: those of `place` have others.
         """
-        have = self.content.shape[1]
-        if size not in (0, have):
-            found = f"vectors of {have} numbers" if have else "no vectors of text"
-            raise ValueError(
-                f"features.content_size: {size}, but {place} has {found}; change it, or run "
-                f"`python -m pipelines.data.encode {place}`"
-            )
+        text = "content_size", "vectors of text", "pipelines.data.encode"
+        codes = "num_code_levels", "semantic ids", "train.semantic_ids"
+        for (name, words, maker), size, facts in (
+            (text, content_size, self.content),
+            (codes, num_code_levels, self.codes),
+        ):
+            have = facts.shape[1]
+            if size not in (0, have):
+                found = f"{words} of {have} numbers" if have else f"no {words}"
+                raise ValueError(
+                    f"features.{name}: {size}, but {place} has {found}; change it, or run "
+                    f"`python -m {maker} {place}`"
+                )
 
     def post_row(self, post_id: Ids) -> Ids:
         """Row of each post in the arrays above, the last one for what is unknown."""

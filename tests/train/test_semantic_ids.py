@@ -151,6 +151,8 @@ def test_codes_reach_the_model(data):
         told = ranker.predict(inputs)
         untold = ranker.predict(inputs | {"candidate_codes": inputs["candidate_codes"] * 0})
     assert not torch.equal(told, untold)
+    with pytest.raises(ValueError, match=r"features\.num_code_levels: 2, but .* of 3 numbers"):
+        facts.check_content(0, 2, data)
 
 
 def test_behaviour_puts_posts_of_one_crowd_together(prepared, monkeypatch):

@@ -67,7 +67,7 @@ class NextEventLearner:
         self.model: nn.Module = towers
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
-        self.facts.check_content(self.spec.content_size, data)
+        self.facts.check_content(self.spec.content_size, self.spec.num_code_levels, data)
         self.bit = 1 << ACTION_NAMES.index(settings.positive)
         self.corpus = Corpus.load(data)
         self.pool = tensors(self.corpus.inputs(settings.model.post_features, self.facts))

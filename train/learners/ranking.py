@@ -48,7 +48,7 @@ class RankingLearner:
         self.model: nn.Module = Ranker(settings.model)
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
-        self.facts.check_content(self.spec.content_size, data)
+        self.facts.check_content(self.spec.content_size, self.spec.num_code_levels, data)
         manifest = json.loads((data / "manifest.json").read_text())
         self.action_names = list(manifest["actions"])
         self.action_names[DWELL_TIME] = ""  # no yes or no

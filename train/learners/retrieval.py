@@ -87,7 +87,7 @@ class RetrievalLearner:
         self.model: nn.Module = make_towers(settings.model)
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
-        self.facts.check_content(self.spec.content_size, data)
+        self.facts.check_content(self.spec.content_size, self.spec.num_code_levels, data)
         self.liked, self.disliked = _action_bits(settings.positives, data)
         self.corpus = Corpus.load(data)
         self.post_id = self.corpus.post_id
