@@ -17,13 +17,11 @@ Ids = NDArray[np.int64]
 
 PRIOR = 20.0  # showings at the overall rate that every rate starts with
 
-RECENT_MS = 24 * 3600 * 1000  # a whole day, so that its hours play no part
-
 OVERALL_SCALE = 0.25  # of the overall log-odds, so that they are about as large as the rest
 
 # Whose counts are compared with the overall ones, in the order of the numbers.
 SIGNALS = (
-    *("recent", "viewer", "post", "author", "topic"),
+    *("viewer", "post", "author", "topic"),
     *("viewer_and_post", "viewer_and_author", "viewer_and_topic"),
 )
 
@@ -78,7 +76,7 @@ def signals(
     num_actions: int,
     counted_len: int,
 ) -> NDArray[np.float32]:
-    """What was done before: overall, of late, by this viewer, to this post, author and topic.
+    """What was done before: overall, by this viewer, to this post, author and topic.
 
     The viewer's own counts are over the newest `counted_len` events of the log itself: of
     what came before it only some acts are known. float32 [B, C, R].
@@ -95,10 +93,8 @@ def signals(
     def same(mine: NDArray, theirs: NDArray) -> NDArray[np.bool_]:
         return (mine[:, :, None] == theirs[:, None, :]) & (theirs > 0)[:, None, :]
 
-    everything = np.ones_like(post_id)
-    overall = facts.counts("all", everything, at, num_actions)
+    overall = facts.counts("all", np.ones_like(post_id), at, num_actions)
     counts = {
-        "recent": overall - facts.counts("all", everything, at - RECENT_MS, num_actions),
         "viewer": matches(did, np.broadcast_to(logged, (*post_id.shape, logged.shape[-1]))),
         "post": facts.counts("post", post_id, at, num_actions),
         "author": facts.counts("author", author_id, at, num_actions),

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from pipelines.facts import CODES, CONTENT, CONTENT_IDS, RATES
 from pipelines.schema import ACTION_NAMES, SPLITS
-from pipelines.signals import RECENT_MS
 from train.rows import Rows, flatten, read_examples
 
 POPULAR_BY = ("click", "favorite", "dwell")  # popularity is the smoothed rate of the first observed
@@ -38,19 +37,13 @@ def _popular_by(rows: Rows) -> int:
 
 
 def _write_newest_rates(rates: Path, folder: Path) -> None:
-    """Of each id's counts keep the last, of all posts' together those of the last day as well.
-
-    A server asks for nothing earlier.
-    """
+    """Of each id's counts keep the last: a server asks for nothing earlier."""
     folder.mkdir()
     for file in sorted(rates.glob("*.parquet")):
         table = pq.read_table(file)  # sorted by id, then time
-        ids, from_ms = table["id"].to_numpy(), table["from_ms"].to_numpy()
-        kept = np.diff(ids, append=-1) != 0
-        if file.stem == "all":  # one id
-            until_ms = np.append(from_ms[1:], np.iinfo(np.int64).max)
-            kept |= until_ms > from_ms.max(initial=0) - RECENT_MS
-        pq.write_table(table.filter(kept), folder / file.name)
+        ids = table["id"].to_numpy()
+        last = np.flatnonzero(np.diff(ids, append=-1) != 0)
+        pq.write_table(table.take(last), folder / file.name)
 
 
 def write_tables(data: Path, folder: Path) -> int:

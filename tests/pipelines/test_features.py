@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -20,7 +18,6 @@ from pipelines.features import (
     history_rows,
 )
 from pipelines.schema import ACTION_NAMES, DWELL_TIME, EXAMPLES
-from pipelines.signals import RECENT_MS, SIGNALS
 
 SPEC = FeatureSpec(history_len=4, num_code_levels=2, content_size=3)
 RNG = np.random.default_rng(0)
@@ -121,26 +118,3 @@ def test_unknown_surface_is_zero():
     inputs = candidate_inputs(rows, ones, ones, surface, ones, SPEC, FACTS)
 
     assert inputs["candidate_product_surface"].tolist() == [[0, 3]]
-
-
-def test_the_last_day_is_told_from_all_before():
-    """What was done within a day stands against the overall rate, and nothing where none was."""
-    click, num = ACTION_NAMES.index("click"), len(ACTION_NAMES)
-    table = {
-        "id": [1, 1],
-        "from_ms": [1000, RECENT_MS + 1000],
-        "shown": [1000, 2000],
-        "click": [100, 500],
-    }
-    facts = replace(FACTS, rates={"all": Rates.of(pa.table(table), ACTION_NAMES)})
-    spec = SPEC.model_copy(update={"context": False, "content_size": 0, "num_code_levels": 0})
-    ids = np.array([[5, 5, 5]])
-    at_ms = np.array([[2000, RECENT_MS + 1000, 3 * RECENT_MS]])
-    rows = history_rows([history(1, 0)], [1])
-    got = candidate_inputs(rows, ids, ids, ids, at_ms, spec, facts)["candidate_signals"]
-    recent = got[0, :, num:].reshape(3, len(SIGNALS), 1 + num)[:, SIGNALS.index("recent")]
-
-    np.testing.assert_allclose(recent[:, 0], np.log1p([1000, 1000, 0]) / 10, rtol=1e-5)
-    assert abs(recent[0, 1 + click]) < 0.01, "all of it was of the last day"
-    assert recent[1, 1 + click] > 0.5, "0.4 of late, 0.25 in all"
-    assert recent[2].tolist() == [0.0] * (1 + num)
