@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+DAY_MS = 24 * 3600 * 1000
+
 
 @dataclass(frozen=True)
 class Action:

@@ -19,10 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.encoding import pad
-from pipelines.schema import ACTION_NAMES, DWELL_TIME
+from pipelines.facts import find
+from pipelines.schema import ACTION_NAMES, DAY_MS, DWELL_TIME
 from train.baselines import (
     COUNTS,
-    DAY_MS,
     LIKES,
     RANKING,
     Blend,
@@ -30,7 +30,6 @@ from train.baselines import (
     Popular,
     Retriever,
     Transitions,
-    corpus_rows,
 )
 from train.metrics import (
     auc_of_weights,
@@ -194,13 +193,13 @@ class Queries:
             pad(asked[f"history_{c}"], NUM_LIKED, newest=True) for c in ("post_id", "did")
         )
         place, which = ranges(*past.before(user[example], at_ms[example]))
-        row = corpus_rows(past.post_id[place], corpus)
+        row = find(past.post_id[place], corpus)
         return cls(
             example=example,
             user_id=user[example],
-            liked=np.where(did & LIKES != 0, corpus_rows(history, corpus), -1),
+            liked=np.where(did & LIKES != 0, find(history, corpus), -1),
             seen=(which[row >= 0], row[row >= 0]),
-            relevant=(query, corpus_rows(posts[target % num_posts], corpus)),
+            relevant=(query, find(posts[target % num_posts], corpus)),
         )
 
     def unseen(self, pages: Ids, num_posts: int) -> Ids:

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pipelines.facts import Facts
+from pipelines.facts import Facts, find
 from pipelines.features import example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
-from train.baselines import corpus_rows, top_posts
+from train.baselines import top_posts
 from train.bundle import Bundle, BundleError, load, write_metrics
 from train.compare import (
     CUTOFFS,
@@ -183,7 +183,7 @@ def model_pages(
         inputs = history_inputs(rows, towers.config.features, facts)
         with torch.inference_mode():
             user = towers.user({k: torch.from_numpy(v) for k, v in inputs.items()}).numpy()
-        pages.append(corpus_rows(index.search(user, num_posts + most_seen)[0], corpus))
+        pages.append(find(index.search(user, num_posts + most_seen)[0], corpus))
     return queries.unseen(np.concatenate(pages), num_posts)
 
 

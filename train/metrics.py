@@ -129,9 +129,20 @@ def calibration_error(label: ArrayLike, p: ArrayLike, num_bins: int = 20) -> flo
     O'Connor, "Posterior calibration and exploratory analysis", EMNLP 2015).
     """
     p, label = np.asarray(p, np.float64), np.asarray(label, np.float64)
-    gap = (p - label)[np.argsort(p, kind="stable")]
-    bins = [part for part in np.array_split(gap, num_bins) if len(part)]
-    return float(sum(abs(part.sum()) for part in bins) / len(gap)) if bins else float("nan")
+    bins = _bins(p - label, p, num_bins)
+    return float(sum(abs(part.sum()) for part in bins) / len(p)) if bins else float("nan")
+
+
+def calibration_error_by_chance(p: ArrayLike, num_bins: int = 20) -> float:
+    """What `calibration_error` is on average where `p` is the truth: no less can be hoped for.
+
+    A bin's gap is then about normal around 0, and the mean of its size is the square root of
+    2 / pi times its variance: sum_b sqrt(2 / pi sum_{i in b} p_i (1 - p_i)) / n.
+    """
+    p = np.asarray(p, np.float64)
+    bins = _bins(p * (1 - p), p, num_bins)
+    expected = sum(np.sqrt(2 / np.pi * part.sum()) for part in bins)
+    return float(expected / len(p)) if bins else float("nan")
 
 
 def mean_absolute_error(
@@ -198,6 +209,12 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _bins(values: Floats, p: Floats, num_bins: int) -> list[Floats]:
+    """Values in bins of equal numbers of rows, in the order of p; none is empty."""
+    ordered = values[np.argsort(p, kind="stable")]
+    return [part for part in np.array_split(ordered, num_bins) if len(part)]
 
 
 def _draw_groups(rng: np.random.Generator, num: int) -> Floats:

@@ -22,8 +22,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rich.progress import track
 
-from pipelines.schema import ACTION_NAMES, DWELL_TIME, SPLITS
-from train.baselines import DAY_MS, PRIOR, Floats, Ids, earlier, overall_rate
+from pipelines.schema import ACTION_NAMES, DAY_MS, DWELL_TIME, SPLITS
+from train.baselines import PRIOR, Floats, Ids, earlier, overall_rate
 from train.rows import Past, Rows, flatten, read_examples
 
 HOUR_MS = 3_600_000

@@ -39,7 +39,7 @@ from configs import check, parse_overrides
 from pipelines.data import synthetic_draws as draw
 from pipelines.data.synthetic_draws import SyntheticConfig
 from pipelines.data.synthetic_truth import Truth
-from pipelines.schema import ACTION_NAMES, EVENTS, FOLLOWS, POSTS, USERS
+from pipelines.schema import ACTION_NAMES, DAY_MS, EVENTS, FOLLOWS, POSTS, USERS
 
 __all__ = ["SyntheticConfig", "World"]
 
@@ -137,7 +137,7 @@ def _events(
         **did,
     }
     arrays = {name: pa.array(values[order]) for name, values in columns.items()}
-    day = (shown_ms[order] // draw.DAY_MS).astype(np.int32)
+    day = (shown_ms[order] // DAY_MS).astype(np.int32)
     arrays["log_date"] = pa.array(day).cast(pa.date32())  # the log keeps UTC
     arrays["event_id"] = _named("e", np.arange(len(order)))
     arrays["request_id"] = _named("r", page["request"][order])
@@ -184,7 +184,7 @@ def _user_table(
     rng: np.random.Generator, config: SyntheticConfig, edges: NDArray[np.int64]
 ) -> pa.Table:
     num = config.num_users
-    created_ms = config.start_ms - (rng.random(num) * 900 + 400) * draw.DAY_MS
+    created_ms = config.start_ms - (rng.random(num) * 900 + 400) * DAY_MS
     columns = {
         "user_id": np.arange(1, num + 1),
         "created_at_ms": created_ms.astype(np.int64),
@@ -202,7 +202,7 @@ def _user_table(
 def _follow_table(
     rng: np.random.Generator, config: SyntheticConfig, edges: NDArray[np.int64]
 ) -> pa.Table:
-    since_ms = config.start_ms - (1 + rng.random(len(edges)) * 390) * draw.DAY_MS
+    since_ms = config.start_ms - (1 + rng.random(len(edges)) * 390) * DAY_MS
     columns = [edges[:, 0] + 1, edges[:, 1] + 1, since_ms.astype(np.int64)]
     return pa.table([pa.array(column) for column in columns], schema=FOLLOWS.arrow)
 

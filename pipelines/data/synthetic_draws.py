@@ -11,8 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs import Config
 from pipelines.data.synthetic_truth import Shelves, Truth
+from pipelines.schema import DAY_MS
 
-DAY_MS = 86_400_000
 _BACKLOG_DAYS = 7.0  # posts are written for this long before the log begins
 _FRESH_DAYS = 2.0  # a post is shown e times less after this long
 

@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.schema import EVENTS
+from pipelines.schema import DAY_MS, EVENTS
 
-_DAY_MS = 86_400_000
 _log = logging.getLogger(__name__)
 
 
@@ -161,7 +160,7 @@ def impressions(
         "user_id": np.full(num, user_id, np.int64),
         "post_id": post_id,
         "shown_at_ms": np.full(num, now_ms, np.int64),
-        "log_date": pa.array(np.full(num, now_ms // _DAY_MS, np.int32)),
+        "log_date": pa.array(np.full(num, now_ms // DAY_MS, np.int32)),
         "surface": np.full(num, surface, np.int16),
         "position": np.arange(num, dtype=np.int16),
         "request_id": [request_id] * num,

@@ -17,12 +17,11 @@ from pipelines.data.examples import PROFILES, ExampleSettings, examples, profile
 from pipelines.data.gather import to_log, unique, write
 from pipelines.data.scatter import pack
 from pipelines.data.split import SplitSettings
-from pipelines.schema import ACTIONS, EVENTS, EXAMPLES, HISTORIES, POSTS, SPLITS
+from pipelines.schema import ACTIONS, DAY_MS, EVENTS, EXAMPLES, HISTORIES, POSTS, SPLITS
 
 FILE_ROWS = 1_000_000
 NUM_POSTS = 100_000
 START_MS = 1_700_000_000_000
-DAY_MS = 86_400_000
 RATES = {"click": 0.4, "favorite": 0.02, "reply": 0.003, "share": 0.002, "not_interested": 0.001}
 
 

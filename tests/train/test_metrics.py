@@ -10,6 +10,7 @@ from train.metrics import (
     bootstrap_interval,
     calibration,
     calibration_error,
+    calibration_error_by_chance,
     grouped_auc,
     hit_rate_at_k,
     log_loss,
@@ -193,3 +194,13 @@ def test_interval_covers_the_mean_and_knows_groups():
 def test_interval_of_nothing_is_nan():
     """A statistic that never exists has no interval."""
     assert np.isnan(bootstrap_interval([1, 2], lambda weight: NAN)).all()
+
+
+def test_calibration_error_of_the_truth_is_what_chance_leaves():
+    """Outcomes drawn with the very probabilities have the expected error, in few bins and many."""
+    rng = np.random.default_rng(0)
+    p = rng.beta(2, 3, 4000)
+    for num_bins in (5, 40):
+        drawn = [calibration_error(rng.random(len(p)) < p, p, num_bins) for _ in range(100)]
+        assert calibration_error_by_chance(p, num_bins) == pytest.approx(np.mean(drawn), rel=0.1)
+    assert np.isnan(calibration_error_by_chance([]))

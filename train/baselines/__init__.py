@@ -19,21 +19,18 @@ from train.baselines.ranking import (
     user_rate,
 )
 from train.baselines.retrieval import (
-    DAY_MS,
     LIKES,
     Ease,
     Ids,
     Popular,
     Retriever,
     Transitions,
-    corpus_rows,
     liked_pairs,
     top_posts,
 )
 
 __all__ = [
     "COUNTS",
-    "DAY_MS",
     "LIKES",
     "PRIOR",
     "PROBABILITIES",
@@ -46,7 +43,6 @@ __all__ = [
     "Popular",
     "Retriever",
     "Transitions",
-    "corpus_rows",
     "earlier",
     "liked_pairs",
     "overall_rate",

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from train.baselines.retrieval import LIKES, Ease, Ids, Transitions, corpus_rows
+from pipelines.facts import find
+from train.baselines.retrieval import LIKES, Ease, Ids, Transitions
 from train.rows import Past, ranges
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of EASE; tried when the blend is fitted
@@ -72,7 +73,7 @@ def hold_out(
         The past without these rows, the viewers' earlier likes as `Retriever.scores` takes
         them, and the corpus rows of the likes taken out. Past, [q, H], [q].
     """
-    row = corpus_rows(past.post_id, corpus)
+    row = find(past.post_id, corpus)
     place = np.flatnonzero((past.did & LIKES != 0) & (row >= 0))
     _, first, num = np.unique(past.user_id[place], return_index=True, return_counts=True)
     several = np.flatnonzero(num > 1)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import embedding_bag
 
+from pipelines.facts import find
 from pipelines.schema import ACTIONS
 from train.rows import Past, ranges
 
 Ids = NDArray[np.int64]
 
-DAY_MS = 86_400_000
 # What counts as liking a post when a retrieval baseline looks at a viewer's past.
 LIKES = sum(1 << i for i, a in enumerate(ACTIONS) if a.weight > 0 and not a.continuous)
 _PAIR, _PRODUCT = 5e-8, 4e-11  # seconds to count a pair of likes; to multiply two numbers and add
@@ -226,10 +226,4 @@ def liked_pairs(past: Past, corpus: Ids) -> tuple[Ids, Ids]:
 def _likes(past: Past, corpus: Ids) -> tuple[Ids, Ids]:
     """Viewer and corpus row of each liked post, oldest first; row -1 = not in the corpus."""
     liked = past.did & LIKES != 0
-    return past.user_id[liked], corpus_rows(past.post_id[liked], corpus)
-
-
-def corpus_rows(post_id: Ids, corpus: Ids) -> Ids:
-    """Place of each post in the sorted `corpus`, -1 = not in it. Shape of `post_id`."""
-    row = np.minimum(np.searchsorted(corpus, post_id), len(corpus) - 1)
-    return np.where(corpus[row] == post_id, row, -1)
+    return past.user_id[liked], find(past.post_id[liked], corpus)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.facts import Facts
+from pipelines.facts import Facts, find
 from pipelines.features import FeatureSpec, Inputs, post_inputs
 
 
@@ -37,8 +37,8 @@ class Corpus:
         return len(self.post_id)
 
     def row(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place of posts that are all in the corpus. Shape of `post_id`."""
-        return np.searchsorted(self.post_id, post_id)
+        """Place of each post in the corpus, -1 = not in it. Shape of `post_id`."""
+        return find(post_id, self.post_id)
 
     def inputs(
         self, spec: FeatureSpec, facts: Facts, rows: NDArray[np.int64] | slice = slice(None)

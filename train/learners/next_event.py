@@ -74,8 +74,7 @@ class NextEventLearner:
         if settings.warm_start:
             rows = pq.read_table(data / settings.trained_on)
             posts = positives_in_order(rows, self.bit)
-            known = np.where(posts > 0, self.corpus.row(posts), -1)
-            start_from_transitions(towers, self.corpus.post_id, known)
+            start_from_transitions(towers, self.corpus.post_id, self.corpus.row(posts))
 
     def batch(self, rows: pa.Table, rng: np.random.Generator) -> Tensors:
         """Histories, where in them something positive follows, and what it is.

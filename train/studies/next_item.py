@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from configs import Config
 from pipelines.encoding import pad
-from pipelines.facts import Facts
+from pipelines.facts import Facts, find
 from pipelines.features import history_inputs
-from train.baselines import Retriever, corpus_rows
+from train.baselines import Retriever
 from train.compare import retrieval_baselines
 from train.index import index_posts
 from train.learners.corpus import Corpus
@@ -130,8 +130,8 @@ class Asked:
         start, end = past.before(visits["user_id"].to_numpy(), visits["at_ms"].to_numpy())
         place, which = ranges(start, end)
         met = np.full((len(start), int((end - start).max(initial=1))), -1)
-        met[which, place - start[which]] = corpus_rows(past.post_id[place], corpus)
-        target = corpus_rows(pad(visits["post_id"], 1)[:, 0], corpus)
+        met[which, place - start[which]] = find(past.post_id[place], corpus)
+        target = find(pad(visits["post_id"], 1)[:, 0], corpus)
         return cls(visits, corpus, target, met, past)
 
     def ranks(self, scorer: Scorer) -> Ids:

@@ -29,6 +29,7 @@ from train.metrics import (
     bootstrap_interval,
     calibration,
     calibration_error,
+    calibration_error_by_chance,
     normalised_entropy,
 )
 from train.models.ranker import Ranker
@@ -122,7 +123,8 @@ def measure(
 
     Returns:
         num_rows, num_positives, rate; auc, ne (normalised entropy), calibration (promised over
-        done) and calibration_error (in probability), means over the runs with `_spread` beside
+        done), calibration_error (in probability) and what of it is chance, means over the runs
+        with `_spread` beside
         them; seeds and baselines -> name -> the same; differences -> "auc against NAME" and so
         on -> model minus baseline with its 95 % interval over viewers, for the best as-of rate
         and the trees.
@@ -157,6 +159,7 @@ def _measures(label: Bools, score: Floats, is_probability: bool) -> dict[str, fl
         values["ne"] = normalised_entropy(label, score)
         values["calibration"] = calibration(label, score)
         values["calibration_error"] = calibration_error(label, score)
+        values["calibration_error_by_chance"] = calibration_error_by_chance(score)
     return values
 
 
