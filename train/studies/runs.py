@@ -44,6 +44,7 @@ def fit_seeds(run: TrainConfig, data: Path, seeds: Sequence[int]) -> list[Path]:
 
 
 def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
+    data = data.resolve()  # as `fit` writes it down
     changed = {"name": f"{run.name}-{seed}", "seed": seed, "data": str(data)}
     config = check(run.model_dump(mode="json") | changed, TrainConfig, place=run.name)
     folder = Path(config.out) / config.name

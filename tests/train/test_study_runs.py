@@ -1,0 +1,52 @@
+"""A study trains a run once: what is finished, and would be the same, is taken as it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import train_config
+from train.studies import runs as module
+from train.studies.runs import fit_seeds
+from train.worker import CONFIG, RESULT, resolve
+
+
+@pytest.fixture
+def fitted(prepared, tmp_path, monkeypatch):
+    """The names of runs that were trained, which here takes no time."""
+    names = []
+
+    def fit(config):
+        names.append(config.name)
+        folder = tmp_path / config.name
+        folder.mkdir(exist_ok=True)
+        config = resolve(config, prepared.resolve())
+        (folder / CONFIG).write_text(config.model_dump_json())
+        made_from = json.loads((prepared / "manifest.json").read_text())["fingerprint"]
+        (folder / RESULT).write_text(json.dumps({"data_fingerprint": made_from}))
+        return folder
+
+    monkeypatch.setattr(module, "fit", fit)
+    return names
+
+
+def test_a_finished_run_is_taken_as_it_is(prepared, tmp_path, fitted):
+    """Also when the data are reached by another path, through a link."""
+    run = train_config("ranker", prepared, tmp_path)
+    (tmp_path / "link").symlink_to(prepared)
+    first = fit_seeds(run, prepared, (0, 1))
+
+    assert fit_seeds(run, tmp_path / "link", (1, 0)) == first[::-1]
+    assert fitted == ["ranker-0", "ranker-1"]
+
+
+def test_a_run_that_would_differ_is_trained_anew(prepared, tmp_path, fitted):
+    """Other settings, or data that have changed since, make another run."""
+    run = train_config("ranker", prepared, tmp_path)
+    (folder,) = fit_seeds(run, prepared, (0,))
+    fit_seeds(run.model_copy(update={"num_epochs": 9}), prepared, (0,))
+    (folder / RESULT).write_text(json.dumps({"data_fingerprint": "older"}))
+    fit_seeds(run.model_copy(update={"num_epochs": 9}), prepared, (0,))
+
+    assert fitted == ["ranker-0"] * 3
