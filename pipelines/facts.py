@@ -64,6 +64,8 @@ class Rates:
 
     def before(self, ids: Ids, at_ms: Ids) -> NDArray[np.float32]:
         """Counts of each id as they stood at each instant. [...], [...] -> [..., 1 + A]."""
+        if not len(self.row):
+            return np.zeros((*np.shape(ids), self.counts.shape[1]), np.float32)
         place = find(ids, self.id)
         key = place * self.step_s + np.clip(at_ms // 1000, 0, self.step_s - 1)
         row = np.searchsorted(self.row, key, side="right") - 1

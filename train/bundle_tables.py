@@ -36,14 +36,19 @@ def _popular_by(rows: Rows) -> int:
     raise ValueError(f"popularity needs one of {', '.join(POPULAR_BY)} in the log; it has none")
 
 
-def _write_newest_rates(rates: Path, folder: Path) -> None:
-    """Of each id's counts keep the last: a server asks for nothing earlier."""
+def _write_rates(rates: Path, folder: Path, as_of_ms: int) -> None:
+    """Of each id's counts keep those that hold at `as_of_ms` or later: none asks for earlier.
+
+    A log's clock starts there, in the middle of a bucket whose counts hold from its end on.
+    """
     folder.mkdir()
     for file in sorted(rates.glob("*.parquet")):
         table = pq.read_table(file)  # sorted by id, then time
-        ids = table["id"].to_numpy()
-        last = np.flatnonzero(np.diff(ids, append=-1) != 0)
-        pq.write_table(table.take(last), folder / file.name)
+        ids, from_ms = table["id"].to_numpy(), table["from_ms"].to_numpy()
+        last = np.diff(ids, append=-1) != 0
+        pq.write_table(
+            table.filter(last | (np.append(from_ms[1:], 0) > as_of_ms)), folder / file.name
+        )
 
 
 def write_tables(data: Path, folder: Path) -> int:
@@ -54,8 +59,9 @@ def write_tables(data: Path, folder: Path) -> int:
         if (data / name).exists():
             shutil.copyfile(data / name, folder / name)
     pq.write_table(pq.read_table(data / "profiles"), folder / "profiles.parquet")
-    _write_newest_rates(data / RATES, folder / RATES)
     rows = flatten(read_examples(data, *SPLITS))
+    as_of_ms = int(rows.shown_at_ms.max())
+    _write_rates(data / RATES, folder / RATES, as_of_ms)
     posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
     ids = posts["post_id"].to_numpy()
     action = _popular_by(rows)
@@ -68,4 +74,4 @@ def write_tables(data: Path, folder: Path) -> int:
     posts = posts.append_column("popularity", pa.array(popularity))
     posts = posts.append_column("num_shown", pa.array(num_shown))
     pq.write_table(posts, folder / "posts.parquet")
-    return int(rows.shown_at_ms.max())
+    return as_of_ms

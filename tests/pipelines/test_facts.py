@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -35,6 +37,16 @@ def test_counts_are_those_of_the_last_change(changes, asked):
         assert (counts[0], counts[1 + CLICK], counts.sum()) == (newest, 2 * newest, 3 * newest)
 
 
+def test_nothing_counted_is_nothing_known():
+    """A log without authors or topics leaves their counts empty, and zeros for all ids."""
+    nothing = pa.table({name: pa.array([], pa.int64()) for name in ("id", "from_ms", "shown")})
+    ids = np.array([[0, 7]])
+
+    assert Rates.of(nothing, ACTION_NAMES).before(ids, ids).tolist() == [
+        [[0.0] * (1 + len(ACTION_NAMES))] * 2
+    ]
+
+
 def test_the_log_is_counted_up_to_the_hour(prepared):
     """Counts of prepared data equal counting the log's rows before the last full hour."""
     facts, log = Facts.load(prepared), flatten(read_examples(prepared, *SPLITS))
@@ -53,13 +65,12 @@ def test_a_bundle_knows_what_the_data_knows(prepared, bundle):
     assert set(data.rates) == set(KINDS)
     for name in ("post_id", "created_at_ms", "duration_s", "topic", "user_id", "attribute"):
         np.testing.assert_array_equal(getattr(served, name), getattr(data, name), err_msg=name)
-    at_ms = np.full(len(data.post_id), bundle.as_of_ms + 3_600_000)
-    for kind in KINDS:
+    for after_ms, kind in itertools.product((0, 60_000, 3_600_000), KINDS):
         ids = data.rates[kind].id
-        np.testing.assert_array_equal(
-            served.counts(kind, ids, at_ms[: len(ids)], len(ACTION_NAMES)),
-            data.counts(kind, ids, at_ms[: len(ids)], len(ACTION_NAMES)),
-        )
+        at_ms = np.full(len(ids), bundle.as_of_ms + after_ms)
+        counts = data.counts(kind, ids, at_ms, len(ACTION_NAMES))
+        assert counts[:, 0].any()
+        np.testing.assert_array_equal(served.counts(kind, ids, at_ms, len(ACTION_NAMES)), counts)
 
 
 def test_codes_follow_their_posts(prepared, tmp_path):
