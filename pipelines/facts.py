@@ -7,7 +7,6 @@ unknown: zeros.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.prepared import read_manifest
+
 Ids = NDArray[np.int64]
 
 KINDS = ("all", "post", "author", "topic")  # what the data job counts showings and actions by
 NUM_TOPICS = 3  # of a post's topics, the first so many
-RATES, CONTENT, CONTENT_IDS, CODES = "rates", "content.npy", "content_ids.npy", "codes.npy"
+RATES = "rates"  # folder; below, arrays and the posts that their rows are of, sorted
+CONTENT, CONTENT_IDS = "content.npy", "content_ids.npy"
+CODES, CODE_IDS = "codes.npy", "code_ids.npy"
 
 
 def find(ids: Ids, known: Ids) -> Ids:
@@ -108,7 +111,7 @@ class Facts:
             actions: all of the log, in their order; None = as the data's manifest names them.
         """
         if actions is None:
-            actions = json.loads((folder / "manifest.json").read_text())["actions"]
+            actions = read_manifest(folder)["actions"]
         posts = pq.read_table(folder / "posts.parquet").sort_by("post_id")
         users = pq.read_table(folder / "users.parquet").sort_by("user_id")
         post_id = posts["post_id"].to_numpy()
@@ -125,8 +128,8 @@ class Facts:
             user_id=users["user_id"].to_numpy(),
             attribute=_attributes(users),
             rates=rates,
-            content=_aligned(folder, CONTENT, post_id).astype(np.float32),
-            codes=_aligned(folder, CODES, post_id).astype(np.int64),
+            content=_aligned(folder, CONTENT, CONTENT_IDS, post_id).astype(np.float32),
+            codes=_aligned(folder, CODES, CODE_IDS, post_id).astype(np.int64),
         )
 
     def check_content(self, content_size: int, num_code_levels: int, place: object) -> None:
@@ -211,11 +214,19 @@ def _rows(
     return out
 
 
-def _aligned(folder: Path, name: str, post_id: Ids) -> NDArray:
-    """Rows of an array beside CONTENT_IDS in the order of the posts, zeros where there is none."""
+def _aligned(folder: Path, name: str, ids_name: str, post_id: Ids) -> NDArray:
+    """Rows of an array, whose posts another names, in the order of `post_id`; zeros if it has none.
+
+    Raises:
+        ValueError: there are more or fewer rows than ids.
+    """
     if not (folder / name).exists():
         return np.zeros((len(post_id) + 1, 0), np.int16)
-    ids, values = np.load(folder / CONTENT_IDS), np.load(folder / name)
+    ids, values = np.load(folder / ids_name), np.load(folder / name)
+    if len(ids) != len(values):
+        raise ValueError(
+            f"{folder}: {name} has {len(values)} rows, {ids_name} {len(ids)}; make both anew"
+        )
     place = np.append(find(post_id, ids), -1)
     return np.where(place[:, None] >= 0, values[place], 0)
 

@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipelines.facts import Facts
+from pipelines.prepared import read_manifest
 from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train import git
 from train.bundle_runs import BundleError, read_run
@@ -151,7 +152,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
             trained on other data.
     """
     _check_out(out, replace)
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     runs = {
         kind: (read_run(run, kind, manifest), run / "model.safetensors")
         for kind, run in (("retrieval", retrieval), ("ranker", ranker))
@@ -185,7 +186,7 @@ def assemble(
         replace: as for `write`.
     """
     _check_out(out, replace)
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"

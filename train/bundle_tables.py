@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.facts import CODES, CONTENT, CONTENT_IDS, RATES
+from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS, RATES
 from pipelines.schema import ACTION_NAMES, SPLITS
 from train.rows import Rows, flatten, read_examples
 
@@ -55,7 +55,7 @@ def write_tables(data: Path, folder: Path) -> int:
     """Copy the side tables, count popularity; returns when the newest event was shown, in ms."""
     for name in ("users", "follows"):
         shutil.copyfile(data / f"{name}.parquet", folder / f"{name}.parquet")
-    for name in (CONTENT, CONTENT_IDS, CODES):
+    for name in (CONTENT, CONTENT_IDS, CODES, CODE_IDS):
         if (data / name).exists():
             shutil.copyfile(data / name, folder / name)
     pq.write_table(pq.read_table(data / "profiles"), folder / "profiles.parquet")

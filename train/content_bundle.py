@@ -8,12 +8,12 @@ with vectors of text (python -m pipelines.data.encode).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from pipelines.facts import Facts
 from pipelines.features import FeatureSpec
+from pipelines.prepared import read_manifest
 from train.bundle import assemble
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import make_towers
@@ -47,7 +47,7 @@ def write_content(data: Path, out: Path, replace: bool = False, history_len: int
         ValueError: there are no vectors.
         FileNotFoundError: there is no prepared data.
     """
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     content_size = Facts.load(data).content.shape[1]
     if not content_size:
         raise ValueError(

@@ -8,7 +8,6 @@ lightgbm is installed, boosted trees are fitted on the same data and stand besid
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from pipelines.facts import Facts, find
 from pipelines.features import example_inputs, history_inputs
+from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
 from train.baselines import top_posts
@@ -67,7 +67,7 @@ def evaluate(
         BundleError: `data` is not what the bundle was trained on.
         FileNotFoundError: `data` lacks a split.
     """
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     if manifest["fingerprint"] != bundle.card["data_fingerprint"]:
         raise BundleError(
             f"{bundle.path}: trained on data {bundle.card['data_fingerprint'][:12]}, but {data} "

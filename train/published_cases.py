@@ -146,8 +146,8 @@ def read(file: Path) -> Published:
         raise LayoutError(f"{file}: key 'meta' is missing")
     try:
         configs = json.loads(arrays.pop("meta").item())["configs"]
-        names = list(configs)
-    except (TypeError, ValueError, KeyError) as error:
+        names = list(configs.keys())
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise LayoutError(f"{file}: meta: not JSON with 'configs': {error!r}") from None
     if not names:
         raise LayoutError(f"{file}: meta: 'configs' is empty")

@@ -16,7 +16,6 @@ Axes: n posts with a vector, E width of the vectors, L levels, K codes of a leve
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -29,7 +28,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from configs import Config, ConfigError, check, parse_overrides
-from pipelines.facts import CODES, CONTENT, CONTENT_IDS, find
+from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS
+from pipelines.prepared import note, read_manifest
 from train.baselines import liked_pairs
 from train.models.tokens import CODES_PER_LEVEL
 from train.report import REPORTS, header, write
@@ -193,10 +193,7 @@ def behaviour_vectors(data: Path, config: SemanticIds) -> tuple[Ids, Floats]:
 
 
 def make(data: Path, config: SemanticIds) -> Results:
-    """Write codes.npy and codebook.npy of a prepared data set.
-
-    Codes lie beside content_ids.npy. Where texts were encoded that file stays, so that a post
-    without a text gets no codes, from behaviour either; where not, it is written for all posts.
+    """Write codes.npy, code_ids.npy (whose they are) and codebook.npy of a prepared data set.
 
     Returns:
         As `measure`, and settings and counts of posts.
@@ -205,8 +202,8 @@ def make(data: Path, config: SemanticIds) -> Results:
         FileNotFoundError: no prepared data, or no vectors of text where they are asked for.
         ValueError: nothing to get vectors from.
     """
-    posts = pq.read_table(data / "posts.parquet", columns=["post_id"])["post_id"].to_numpy()
-    has_text = (data / CONTENT).exists()
+    read_manifest(data)  # or say what to run
+    num_posts = pq.read_metadata(data / "posts.parquet").num_rows
     if config.source == "text":
         post_id, vectors = text_vectors(data)
     else:
@@ -215,22 +212,16 @@ def make(data: Path, config: SemanticIds) -> Results:
         raise ValueError(f"{data / CONTENT}: vectors of no post")
     codebook = fit_codebook(vectors, config)
     codes = encode(vectors, codebook)
-    ids = np.load(data / CONTENT_IDS) if has_text else np.sort(posts)
-    place = find(ids, post_id)
-    aligned = np.where(place[:, None] >= 0, codes[place], 0).astype(np.int16)
     _save(data / CODEBOOK, codebook)
-    if not has_text:
-        _save(data / CONTENT_IDS, ids)
-    _save(data / CODES, aligned)
+    _save(data / CODE_IDS, post_id)
+    _save(data / CODES, codes.astype(np.int16))
     coded = {
-        "posts_in_data": len(posts),
-        "posts_with_codes": int((aligned[:, 0] > 0).sum()),
+        "posts_in_data": num_posts,
+        "posts_with_codes": len(post_id),
         "vector_size": vectors.shape[1],
     }
     settings = config.model_dump(mode="json", exclude={"report"})
-    manifest = json.loads((data / "manifest.json").read_text())
-    manifest["codes"] = settings | coded
-    (data / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    note(data, "codes", settings | coded)
     return {"settings": settings, "posts": coded, **measure(vectors, codes, codebook)}
 
 
@@ -261,7 +252,7 @@ def main() -> int:
     except (ConfigError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    fingerprint = json.loads((data / "manifest.json").read_text())["fingerprint"]
+    fingerprint = read_manifest(data)["fingerprint"]
     page = write(config.report, {"header": header(fingerprint, [config.seed]), **results}, REPORTS)
     print(page.read_text())
     print(f"{data / CODES}: written")

@@ -28,7 +28,9 @@ import torch
 import torch.distributed
 from safetensors.torch import load_file, save_file
 
+from pipelines.prepared import read_manifest
 from pipelines.runtime import connect, quiet_data
+from train import git
 from train.calibration import calibrate
 from train.learners import Learner, RankingLearner, make_learner
 from train.learners.measures import means
@@ -60,8 +62,7 @@ def fit(config: TrainConfig) -> Path:
                 f"{name}: {getattr(config, name)} is a URL; give a folder all nodes see"
             )
     data = Path(config.data).resolve()
-    if not (data / "manifest.json").exists():
-        raise FileNotFoundError(f"{data}: no prepared data; run python -m pipelines.data first")
+    read_manifest(data)  # or say what to run
     needed = config.num_workers * config.batch_size * config.accumulate
     folders = _folders(config)
     num_examples, num_held_out = (_num_examples(data / folders[split]) for split in folders)
@@ -85,7 +86,7 @@ def fit(config: TrainConfig) -> Path:
 
 def resolve(config: TrainConfig, data: Path) -> TrainConfig:
     """The settings with whole paths, and as many actions as the data's reader has."""
-    num_actions = len(json.loads((data / "manifest.json").read_text())["actions"])
+    num_actions = len(read_manifest(data)["actions"])
     features = config.learning.model.features.model_copy(update={"num_actions": num_actions})
     model = config.learning.model.model_copy(update={"features": features})
     learning = config.learning.model_copy(update={"model": model})
@@ -178,7 +179,7 @@ def _run_name(config: TrainConfig, data: Path) -> str:
 
 
 def _fingerprint(data: Path) -> str:
-    return json.loads((data / "manifest.json").read_text())["fingerprint"]
+    return read_manifest(data)["fingerprint"]
 
 
 def _folders(config: TrainConfig) -> dict[str, str]:
@@ -263,15 +264,11 @@ def _restore(trainer: Trainer) -> Progress:
 def _export(config: TrainConfig, result: ray.train.Result, learner: Learner) -> Path:
     """Copy the weights of the best validation and the run's story out of Ray's storage.
 
-    A ranker is calibrated on the way.
+    A ranker is calibrated on the way. The folder has all of the new run or is as it was.
     """
     best, last = result.get_best_checkpoint("val_loss", "min"), result.checkpoint
     assert best is not None  # every epoch reports one, and `fit` raised if none finished
     assert last is not None
-    folder = Path(config.out) / config.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with best.as_directory() as checkpoint:
-        shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
     with last.as_directory() as checkpoint:
         state = torch.load(os.path.join(checkpoint, STATE), map_location="cpu", weights_only=True)
     progress = state["progress"]
@@ -279,11 +276,35 @@ def _export(config: TrainConfig, result: ray.train.Result, learner: Learner) -> 
         "epochs": progress["history"],
         "total_steps": progress["total_steps"],
         "skipped_steps": state["trainer"]["num_skipped"],
-        "data_fingerprint": _fingerprint(Path(config.data)),
+        "git_commit": git.commit(),
+        **origin(config),
     }
-    if isinstance(learner, RankingLearner):
-        story["shift"] = calibrate(folder / MODEL, learner, Path(config.data))
-    (folder / RESULT).write_text(json.dumps(story, indent=2) + "\n")
-    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    folder = Path(config.out) / config.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "run"
+        made.mkdir()
+        with best.as_directory() as checkpoint:
+            shutil.copyfile(os.path.join(checkpoint, MODEL), made / MODEL)
+        if isinstance(learner, RankingLearner):
+            story["shift"] = calibrate(made / MODEL, learner, Path(config.data))
+        for name, values in ((CONFIG, config.model_dump(mode="json")), (RESULT, story)):
+            (made / name).write_text(json.dumps(values, indent=2) + "\n")
+        if folder.exists():
+            folder.rename(Path(scratch) / "before")  # deleted with the scratch folder
+        made.rename(folder)
     shutil.rmtree(result.path)
     return folder
+
+
+def origin(config: TrainConfig) -> dict[str, Any]:
+    """What a run is made from, beside its settings: the data, and of texts and codes what it reads.
+
+    The data's fingerprint is of the tables; vectors of text and semantic ids are made later.
+    """
+    manifest, spec = read_manifest(Path(config.data)), config.learning.model.features
+    return {
+        "data_fingerprint": manifest["fingerprint"],
+        "content": manifest["content"]["identity"] if spec.content_size else None,
+        "codes": manifest["codes"] if spec.num_code_levels else None,
+    }

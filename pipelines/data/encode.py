@@ -11,7 +11,6 @@ Axes: n texts, E width of the encoder.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from configs import Config, ConfigError, check, parse_overrides
 from pipelines.data.encoder import Encoder, EncoderSettings, identity
 from pipelines.data.reader import InputError
 from pipelines.facts import CONTENT, CONTENT_IDS
+from pipelines.prepared import is_prepared, note
 
 # Lists of texts -> the place of each list and the vectors of its texts, in any order.
 Pool = Callable[["EncodeConfig", Sequence[list[str]]], Iterator[tuple[int, NDArray[np.float16]]]]
@@ -77,14 +77,13 @@ def encode(data: Path, config: EncodeConfig, pool: Pool) -> tuple[int, int]:
         with partial.open("wb") as file:
             np.save(file, values)
         partial.rename(data / name)
-    manifest = json.loads((data / "manifest.json").read_text())
-    manifest["content"] = {
+    said = {
         "encoder": config.encoder.model_dump(mode="json"),
         "identity": identity(config.encoder),
         "posts": len(post_id),
         "size": content.shape[1],
     }
-    (data / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    note(data, "content", said)
     return len(post_id), len(new)
 
 
@@ -168,7 +167,7 @@ class _Actor:
 
 def _texts(data: Path) -> tuple[NDArray[np.int64], list[str]]:
     """Posts with a text in the order of their ids, and those texts."""
-    if not (data / "posts.parquet").exists() or not (data / "manifest.json").exists():
+    if not is_prepared(data):
         raise InputError(f"{data}: no prepared data; run `python -m pipelines.data` first")
     posts = pq.read_table(data / "posts.parquet", columns=["post_id", "text"]).sort_by("post_id")
     text = pc.utf8_trim_whitespace(pc.fill_null(posts["text"], ""))

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.facts import CODES, CONTENT_IDS, KINDS, Facts, Rates, find
+from pipelines.facts import CODE_IDS, CODES, KINDS, Facts, Rates, find
 from pipelines.schema import ACTION_NAMES, SPLITS
 from train.rows import flatten, read_examples
 
@@ -78,13 +79,16 @@ def test_codes_follow_their_posts(prepared, tmp_path):
     for name in ("posts", "users"):
         (tmp_path / f"{name}.parquet").write_bytes((prepared / f"{name}.parquet").read_bytes())
     ids = pl.read_parquet(prepared / "posts.parquet")["post_id"].sort().to_numpy()
-    np.save(tmp_path / CONTENT_IDS, ids[::2])
+    np.save(tmp_path / CODE_IDS, ids[::2])
     np.save(tmp_path / CODES, np.stack([ids[::2], ids[::2] + 1], axis=1).astype(np.int16))
     facts = Facts.load(tmp_path, ACTION_NAMES)
 
     np.testing.assert_array_equal(facts.codes[facts.post_row(ids[::2])][:, 0], ids[::2])
     assert not facts.codes[facts.post_row(ids[1::2])].any()
     assert not facts.codes[facts.post_row(np.array([0, 10**9]))].any()
+    np.save(tmp_path / CODE_IDS, ids)
+    with pytest.raises(ValueError, match=r"codes\.npy has \d+ rows, code_ids\.npy"):
+        Facts.load(tmp_path, ACTION_NAMES)
 
 
 def test_equal_facts_have_equal_numbers(tmp_path, prepared):

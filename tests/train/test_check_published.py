@@ -97,6 +97,19 @@ def test_a_wrong_output_fails(kind, key, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, capsys, file)[0] == 1
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 0.02, 0.0])
+def test_towers_in_bfloat16_have_a_gate(wrong, tmp_path, monkeypatch, capsys):
+    """Vectors that are not finite, or off by more than bfloat16 rounds, fail; right ones pass."""
+    shape = SHAPES["few_actions"]
+    arrays = case(shape, RETRIEVAL, 0)
+    for key in [key for key in arrays if key.startswith("f32/")]:
+        arrays[key.replace("f32/", "bf16/")] = arrays[key].copy()
+    arrays["bf16/user_representation"][0, 0] += wrong
+    file = write(tmp_path / "file.npz", {"one": shape}, {"one": arrays})
+
+    assert run(monkeypatch, capsys, file)[0] == (1 if wrong else 0)
+
+
 def test_padding_is_not_compared(tmp_path, monkeypatch, capsys):
     """Whatever a file says of padding passes."""
     arrays = {"grouped": case(SHAPES["grouped"], RANKER, 0, invalid_users=True)}

@@ -31,6 +31,15 @@ def test_a_post_asked_for_again_counts():
     assert strict_rank(scores, np.array([1]), np.array([[0, 1]])).tolist() == [0]
 
 
+@pytest.mark.parametrize(
+    ("score", "target", "message"), [(np.nan, 0, "1 of 2 scores are NaN"), (1.0, -1, "1 of 1 ask")]
+)
+def test_what_cannot_be_ranked_is_no_hit(score, target, message):
+    """NaN scores and posts outside the corpus are errors, not first places."""
+    with pytest.raises(ValueError, match=message):
+        strict_rank(np.array([[score, 2.0]], np.float32), np.array([target]), np.array([[-1]]))
+
+
 def test_measures_by_hand():
     """Ranks 0, 1 and 10 are hits, a hit and a miss at 10: gains 1, 1 / log2(3) and 0."""
     found = measures(np.array([0, 1, 10]))

@@ -176,17 +176,19 @@ def test_behaviour_puts_posts_of_one_crowd_together(prepared, monkeypatch):
 
 
 def test_behaviour_needs_no_text(prepared, tmp_path):
-    """Without texts, all posts are listed, and those liked in training have codes."""
+    """Without texts, those liked in training have codes, also when texts are encoded later."""
     data = shutil.copytree(prepared, tmp_path / "data")
     config = SMALL.model_copy(update={"source": "behaviour", "num_factors": 8})
     made = make(data, config)
     facts = Facts.load(data)
-    np.testing.assert_array_equal(np.load(data / CONTENT_IDS), facts.post_id)
     coded = (facts.codes > 0).all(axis=1).sum()
     assert coded == made["posts"]["posts_with_codes"] > 100
     first = np.load(data / CODES)
     make(data, config)
     np.testing.assert_array_equal(np.load(data / CODES), first)
+    np.save(data / CONTENT_IDS, facts.post_id[::3])
+    np.save(data / CONTENT, np.ones((len(facts.post_id[::3]), 4), np.float16))
+    np.testing.assert_array_equal(Facts.load(data).codes, facts.codes)
 
 
 def test_what_is_missing_is_said(prepared, capsys, monkeypatch):

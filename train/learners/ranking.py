@@ -5,7 +5,6 @@ Axes: B examples, C candidates, K borrowed posts, A actions.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,6 +17,7 @@ from configs import Config
 from pipelines.encoding import multi_hot, pad
 from pipelines.facts import Facts
 from pipelines.features import Inputs, candidate_inputs, example_targets, history_inputs
+from pipelines.prepared import read_manifest
 from pipelines.schema import DWELL_TIME
 from train.learners.borrowed import Borrowed, borrow
 from train.learners.budget import within
@@ -49,7 +49,7 @@ class RankingLearner:
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
         self.facts.check_content(self.spec.content_size, self.spec.num_code_levels, data)
-        manifest = json.loads((data / "manifest.json").read_text())
+        manifest = read_manifest(data)
         self.action_names = list(manifest["actions"])
         self.action_names[DWELL_TIME] = ""  # no yes or no
         # Who was never shown a post did not like it; nor did he report it, which says nothing.

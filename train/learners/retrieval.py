@@ -5,7 +5,6 @@ Axes: B examples, C candidates, P positives, N posts of the pool.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -23,6 +22,7 @@ from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
+from pipelines.prepared import read_manifest
 from train.learners.budget import within
 from train.learners.corpus import Corpus
 from train.learners.measures import Measures, of_scalars
@@ -58,6 +58,12 @@ class RetrievalLearning(Config):
     # The learned temperature is used within these. 0.01 is where CLIP stops its scale (Radford et
     # al. 2021); at 1 the best post has at most e² times the odds of the worst.
     temperature_range: tuple[float, float] = (0.01, 1.0)
+
+    @model_validator(mode="after")
+    def _has_something_to_forget(self) -> RetrievalLearning:
+        if self.history_dropout and self.model.text == "projected":
+            raise ValueError("history_dropout: towers with model.text: projected know no ids")
+        return self
 
     @model_validator(mode="after")
     def _temperature_starts_in_range(self) -> RetrievalLearning:
@@ -208,7 +214,7 @@ class RetrievalLearner:
 
 def _action_bits(positives: tuple[str, ...], data: Path) -> tuple[int, int]:
     """Masks over the data's actions: the wanted ones, and those of weight below 0."""
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     names, weights = manifest["actions"], manifest["action_weights"]
     for name in positives:
         if name not in names:

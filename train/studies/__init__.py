@@ -6,9 +6,24 @@ train/reports/REPORT.json, with the page made from it.
 
 from __future__ import annotations
 
-from pydantic import Field
+import difflib
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator
 
 from configs import Config
+from pipelines.schema import ACTION_NAMES
+
+
+def _known(name: str) -> str:
+    if name not in ACTION_NAMES:
+        near = difflib.get_close_matches(name, ACTION_NAMES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"{name!r} is no action; {hint}(have: {', '.join(ACTION_NAMES)})")
+    return name
+
+
+ActionName = Annotated[str, AfterValidator(_known)]
 
 
 class Study(Config):
@@ -16,3 +31,10 @@ class Study(Config):
 
     report: str = Field(pattern=r"^[\w.-]+$")  # train/reports/<report>.json and .md
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)  # one run each
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{list(seeds)}: a seed twice is one run, not two")
+        return seeds

@@ -2,7 +2,8 @@
 
 New viewers: models and baselines on the visits before which a viewer had fewer than a handful of
 events. Unseen posts: a ranker that reads semantic ids beside one that does not, all else equal,
-on the test rows whose post is nowhere in the training split.
+on the test rows whose post is nowhere in the training split. Codes from behaviour know no such
+post: `num_rows_with_codes` says how many of the rows have any.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import PositiveInt
 from configs import Config
 from pipelines.data.encode import EncodeConfig, over_actors
 from pipelines.data.encode import encode as encode_texts
-from pipelines.facts import CONTENT, Facts
+from pipelines.facts import Facts
 from pipelines.features import FeatureSpec
 from pipelines.schema import ACTION_NAMES
 from train.compare import compare_ranking
@@ -37,6 +38,7 @@ from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import Towers
 from train.rows import Past, Rows, flatten, read_examples
 from train.semantic_ids import SemanticIds, make
+from train.studies import ActionName
 from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
 
 Mask = NDArray[np.bool_]
@@ -48,8 +50,8 @@ class ColdData(Config):
 
     config: str  # a file of configs/data/
     source: Literal["text", "behaviour"]  # of the semantic ids
-    ranked: str = "click"  # the action that ranking is to tell
-    relevant: str = "click"  # a found post was right if this was done
+    ranked: ActionName = "click"  # the action that ranking is to tell
+    relevant: ActionName = "click"  # a found post was right if this was done
 
 
 class ColdStart(Config):
@@ -85,7 +87,7 @@ def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
     results: Results = {}
     for asked in settings.data:
         data = prepared(asked.config)
-        if asked.source == "text" and not (data / CONTENT).exists():
+        if asked.source == "text":
             encode_texts(data, settings.encode, over_actors)
         ids = settings.semantic_ids.model_copy(update={"source": asked.source})
         made = make(data, ids)
@@ -146,6 +148,7 @@ def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdS
     met = np.unique(Past.of(read_examples(data, "train")).post_id)
     rows = flatten(test)
     unseen = ~np.isin(rows.post_id, met)
+    coded = facts.codes[facts.post_row(rows.post_id)].any(axis=1)
     new = pc.list_value_length(test["history_post_id"]).to_numpy() < settings.num_events
     action = ACTION_NAMES.index(asked.ranked)
     return {
@@ -158,7 +161,8 @@ def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdS
             ),
         },
         "posts": {
-            name: codes_on_off(rows.take(kept), action, *(p[kept, action] for p in said.values()))
+            name: {"num_rows_with_codes": int((coded & kept).sum())}
+            | codes_on_off(rows.take(kept), action, *(p[kept, action] for p in said.values()))
             for name, kept in (("unseen", unseen), ("seen", ~unseen))
         },
     }

@@ -15,18 +15,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from configs import Config
 from pipelines.data.encode import EncodeConfig, encode, over_actors
-from pipelines.facts import CONTENT, Facts
+from pipelines.facts import Facts
 from pipelines.features import FeatureSpec, history_inputs
 from pipelines.schema import ACTION_NAMES
 from train.baselines import RANKING
@@ -44,6 +44,7 @@ from train.models.text_towers import Towers, make_towers
 from train.models.tokens import tensors
 from train.optim import OptimConfig
 from train.rows import Past, Rows, flatten, read_examples
+from train.studies import ActionName
 from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread
 from train.studies.runs import prepared as prepared_data
 
@@ -59,8 +60,8 @@ class Content(Config):
         default={"configs/data/deskdrop.yaml": 2, "configs/data/movielens.yaml": 4}
     )
     steps: tuple[Learned, ...] = ("projected", "states", "ids_and_text")  # in this order
-    relevant: str = "click"  # a found post was right if this was done
-    liked: str = "favorite"  # what ranking is to tell
+    relevant: ActionName = "click"  # a found post was right if this was done
+    liked: ActionName = "favorite"  # what ranking is to tell
     encode: EncodeConfig = EncodeConfig()
     out: str = "artifacts/runs"  # where runs are kept
     history_len: PositiveInt = 32
@@ -72,6 +73,13 @@ class Content(Config):
     states_lr: PositiveFloat = 2e-3
     full_lr: PositiveFloat = 4e-3  # of the full models' matrices
     warmup_steps: PositiveInt = 50
+
+    @field_validator("steps")
+    @classmethod
+    def _in_order(cls, steps: tuple[Learned, ...]) -> tuple[Learned, ...]:
+        if list(steps) != [step for step in get_args(Learned) if step in steps]:
+            raise ValueError(f"{list(steps)}: each once, and as in {list(get_args(Learned))}")
+        return steps
 
 
 def content(settings: Content, seeds: Sequence[int]) -> Results:
@@ -85,8 +93,7 @@ def content(settings: Content, seeds: Sequence[int]) -> Results:
     results: Results = {}
     for config, num_epochs in settings.data.items():
         data = prepared_data(config)
-        if not (data / CONTENT).exists():
-            encode(data, settings.encode, over_actors)
+        encode(data, settings.encode, over_actors)  # what is encoded already is in its cache
         results[data.name] = _of_data(data, num_epochs, settings, seeds)
     return results
 

@@ -72,6 +72,8 @@ def next_item(settings: NextItem, seeds: tuple[int, ...]) -> Results:
         if split == "validate":
             continue  # baselines take minutes and choose nothing here
         for name, baseline in retrieval_baselines(asked.past, asked.corpus).items():
+            if name == "popular_7_days":
+                continue  # of a log without a clock there are no last days
             rank = asked.ranks(partial(_of_baseline, baseline, asked))
             results[split][name] = measures(rank)
     results["runs"] = {run.name: json.loads((run / RESULT).read_text()) for run in runs}
@@ -94,7 +96,14 @@ def strict_rank(scores: NDArray[np.float32], target: Ids, seen: Ids) -> Ids:
 
     Returns:
         int64 [Q], 0 = first.
+
+    Raises:
+        ValueError: a score is NaN, or an asked-for post is none of the corpus.
     """
+    if np.isnan(scores).any():
+        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN")
+    if (target < 0).any():
+        raise ValueError(f"{(target < 0).sum()} of {len(target)} asked-for posts are unknown")
     query = np.arange(len(scores))
     own = scores[query, target]
     left = np.concatenate([scores, np.zeros((len(scores), 1), scores.dtype)], axis=1)

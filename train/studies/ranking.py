@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pipelines.facts import Facts
+from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
 from train.baselines import PROBABILITIES, RANKING
@@ -77,7 +78,7 @@ def rank(study: RankingStudy) -> Results:
         InputError: the data is missing; the text says what to fetch.
     """
     data = prepared(study.data)
-    manifest = json.loads((data / "manifest.json").read_text())
+    manifest = read_manifest(data)
     folders = fit_seeds(study.run, data, study.seeds)
     test = read_examples(data, "test")
     before = read_examples(data, "train", "validate")

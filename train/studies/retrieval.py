@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from train.models.retrieval import TwoTower
 from train.models.text_towers import TextTowers
 from train.report import REPORTS, header, write
 from train.rows import read_examples
-from train.studies import Study
+from train.studies import ActionName, Study
 from train.studies.cold_start import ColdStart, cold_start
 from train.studies.content import Content, content
 from train.studies.next_item import NextItem, next_item
@@ -44,7 +45,7 @@ class NextVisits(Config):
 
     data: str  # a file of configs/data/, split in time
     run: TrainConfig
-    relevant: str = "click"  # the action that makes a shown post right
+    relevant: ActionName = "click"  # the action that makes a shown post right
 
 
 class RetrievalStudy(Study):
@@ -58,7 +59,11 @@ class RetrievalStudy(Study):
 
 
 def retrieval(study: RetrievalStudy) -> Path:
-    """Run all parts, write the report; returns its page."""
+    """Run all parts and write the report after each; returns its page.
+
+    Raises:
+        ValueError: a part failed; the others are in the report.
+    """
     parts: dict[str, Any] = {}
     if study.next_item:
         parts["next_item"] = (next_item, study.next_item)
@@ -68,15 +73,25 @@ def retrieval(study: RetrievalStudy) -> Path:
         parts["content"] = (content, study.content)
     if study.cold_start:
         parts["cold_start"] = (cold_start, study.cold_start)
+    if not parts:
+        raise ValueError(f"{study.report}: every part is left out")
     results: Results = {}
+    failed = []
     for name, (run, settings) in parts.items():
         try:
             results[name] = run(settings, study.seeds)
         except InputError as error:
             print(f"{name}: left out: {error}", file=sys.stderr)
             results[name] = {"left_out": str(error)}
-    origin = header(", ".join(_fingerprints(results)), seeds=study.seeds)
-    return write(study.report, {"header": origin, **results}, REPORTS)
+        except Exception as error:  # hours of other parts must not be lost with it
+            traceback.print_exc()
+            results[name] = {"failed": repr(error)}
+            failed.append(name)
+        origin = header(", ".join(_fingerprints(results)), seeds=study.seeds)
+        page = write(study.report, {"header": origin, **results}, REPORTS)
+    if failed:
+        raise ValueError(f"{page}: written, but {' and '.join(failed)} failed; see above")
+    return page
 
 
 def next_visits(settings: NextVisits, seeds: tuple[int, ...]) -> Results:

@@ -14,10 +14,11 @@ from torch import nn
 from configs import check, load
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.spread import over_ray
+from pipelines.prepared import is_prepared
 from pipelines.runtime import connect
 from train.learners import make_learner
 from train.loop import TrainConfig
-from train.worker import CONFIG, MODEL, RESULT, fit, resolve
+from train.worker import CONFIG, MODEL, RESULT, fit, origin, resolve
 
 Results = dict[str, Any]
 
@@ -32,7 +33,7 @@ def prepared(config: str) -> Path:
         InputError: its input is missing or wrong; the text says what to fetch.
     """
     settings = load(config, DataConfig)
-    if not (settings.folder / "manifest.json").exists():
+    if not is_prepared(settings.folder):
         connect()
         prepare(settings, over_ray)
     return settings.folder
@@ -50,9 +51,9 @@ def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
     folder = Path(config.out) / config.name
     if (folder / RESULT).exists():
         settings = check(json.loads((folder / CONFIG).read_text()), TrainConfig, str(folder))
-        made_from = json.loads((folder / RESULT).read_text())["data_fingerprint"]
-        now = json.loads((data / "manifest.json").read_text())["fingerprint"]
-        if made_from == now and settings == resolve(config, data):
+        story, wanted = json.loads((folder / RESULT).read_text()), resolve(config, data)
+        same_origin = all(story.get(key) == value for key, value in origin(wanted).items())
+        if same_origin and settings == wanted:
             return folder
     return fit(config)
 
