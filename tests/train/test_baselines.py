@@ -178,11 +178,15 @@ def test_unliked_posts_teach_nothing():
 
 def test_transitions_by_hand():
     """After 10 came 20 twice (next) and 30 once (one further, so it counts decay times)."""
-    fitted = Transitions.fit(past_of([10, 20, 30], [10, 20]), CORPUS, window=2, decay=0.5)
+    past = past_of([10, 20, 30], [10, 20])
+    fitted = Transitions.fit(past, CORPUS, window=2, decay=0.5, damping=0)
     np.testing.assert_allclose(fitted.scores(np.array([[0, -1]])), [[0, 2, 0.5, 0]])
     # 20 is the newest like; 10, one older, counts half.
     np.testing.assert_allclose(fitted.scores(np.array([[0, 1]])), [[0, 1, 1.25, 0]])
     np.testing.assert_allclose(fitted.scores(np.array([[-1, -1]])), [[0, 0, 0, 0]])
+    # Damped, each post says 1 in all: of 10's 2.5, 20 has 2 and 30 the rest.
+    damped = Transitions.fit(past, CORPUS, window=2, decay=0.5, damping=1)
+    np.testing.assert_allclose(damped.scores(np.array([[0, 1]])), [[0, 0.4, 1.1, 0]], rtol=1e-6)
 
 
 def test_ease_by_least_squares():

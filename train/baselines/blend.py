@@ -15,7 +15,8 @@ from train.baselines.retrieval import LIKES, Ease, Ids, Transitions
 from train.rows import Past, ranges
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of EASE; tried when the blend is fitted
-WINDOWS = ((1, 1.0), (5, 0.6), (10, 0.8))  # and window and decay of the transitions
+# Likewise of the transitions: window, decay, damping.
+TRANSITIONS = ((1, 1.0, 1.0), (5, 0.6, 1.0), (10, 0.6, 1.0), (10, 0.8, 0.0))
 _AT = 10  # results that the held-out likes are looked for in
 _BATCH = 256  # viewers scored at once
 
@@ -24,8 +25,7 @@ _BATCH = 256  # viewers scored at once
 class Blend:
     """Transitions + weight x EASE, each as a share of its best score for the viewer.
 
-    The shares make one weight fit all viewers: transitions are counts that grow with the log,
-    EASE's scores are near 0 and 1.
+    The shares make one weight fit all viewers: the scores of both grow with what was liked.
     """
 
     transitions: Transitions
@@ -36,7 +36,7 @@ class Blend:
     def fit(
         cls, past: Past, corpus: Ids, num_held: int = 2_000, num_liked: int = 64, seed: int = 0
     ) -> Blend:
-        """Choose weight, window and decay on likes held out of `past`, then fit on all of it.
+        """Choose weight and transitions on likes held out of `past`, then fit on all of it.
 
         Args:
             past: what may be learned from; nothing else is looked at.
@@ -50,12 +50,12 @@ class Blend:
             return cls(Transitions.fit(past, corpus), Ease.fit(past, corpus), 1.0)
         ease = Ease.fit(kept, corpus)
         found = {}
-        for window, decay in WINDOWS:
-            transitions = Transitions.fit(kept, corpus, window, decay)
+        for kind in TRANSITIONS:
+            transitions = Transitions.fit(kept, corpus, *kind)
             for weight, gain in _gains(transitions, ease, liked, target).items():
-                found[window, decay, weight] = gain
-        window, decay, weight = max(found, key=lambda tried: found[tried])  # the first of equals
-        return cls(Transitions.fit(past, corpus, window, decay), Ease.fit(past, corpus), weight)
+                found[kind, weight] = gain
+        kind, weight = max(found, key=lambda tried: found[tried])  # the first of equals
+        return cls(Transitions.fit(past, corpus, *kind), Ease.fit(past, corpus), weight)
 
     def scores(self, liked: Ids) -> NDArray[np.float32]:
         """As `Retriever.scores`."""
