@@ -30,6 +30,12 @@ NUM_USERS = 150
 UNKNOWN_USER = 10_000
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Small models run faster on one torch thread, and the same everywhere."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def world() -> World:
     """150 viewers, thirty authors, 800 posts, two weeks."""

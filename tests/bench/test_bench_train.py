@@ -23,8 +23,10 @@ def small(kind: str, data: Path) -> TrainConfig:
     return resolve(train_config(kind, data, data, batch_size=16), data)
 
 
-def test_record_of_the_bench(prepared, tmp_path):
+def test_record_of_the_bench(prepared, tmp_path, monkeypatch):
     """Two steps of every form, without Ray, leave a page whose rates follow from its times."""
+    for name, value in {"WARM_UP": 1, "COUNTED_BATCHES": 1, "MATMUL_SIZE": 64}.items():
+        monkeypatch.setattr(f"tests.bench.bench_train.{name}", value)
     configs = {kind: small(kind, prepared) for kind in KINDS}
     page = report(prepared, configs, SIZES, with_ray=False, folder=tmp_path)
     record = json.loads((tmp_path / "train_bench.json").read_text())
