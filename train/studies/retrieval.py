@@ -77,6 +77,7 @@ def retrieval(study: RetrievalStudy) -> Path:
         raise ValueError(f"{study.report}: every part is left out")
     results: Results = {}
     failed = []
+    origin = header("", seeds=study.seeds)  # of the code as it is now, before reports change
     for name, (run, settings) in parts.items():
         try:
             results[name] = run(settings, study.seeds)
@@ -87,7 +88,7 @@ def retrieval(study: RetrievalStudy) -> Path:
             traceback.print_exc()
             results[name] = {"failed": repr(error)}
             failed.append(name)
-        origin = header(", ".join(_fingerprints(results)), seeds=study.seeds)
+        origin["data_fingerprint"] = ", ".join(_fingerprints(results))
         page = write(study.report, {"header": origin, **results}, REPORTS)
     if failed:
         raise ValueError(f"{page}: written, but {' and '.join(failed)} failed; see above")
