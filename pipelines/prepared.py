@@ -1,10 +1,13 @@
-"""The manifest of prepared data: what the data job says of the folder it wrote."""
+"""The manifest of prepared data, and what is added to the folder after the data job wrote it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _MANIFEST = "manifest.json"
 
@@ -31,3 +34,11 @@ def note(data: Path, key: str, value: Any) -> None:
     partial = data / f"{_MANIFEST}.partial"
     partial.write_text(json.dumps(manifest, indent=2) + "\n")
     partial.rename(data / _MANIFEST)
+
+
+def save_array(path: Path, values: NDArray) -> None:
+    """Write all of a .npy file or nothing."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        np.save(file, values)
+    partial.rename(path)

@@ -29,7 +29,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from configs import Config, ConfigError, check, parse_overrides
 from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS
-from pipelines.prepared import note, read_manifest
+from pipelines.prepared import note, read_manifest, save_array
 from train.baselines import liked_pairs
 from train.models.tokens import CODES_PER_LEVEL
 from train.report import REPORTS, header, write
@@ -212,9 +212,9 @@ def make(data: Path, config: SemanticIds) -> Results:
         raise ValueError(f"{data / CONTENT}: vectors of no post")
     codebook = fit_codebook(vectors, config)
     codes = encode(vectors, codebook)
-    _save(data / CODEBOOK, codebook)
-    _save(data / CODE_IDS, post_id)
-    _save(data / CODES, codes.astype(np.int16))
+    save_array(data / CODEBOOK, codebook)
+    save_array(data / CODE_IDS, post_id)
+    save_array(data / CODES, codes.astype(np.int16))
     coded = {
         "posts_in_data": num_posts,
         "posts_with_codes": len(post_id),
@@ -230,14 +230,6 @@ def _nearest(vectors: Floats, centres: Floats) -> Ids:
     index = faiss.IndexFlatL2(centres.shape[1])
     index.add(centres)
     return index.search(vectors, 1)[1][:, 0]
-
-
-def _save(path: Path, values: NDArray) -> None:
-    """Write all of a file or nothing."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        np.save(file, values)
-    partial.rename(path)
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from configs import Config, ConfigError, check, parse_overrides
 from pipelines.data.encoder import Encoder, EncoderSettings, identity
 from pipelines.data.reader import InputError
 from pipelines.facts import CONTENT, CONTENT_IDS
-from pipelines.prepared import is_prepared, note
+from pipelines.prepared import is_prepared, note, save_array
 
 # Lists of texts -> the place of each list and the vectors of its texts, in any order.
 Pool = Callable[["EncodeConfig", Sequence[list[str]]], Iterator[tuple[int, NDArray[np.float16]]]]
@@ -72,11 +72,8 @@ def encode(data: Path, config: EncodeConfig, pool: Pool) -> tuple[int, int]:
         cache.add(key[chunks[at]], vectors)
     known, vectors = cache.load()
     content = vectors[np.searchsorted(known, unique)][of]
-    for name, values in ((CONTENT, content), (CONTENT_IDS, post_id)):
-        partial = data / f"{name}.partial"
-        with partial.open("wb") as file:
-            np.save(file, values)
-        partial.rename(data / name)
+    save_array(data / CONTENT, content)
+    save_array(data / CONTENT_IDS, post_id)
     said = {
         "encoder": config.encoder.model_dump(mode="json"),
         "identity": identity(config.encoder),
