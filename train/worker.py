@@ -192,9 +192,10 @@ def _num_examples(folder: Path) -> int:
 
 
 def _read(folder: Path) -> ray.data.Dataset:
-    """Rows of a folder; few enough are read once, many are read anew for every pass."""
+    """Rows of a folder in its files' order; few are read once, many anew for every pass."""
     quiet_data()
     rows = ray.data.read_parquet(str(folder), partitioning=None)
+    rows.context.execution_options.preserve_order = True  # the options of workers come too late
     num_bytes = sum(part.stat().st_size for part in folder.glob("*"))
     return rows.materialize() if num_bytes <= _READ_ONCE else rows
 
