@@ -1,4 +1,4 @@
-"""The manifest of prepared data, and what is added to the folder after the data job wrote it."""
+"""The manifest of prepared data: what the data job wrote, and what was added to it later."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pipelines.whole import save_json
 
 _MANIFEST = "manifest.json"
 
@@ -30,15 +29,4 @@ def read_manifest(data: Path) -> dict[str, Any]:
 
 def note(data: Path, key: str, value: Any) -> None:
     """Say one thing more of prepared data, in place of what was said under `key`."""
-    manifest = read_manifest(data) | {key: value}
-    partial = data / f"{_MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    partial.rename(data / _MANIFEST)
-
-
-def save_array(path: Path, values: NDArray) -> None:
-    """Write all of a .npy file or nothing."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        np.save(file, values)
-    partial.rename(path)
+    save_json(data / _MANIFEST, read_manifest(data) | {key: value})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from train.bundle import Bundle, load, write
 from train.learners import make_learner
 from train.loop import TrainConfig
+from train.runs import MODEL, new_run, resolve
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 settings.load_profile("patient")
@@ -91,17 +91,17 @@ def train_config(kind: str, data: Path, out: Path, **settings: object) -> TrainC
 
 def write_run(kind: str, data: Path, out: Path, seed: int = 0) -> Path:
     """What python -m train leaves behind, with untrained weights; returns its folder."""
-    from train.worker import resolve  # Ray: only where it is needed, see train/test_gpu.py
+    return write_untrained(train_config(kind, data, out, seed=seed), data)
 
-    config = resolve(train_config(kind, data, out, seed=seed), data)
-    torch.manual_seed(seed)
-    folder = out / kind
-    folder.mkdir(parents=True)
-    save_file(make_learner(config.learning, data).model.state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
-    fingerprint = json.loads((data / "manifest.json").read_text())["fingerprint"]
-    (folder / "result.json").write_text(json.dumps({"data_fingerprint": fingerprint}))
-    return folder
+
+def write_untrained(config: TrainConfig, data: Path) -> Path:
+    """The same for any settings."""
+    config = resolve(config, data)
+    torch.manual_seed(config.seed)
+    story = {"epochs": [{"loss": 0.5}, {"loss": 0.4}], "total_steps": 20, "skipped_steps": 0}
+    with new_run(config, story) as folder:
+        save_file(make_learner(config.learning, data).model.state_dict(), folder / MODEL)
+    return Path(config.out) / config.name
 
 
 def write_bundle(data: Path, folder: Path, seed: int = 0) -> Path:

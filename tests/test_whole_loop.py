@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -32,7 +33,7 @@ from tests.conftest import UNKNOWN_USER, data_config, train_config
 from train.bundle import Bundle, load, write
 from train.metrics import auc
 from train.rows import flatten, read_examples
-from train.worker import fit
+from train.worker import _read, fit
 
 pytestmark = pytest.mark.ray
 
@@ -157,6 +158,19 @@ def test_same_seed_same_weights(once_round):
 
     for name, weight in first.items():
         assert torch.equal(weight, second[name]), name
+
+
+def test_rows_come_in_the_order_of_their_files(once_round, tmp_path):
+    """Also when a large file is read beside small ones: one seed, one order of examples."""
+    sizes = [400_000, *[10] * 15]
+    for part, size in enumerate(sizes):
+        rows = pa.table({"part": np.full(size, part), "text": ["some text"] * size})
+        pq.write_table(rows, tmp_path / f"part-{part:05}.parquet")
+    batches = _read(tmp_path).iterator().iter_batches(batch_size=None, batch_format="pyarrow")
+    parts = np.concatenate([batch["part"].to_numpy() for batch in batches])
+
+    assert len(parts) == sum(sizes)
+    assert (np.diff(parts) >= 0).all()
 
 
 def test_model_finds_the_planted_tastes(once_round):

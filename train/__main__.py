@@ -7,7 +7,6 @@ same rows, written to train/reports/.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +17,10 @@ import yaml
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
+from train.runs import read_run
 from train.studies.ranking import RankingStudy, ranking
 from train.studies.retrieval import RetrievalStudy, retrieval
-from train.worker import RESULT, fit
+from train.worker import fit
 
 # What a file's `study` may say -> its settings and what runs it.
 STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
@@ -69,7 +69,8 @@ def _study(kind: str, path: str, overrides: Sequence[str]) -> Path:
 
 def _run(args: argparse.Namespace) -> Path:
     folder = fit(load(args.config, TrainConfig, args.overrides))
-    for epoch in json.loads((folder / RESULT).read_text())["epochs"]:
+    _, story = read_run(folder)
+    for epoch in story["epochs"]:
         scalars = {name: value for name, value in epoch.items() if not isinstance(value, dict)}
         print("  ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
     return folder

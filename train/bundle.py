@@ -35,16 +35,21 @@ from torch import Tensor, nn
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
 from pipelines.schema import schema_changes, schema_hash, schema_spec
+from pipelines.whole import new_folder, save_json
 from train import git
-from train.bundle_runs import BundleError, read_run
 from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex, index_posts
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
+from train.runs import MODEL, read_run_for
 
 M = TypeVar("M", bound=nn.Module)
 _JSON_FILES = ("card", "config", "schema", "blend")
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the text says which file and why."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +153,13 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         replace: `out` may exist and is thrown away.
 
     Raises:
-        BundleError: `out` exists, or a run is missing, of the other kind, or was
-            trained on other data.
+        BundleError: `out` exists.
+        RunError: a run is missing, of the other kind, or was trained on other data.
     """
     _check_out(out, replace)
     manifest = read_manifest(data)
     runs = {
-        kind: (read_run(run, kind, manifest), run / "model.safetensors")
+        kind: (read_run_for(run, kind, manifest), run / MODEL)
         for kind, run in (("retrieval", retrieval), ("ranker", ranker))
     }
     weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
@@ -187,9 +192,7 @@ def assemble(
     """
     _check_out(out, replace)
     manifest = read_manifest(data)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        folder = Path(scratch) / "bundle"
+    with new_folder(out) as folder:
         for name in ("index", "tables"):
             (folder / name).mkdir(parents=True)
         digests = {}
@@ -216,13 +219,10 @@ def assemble(
             "card": card,
         }
         for name, values in files.items():
-            (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
+            save_json(folder / f"{name}.json", values)
         written = load(folder)
         index = index_posts(written.load_two_tower(), written.posts, written.facts)
         index.save(folder / "index")
-        if out.exists():
-            out.rename(Path(scratch) / "before")  # deleted with the scratch folder
-        folder.rename(out)
 
 
 def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:

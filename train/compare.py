@@ -1,35 +1,27 @@
 """Sets a model's predictions beside the baselines on the same rows.
 
-No model is run here: `compare_ranking` takes predictions, `compare_retrieval` pages. Results
-are plain dicts, metric -> action or model -> number, that train/report.py writes as they are.
+No model is run here: `compare_ranking` takes predictions, `compare_retrieval` pages, those of
+several runs if they differ by their seed alone. Results are plain dicts, metric -> action or
+model -> number, that train/report.py writes as they are; "model" is the mean over the runs,
+"model_spread", where there are several, their standard deviation (n - 1).
 
-Axes: n test rows, A actions, Q queries, H liked posts, P posts of the corpus, k results.
+Axes: n test rows, A actions, Q queries, k results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.encoding import pad
-from pipelines.facts import find
-from pipelines.schema import ACTION_NAMES, DAY_MS, DWELL_TIME
+from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train.baselines import (
     COUNTS,
-    LIKES,
     RANKING,
-    Blend,
-    ItemNeighbours,
-    Popular,
-    Retriever,
-    Transitions,
 )
 from train.metrics import (
     auc_of_weights,
@@ -43,20 +35,21 @@ from train.metrics import (
     normalised_entropy,
     recall_at_k,
 )
-from train.rows import Past, Rows, flatten, ranges
+from train.queries import Queries
+from train.rows import Rows
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Results = dict[str, Any]
+Statistic = Callable[[Floats | None], float]  # row weights, None = ones -> value
 
-NUM_LIKED = 64  # newest likes that a retrieval baseline looks at, H
 CUTOFFS = (10, 100)  # k of recall
 
 
 def compare_ranking(
     log: Rows,
     test: NDArray[np.bool_],
-    predicted: NDArray[np.float32],
+    predicted: Sequence[NDArray[np.float32]],
     names: Mapping[str, str],
     others: Mapping[str, NDArray[np.floating]] = MappingProxyType({}),
 ) -> Results:
@@ -69,9 +62,9 @@ def compare_ranking(
     Args:
         log: all rows known, of all splits; baselines look at each row's past in it.
         test: which rows of `log` are compared on. [len(log)].
-        predicted: probabilities for the test rows, in their order. [n, A].
+        predicted: each run's probabilities for the test rows, in their order. [n, A].
         names: an action's name in the data set, where it has another.
-        others: further baselines' probabilities, as `predicted`; NaN = says nothing of an action.
+        others: further baselines' probabilities, as a run's; NaN = says nothing of an action.
 
     Returns:
         metric -> action -> model, each baseline, best_baseline (its name), difference
@@ -87,8 +80,8 @@ def compare_ranking(
             continue
         name = names.get(schema_name, schema_name)
         label, who = log.label(action)[test][seen], user[seen]
-        scores = {"model": predicted[seen, action].astype(np.float64)}
-        scores |= {key: score(log, action)[test][seen] for key, score in RANKING.items()}
+        runs = [p[seen, action].astype(np.float64) for p in predicted]
+        scores = {key: score(log, action)[test][seen] for key, score in RANKING.items()}
         for key, p in others.items():
             if not np.isnan(p[seen, action]).any():
                 scores[key] = p[seen, action].astype(np.float64)
@@ -99,20 +92,23 @@ def compare_ranking(
             "num_positives": int(label.sum()),
             "rate": float(label.mean()),
         }
-        results["auc"][name] = _beside(
-            {key: auc_of_weights(label, s) for key, s in scores.items()}, who
-        )
-        results["grouped_auc"][name] = _beside(
-            {key: auc_of_weights(label, s, who) for key, s in scores.items()}, who
-        )
-        results["normalised_entropy"][name] = _beside(
-            {key: partial(normalised_entropy, label, p) for key, p in likely.items()},
-            who,
-            lower_is_better=True,
-        )
+        measures: list[tuple[str, Callable[[Floats], Statistic], Mapping[str, Floats], bool]] = [
+            ("auc", partial(auc_of_weights, label), scores, False),
+            ("grouped_auc", partial(auc_of_weights, label, group=who), scores, False),
+            ("normalised_entropy", partial(partial, normalised_entropy, label), likely, True),
+        ]
+        for metric, measure, of, lower_is_better in measures:
+            results[metric][name] = _beside(
+                [measure(p) for p in runs],
+                {key: measure(score) for key, score in of.items()},
+                who,
+                lower_is_better,
+            )
         for function in (calibration, calibration_error):
             of_each = {key: function(label, p) for key, p in likely.items()}
-            results[function.__name__][name] = of_each
+            results[function.__name__][name] = (
+                with_spread("model", [function(label, p) for p in runs]) | of_each
+            )
     return results
 
 
@@ -139,9 +135,9 @@ def compare_dwell(
     for name, most in (("capped", cap_s), ("uncapped", np.inf)):
         truth = np.minimum(test.dwell_s[seen], most)
         median = np.full(len(truth), np.median(np.minimum(known, most)))
-        said = {"model": np.minimum(seconds[seen], most), "median": median}
         results[name] = _beside(
-            {key: partial(mean_absolute_error, truth, s) for key, s in said.items()},
+            [partial(mean_absolute_error, truth, np.minimum(seconds[seen], most))],
+            {"median": partial(mean_absolute_error, truth, median)},
             test.user_id[seen],
             lower_is_better=True,
         )
@@ -149,110 +145,22 @@ def compare_dwell(
     return results
 
 
-@dataclass(frozen=True)
-class Queries:
-    """Visits to find posts for, and what would have been right.
-
-    Attributes:
-        example: int64 [Q], row of the examples table.
-        user_id: int64 [Q].
-        liked: int64 [Q, H], corpus rows of the newest likes, oldest first, -1 = padding.
-        seen: query and corpus row of every post shown to the viewer before.
-        relevant: query and corpus row (-1 = not in the corpus) of each post not seen before
-            that was acted on in the visit.
-    """
-
-    example: Ids
-    user_id: Ids
-    liked: Ids
-    seen: tuple[Ids, Ids]
-    relevant: tuple[Ids, Ids]
-
-    @classmethod
-    def of(cls, examples: pa.Table, past: Past, corpus: Ids, action: int) -> Queries:
-        """One query for each example with something new to find.
-
-        Args:
-            examples: visits, rows of schema.EXAMPLES.
-            past: all that viewers were shown; what is not older than a visit is left out.
-            corpus: sorted ids of all posts that could be retrieved.
-            action: index of the action that makes a shown post right.
-        """
-        rows = flatten(examples)
-        rows = rows.take(rows.label(action))
-        user, at_ms = examples["user_id"].to_numpy(), examples["at_ms"].to_numpy()
-        place, which = ranges(*past.before(user, at_ms))
-        posts = np.unique(np.concatenate([past.post_id, rows.post_id]))  # ids may fill 64 bits
-        right, shown = (np.searchsorted(posts, ids) for ids in (rows.post_id, past.post_id[place]))
-        num_posts = len(posts)
-        new = np.isin(rows.example * num_posts + right, which * num_posts + shown, invert=True)
-        target = np.unique(rows.example[new] * num_posts + right[new])
-        example, query = np.unique(target // num_posts, return_inverse=True)
-        asked = examples.take(example)
-        history, did = (
-            pad(asked[f"history_{c}"], NUM_LIKED, newest=True) for c in ("post_id", "did")
-        )
-        place, which = ranges(*past.before(user[example], at_ms[example]))
-        row = find(past.post_id[place], corpus)
-        return cls(
-            example=example,
-            user_id=user[example],
-            liked=np.where(did & LIKES != 0, find(history, corpus), -1),
-            seen=(which[row >= 0], row[row >= 0]),
-            relevant=(query, find(posts[target % num_posts], corpus)),
-        )
-
-    def unseen(self, pages: Ids, num_posts: int) -> Ids:
-        """The first `num_posts` corpus rows of each page that the viewer has not seen.
-
-        Args:
-            pages: corpus rows, best first, -1 = nothing. int64 [Q, m].
-            num_posts: k.
-
-        Returns:
-            int64 [Q, k], -1 where a page ran out.
-        """
-        width = 1 + max(pages.max(initial=0), self.seen[1].max(initial=0))
-        query = np.arange(len(pages))[:, None]
-        out = np.isin(query * width + pages, self.seen[0] * width + self.seen[1]) | (pages < 0)
-        order = np.argsort(out, axis=1, kind="stable")[:, :num_posts]
-        left = np.take_along_axis(np.where(out, -1, pages), order, axis=1)
-        return np.pad(left, ((0, 0), (0, num_posts - left.shape[1])), constant_values=-1)
-
-    def hits(self, pages: Ids) -> NDArray[np.bool_]:
-        """Which results are right. Pages as for `unseen`; bool of their shape."""
-        width = 1 + max(pages.max(initial=0), self.relevant[1].max(initial=0))
-        right = self.relevant[1] >= 0
-        key = self.relevant[0][right] * width + self.relevant[1][right]
-        return np.isin(np.arange(len(pages))[:, None] * width + pages, key) & (pages >= 0)
-
-
-def retrieval_baselines(past: Past, corpus: Ids) -> dict[str, Retriever]:
-    """Every retrieval baseline, fitted on `past`."""
-    week_ms = past.at_ms.max(initial=0) - 7 * DAY_MS
-    blend = Blend.fit(past, corpus)
-    return {
-        "popular": Popular.fit(past, corpus),
-        "popular_7_days": Popular.fit(past, corpus, since_ms=week_ms),
-        "transitions": Transitions.fit(past, corpus),
-        "ease": blend.ease,
-        "item_knn": ItemNeighbours.fit(past, corpus),
-        "blend": blend,
-    }
-
-
-def compare_retrieval(queries: Queries, pages: Mapping[str, Ids]) -> Results:
+def compare_retrieval(
+    queries: Queries, runs: Sequence[Ids], baselines: Mapping[str, Ids]
+) -> Results:
     """Recall, hit rate and NDCG of the model's pages beside those of the baselines.
 
     Args:
         queries: what was asked, and what would have been right.
-        pages: corpus rows without seen posts for "model" and each baseline. [Q, k].
+        runs: each run's page for every query, corpus rows without seen posts. [Q, k].
+        baselines: likewise the baselines'.
 
     Returns:
         metric -> as a metric of `compare_ranking`; queries -> counts.
     """
     num_relevant = np.bincount(queries.relevant[0], minlength=len(queries.example))
-    hits = {name: queries.hits(page) for name, page in pages.items()}
+    hits = [queries.hits(page) for page in runs]
+    others = {name: queries.hits(page) for name, page in baselines.items()}
     measures: list[tuple[str, Callable[..., Floats], int]] = [
         *((f"recall@{k}", recall_at_k, k) for k in CUTOFFS),
         ("hit_rate@10", hit_rate_at_k, 10),
@@ -267,32 +175,56 @@ def compare_retrieval(queries: Queries, pages: Mapping[str, Ids]) -> Results:
         }
     }
     for name, measure, k in measures:
-        each = {key: measure(hit, num_relevant, k) for key, hit in hits.items()}
         results[name] = _beside(
-            {key: partial(mean, value) for key, value in each.items()}, queries.user_id
+            [partial(mean, measure(hit, num_relevant, k)) for hit in hits],
+            {key: partial(mean, measure(hit, num_relevant, k)) for key, hit in others.items()},
+            queries.user_id,
         )
     return results
 
 
 def _beside(
-    statistics: Mapping[str, Callable[[Floats | None], float]],
+    runs: Sequence[Statistic],
+    baselines: Mapping[str, Statistic],
     group: Ids,
     lower_is_better: bool = False,
 ) -> Results:
     """The model's value, the baselines', and how far it is from the best of them.
 
     Args:
-        statistics: "model" and each baseline -> (row weights, None = ones) -> value.
+        runs: of each run.
+        baselines: of each baseline.
         group: viewer of each row; viewers are drawn anew for the difference's interval.
         lower_is_better: which baseline is the best.
     """
-    values = {name: statistic(None) for name, statistic in statistics.items()}
+    values = {name: statistic(None) for name, statistic in baselines.items()}
+    of_model = with_spread("model", [run(None) for run in runs])
     sign = -1 if lower_is_better else 1
-    known = [name for name in values if name != "model" and not np.isnan(values[name])]
+    known = [name for name in values if not np.isnan(values[name])]
+    results: Results = {**of_model, **values}
     if not known:
-        return {**values, "best_baseline": None, "difference": None, "interval": None}
+        return results | {"best_baseline": None, "difference": None, "interval": None}
     best = max(known, key=lambda name: sign * values[name])
-    model, baseline = statistics["model"], statistics[best]
-    interval = bootstrap_interval(group, lambda weight: model(weight) - baseline(weight))
-    difference = values["model"] - values[best]
-    return {**values, "best_baseline": best, "difference": difference, "interval": interval}
+    difference = minus(mean_of(runs), baselines[best])
+    return results | {
+        "best_baseline": best,
+        "difference": of_model["model"] - values[best],
+        "interval": bootstrap_interval(group, difference),
+    }
+
+
+def minus(one: Statistic, other: Statistic) -> Statistic:
+    """The difference of two statistics of the same rows."""
+    return lambda weight: one(weight) - other(weight)
+
+
+def mean_of(runs: Sequence[Statistic]) -> Statistic:
+    """The mean of several statistics of the same rows."""
+    return lambda weight: float(np.mean([run(weight) for run in runs]))
+
+
+def with_spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The runs' mean, as `name`, and their spread where there are several."""
+    if len(values) == 1:
+        return {name: values[0]}
+    return {name: float(np.mean(values)), f"{name}_spread": float(np.std(values, ddof=1))}

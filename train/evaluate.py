@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,19 @@ from pipelines.features import example_inputs, history_inputs
 from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
-from train.baselines import top_posts
+from train.baselines import fit_retrievers, top_posts
 from train.bundle import Bundle, BundleError, load, write_metrics
 from train.compare import (
     CUTOFFS,
-    Queries,
     Results,
     compare_dwell,
     compare_ranking,
     compare_retrieval,
-    retrieval_baselines,
 )
 from train.index import PostIndex
 from train.models.ranker import Ranker
 from train.models.text_towers import Towers
+from train.queries import Queries
 from train.report import REPORTS, header, plain, text, words, write
 from train.rows import Past, flatten, read_examples
 
@@ -87,7 +87,7 @@ def evaluate(
         "ranking": {},
         "dwell_s": None,
         "retrieval": evaluate_retrieval(
-            bundle.load_two_tower(), bundle.load_index(), facts, before, test, relevant
+            [(bundle.load_two_tower(), bundle.load_index())], facts, before, test, relevant
         ),
     }
     ranker = bundle.load_ranker()
@@ -97,7 +97,7 @@ def evaluate(
         others = {}
         if boosted_trees:
             others["boosted_trees"] = trees.predict(data, boosted_trees)
-        results["ranking"] = compare_ranking(log, of_test, predicted, names, others)
+        results["ranking"] = compare_ranking(log, of_test, [predicted], names, others)
         results["dwell_s"] = compare_dwell(
             log.take(~of_test), log.take(of_test), predicted[:, DWELL_TIME], cap_s
         )
@@ -122,8 +122,7 @@ def predict(ranker: Ranker, examples: pa.Table, facts: Facts) -> NDArray[np.floa
 
 
 def evaluate_retrieval(
-    towers: Towers,
-    index: PostIndex,
+    runs: Sequence[tuple[Towers, PostIndex]],
     facts: Facts,
     before: pa.Table,
     test: pa.Table,
@@ -136,22 +135,21 @@ def evaluate_retrieval(
     know a viewer's history as of the visit.
 
     Args:
-        towers: of both sides.
-        index: of their post side.
+        runs: towers and the index of their post side, of each run.
         facts: of the data.
         before: examples that may be learned from.
         test: later examples.
         relevant: the action that makes a found post right.
         asked: which of `test` to find posts for, None = all. [len(test)].
     """
-    corpus = np.sort(index.post_id)
+    corpus = np.sort(runs[0][1].post_id)
     past = Past.of(pa.concat_tables([before, test]))
     visits = test if asked is None else test.filter(asked)
     queries = Queries.of(visits, past, corpus, ACTION_NAMES.index(relevant))
     if not len(queries.example):
         return {"queries": {"relevant": relevant, "num_queries": 0}}
-    pages = {"model": model_pages(towers, index, facts, corpus, visits, queries)}
-    return compare_retrieval(queries, pages | baseline_pages(before, test, corpus, queries))
+    pages = [model_pages(*run, facts, corpus, visits, queries) for run in runs]
+    return compare_retrieval(queries, pages, baseline_pages(before, test, corpus, queries))
 
 
 def baseline_pages(
@@ -159,7 +157,7 @@ def baseline_pages(
 ) -> dict[str, NDArray[np.int64]]:
     """What each baseline, fitted on the time before `test`, retrieves; as `model_pages`."""
     known = Past.of(before).until(test["at_ms"].to_numpy().min())
-    fitted = retrieval_baselines(known, corpus).items()
+    fitted = fit_retrievers(known, corpus).items()
     return {
         name: top_posts(baseline, queries.liked, queries.seen, max(CUTOFFS))
         for name, baseline in track(fitted, description="Retrieval baselines")

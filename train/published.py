@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from train.runs import MODEL
+
 Tree = dict[str, NDArray]
 RANKER, RETRIEVAL = "phoenix_model", "phoenix_retrieval_model"  # roots of the two trees
-MODEL = "model.safetensors"  # of a run, as train.worker writes it
 
 _OURS_ALONE = re.compile(r"tables\.|log_temperature$|shift$")
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.+)")

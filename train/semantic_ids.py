@@ -29,7 +29,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from configs import Config, ConfigError, check, parse_overrides
 from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS
-from pipelines.prepared import note, read_manifest, save_array
+from pipelines.prepared import note, read_manifest
+from pipelines.whole import save_array
 from train.baselines import liked_pairs
 from train.models.tokens import CODES_PER_LEVEL
 from train.report import REPORTS, header, write

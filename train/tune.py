@@ -21,7 +21,8 @@ from ray.tune.search.optuna import OptunaSearch
 from configs import Config, check, load, parse_overrides
 from pipelines.runtime import connect
 from train.loop import TrainConfig
-from train.worker import RESULT, fit
+from train.runs import read_run
+from train.worker import fit
 
 # A trial only waits for its workers, which reserve their own CPUs. It must reserve something.
 _TRIAL_BYTES = 1 << 20
@@ -96,8 +97,8 @@ def search(config: TuneConfig) -> list[dict[str, Any]]:
 
     def trial(drawn: dict[str, Any]) -> None:
         settings = _settings(values, drawn, f"{name}-{tune.get_context().get_trial_id()}")
-        epochs = json.loads((fit(settings) / RESULT).read_text())["epochs"]
-        tune.report({"val_loss": min(epoch["loss"] for epoch in epochs)})
+        _, story = read_run(fit(settings))
+        tune.report({"val_loss": min(epoch["loss"] for epoch in story["epochs"])})
 
     connect()
     tuner = tune.Tuner(

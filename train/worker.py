@@ -8,7 +8,6 @@ the last checkpoint, never the run.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -36,8 +35,9 @@ from train.learners import Learner, RankingLearner, make_learner
 from train.learners.measures import means
 from train.loop import Progress, Totals, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.progress import shown
+from train.runs import MODEL, new_run, resolve
 
-MODEL, STATE, CONFIG, RESULT = "model.safetensors", "state.pt", "config.json", "result.json"
+STATE = "state.pt"  # in a checkpoint, beside the weights
 # Ranks a checkpoint of mid-epoch behind every finished epoch; Ray's record cannot hold infinity.
 NOT_VALIDATED = sys.float_info.max
 _READ_ONCE = 128 << 20  # bytes of Parquet that may stay in Ray's object store, a few times larger
@@ -82,16 +82,6 @@ def fit(config: TrainConfig) -> Path:
     with shown(config.name, steps * config.num_epochs) as board:
         result = _run(config, data, steps, board)
     return _export(config, result, learner)
-
-
-def resolve(config: TrainConfig, data: Path) -> TrainConfig:
-    """The settings with whole paths, and as many actions as the data's reader has."""
-    num_actions = len(read_manifest(data)["actions"])
-    features = config.learning.model.features.model_copy(update={"num_actions": num_actions})
-    model = config.learning.model.model_copy(update={"features": features})
-    learning = config.learning.model_copy(update={"model": model})
-    paths = {"data": str(data), "out": str(Path(config.out).resolve())}
-    return config.model_copy(update={"learning": learning, **paths})
 
 
 def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.Result:
@@ -265,7 +255,7 @@ def _restore(trainer: Trainer) -> Progress:
 def _export(config: TrainConfig, result: ray.train.Result, learner: Learner) -> Path:
     """Copy the weights of the best validation and the run's story out of Ray's storage.
 
-    A ranker is calibrated on the way. The folder has all of the new run or is as it was.
+    A ranker is calibrated on the way.
     """
     best, last = result.get_best_checkpoint("val_loss", "min"), result.checkpoint
     assert best is not None  # every epoch reports one, and `fit` raised if none finished
@@ -278,34 +268,11 @@ def _export(config: TrainConfig, result: ray.train.Result, learner: Learner) -> 
         "total_steps": progress["total_steps"],
         "skipped_steps": state["trainer"]["num_skipped"],
         "git_commit": git.commit(),
-        **origin(config),
     }
-    folder = Path(config.out) / config.name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        made = Path(scratch) / "run"
-        made.mkdir()
+    with new_run(config, story) as folder:
         with best.as_directory() as checkpoint:
-            shutil.copyfile(os.path.join(checkpoint, MODEL), made / MODEL)
+            shutil.copyfile(os.path.join(checkpoint, MODEL), folder / MODEL)
         if isinstance(learner, RankingLearner):
-            story["shift"] = calibrate(made / MODEL, learner, Path(config.data))
-        for name, values in ((CONFIG, config.model_dump(mode="json")), (RESULT, story)):
-            (made / name).write_text(json.dumps(values, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(Path(scratch) / "before")  # deleted with the scratch folder
-        made.rename(folder)
+            story["shift"] = calibrate(folder / MODEL, learner, Path(config.data))
     shutil.rmtree(result.path)
-    return folder
-
-
-def origin(config: TrainConfig) -> dict[str, Any]:
-    """What a run is made from, beside its settings: the data, and of texts and codes what it reads.
-
-    The data's fingerprint is of the tables; vectors of text and semantic ids are made later.
-    """
-    manifest, spec = read_manifest(Path(config.data)), config.learning.model.features
-    return {
-        "data_fingerprint": manifest["fingerprint"],
-        "content": manifest["content"]["identity"] if spec.content_size else None,
-        "codes": manifest["codes"] if spec.num_code_levels else None,
-    }
+    return Path(config.out) / config.name

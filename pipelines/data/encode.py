@@ -11,7 +11,6 @@ Axes: n texts, E width of the encoder.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +28,8 @@ from configs import Config, ConfigError, check, parse_overrides
 from pipelines.data.encoder import Encoder, EncoderSettings, identity
 from pipelines.data.reader import InputError
 from pipelines.facts import CONTENT, CONTENT_IDS
-from pipelines.prepared import is_prepared, note, save_array
+from pipelines.prepared import is_prepared, note
+from pipelines.whole import new_file, save_array
 
 # Lists of texts -> the place of each list and the vectors of its texts, in any order.
 Pool = Callable[["EncodeConfig", Sequence[list[str]]], Iterator[tuple[int, NDArray[np.float16]]]]
@@ -103,10 +103,8 @@ class Cache:
         """Keep a chunk: all of it or, if this is stopped, nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:32]
-        partial = self.folder / f"{name}.{os.getpid()}.partial"
-        with partial.open("wb") as file:
+        with new_file(self.folder / f"{name}.npz") as file:
             np.savez(file, key=keys, vector=vectors)
-        partial.rename(self.folder / f"{name}.npz")
 
 
 def text_key(text: str) -> bytes:

@@ -27,7 +27,7 @@ from train.learners import make_learner
 from train.loop import TrainConfig, Trainer, batches
 from train.models.tokens import Tensors
 from train.report import header, write
-from train.worker import resolve
+from train.runs import resolve
 
 KINDS = ("ranker", "retrieval")
 BUDGET_SHARE = 0.5  # tokens_per_example, of the history's length

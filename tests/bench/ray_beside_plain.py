@@ -26,7 +26,8 @@ import torch
 from pipelines.runtime import connect
 from train.learners import make_learner
 from train.loop import Progress, TrainConfig, Trainer, batches, train_epoch
-from train.worker import _read, _run, resolve, tables
+from train.runs import resolve
+from train.worker import _read, _run, tables
 
 WARM_UP = 10  # first steps of every round, which are not counted
 VALIDATION_ROWS = 256  # of the split that a run on Ray ends with; not timed

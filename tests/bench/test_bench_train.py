@@ -12,7 +12,7 @@ from tests.bench.bench_train import FORMS, form_of, report, some_batches, start
 from tests.conftest import train_config
 from train.loop import TrainConfig
 from train.report import markdown
-from train.worker import resolve
+from train.runs import resolve
 
 KINDS = ("ranker", "retrieval")
 SIZES = {"steps": 2, "rounds": 1, "ray_steps": 24}

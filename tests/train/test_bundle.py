@@ -20,6 +20,7 @@ from pipelines.schema import ACTION_NAMES, SPLITS, action_weights
 from tests.conftest import data_config, write_bundle, write_run
 from train.bundle import BundleError, load, write, write_metrics
 from train.rows import flatten, read_examples
+from train.runs import RunError
 
 
 def test_posts_keep_their_facts(bundle, world):
@@ -153,12 +154,12 @@ def test_runs_must_fit(prepared, tmp_path):
     runs = {kind: write_run(kind, prepared, tmp_path) for kind in ("retrieval", "ranker")}
     out = tmp_path / "b"
 
-    with pytest.raises(BundleError, match="a ranker run, expected retrieval"):
+    with pytest.raises(RunError, match="a ranker run, expected retrieval"):
         write(runs["ranker"], runs["ranker"], prepared, out)
-    with pytest.raises(BundleError, match="not a finished run"):
+    with pytest.raises(RunError, match="not a finished run"):
         write(tmp_path / "nowhere", runs["ranker"], prepared, out)
     (runs["ranker"] / "result.json").write_text('{"data_fingerprint": "abc"}')
-    with pytest.raises(BundleError, match="trained on data abc"):
+    with pytest.raises(RunError, match="trained on data abc"):
         write(runs["retrieval"], runs["ranker"], prepared, out)
     assert not out.exists()
 

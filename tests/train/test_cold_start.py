@@ -7,16 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from pipelines.schema import ACTION_NAMES
-from train.learners import make_learner
+from tests.conftest import write_untrained
 from train.report import plain
 from train.rows import Past, flatten, read_examples
 from train.studies import cold_start as module
 from train.studies.cold_start import ColdData, ColdStart, codes_on_off, cold_start
-from train.worker import resolve
 
 CLICK = ACTION_NAMES.index("click")
 SETTINGS = ColdStart(
@@ -34,14 +31,9 @@ def results(prepared, tmp_path, monkeypatch):
     def untrained(run, data, seeds):
         folders = []
         for seed in seeds:
-            config = resolve(run, data)
-            torch.manual_seed(seed)
-            folder = tmp_path / f"{run.name}-{seed}"
-            folder.mkdir()
-            model = make_learner(config.learning, data).model
-            save_file(model.state_dict(), folder / "model.safetensors")
-            (folder / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
-            folders.append(folder)
+            name = f"{run.name}-{seed}"
+            changed = {"name": name, "seed": seed, "out": str(tmp_path), "data": str(data)}
+            folders.append(write_untrained(run.model_copy(update=changed), data))
         return folders
 
     data = shutil.copytree(prepared, tmp_path / "world")
@@ -75,11 +67,11 @@ def test_on_and_off_by_hand(prepared):
     """A perfect and a reversed score are one apart, whoever is drawn; too few rows say nothing."""
     rows = flatten(read_examples(prepared, "test"))
     truth = rows.label(CLICK).astype(np.float32)
-    found = codes_on_off(rows, CLICK, truth, 1 - truth)
+    found = codes_on_off(rows, CLICK, [truth], [1 - truth])
     assert (found["with_codes"], found["without_codes"]) == (1.0, 0.0)
     assert found["difference"] == 1.0
     assert found["interval"] == (1.0, 1.0)
     assert found["num_positives"] == truth.sum()
-    few = codes_on_off(rows.take(slice(0, 3)), CLICK, truth[:3], truth[:3])
+    few = codes_on_off(rows.take(slice(0, 3)), CLICK, [truth[:3]], [truth[:3]])
     assert "with_codes" not in few
     assert few["num_rows"] == 3

@@ -5,7 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.studies.next_item import measures, strict_rank
+from pipelines.data.job import prepare
+from tests.pipelines.data.small_log import config, write_small
+from train.studies.next_item import Asked, measures, strict_rank
+
+
+def test_the_last_event_is_asked_for_knowing_all_before_it(tmp_path):
+    """Of each viewer one post, held against all they met before; nothing later is known."""
+    prepare(config(write_small(tmp_path), split={"leave_last_out": True}))
+    asked = {split: Asked.of(tmp_path / "out", split) for split in ("validate", "test")}
+
+    for split, questions in asked.items():
+        history = questions.visits["history_post_id"].to_pylist()
+        shown = questions.visits["post_id"].to_pylist()
+        assert questions.corpus[questions.target].tolist() == [post for (post,) in shown], split
+        met = [questions.corpus[row[row >= 0]].tolist() for row in questions.met]
+        assert met == history, split
+        assert len(questions.past.post_id) == sum(map(len, history)), split
+    best = asked["test"].ranks(
+        lambda part: np.eye(len(asked["test"].corpus))[asked["test"].target[part]]
+    )
+    assert best.tolist() == [0] * len(best)
 
 
 def test_of_equal_scores_the_asked_for_post_stands_last():

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from configs import ConfigError, load
 from pipelines.facts import Facts
 from pipelines.schema import ACTION_NAMES, SPLITS
+from tests.conftest import write_untrained
 from tests.train.small_run import MODEL as SHAPE
 from tests.train.small_run import config, start
 from train.__main__ import STUDIES, study_kind
@@ -23,8 +23,7 @@ from train.metrics import auc
 from train.report import markdown, plain
 from train.rows import flatten, read_examples
 from train.studies import ranking
-from train.studies.runs import load_run
-from train.worker import CONFIG, MODEL, RESULT
+from train.studies.seeds import load_run
 
 CLICK = ACTION_NAMES.index("click")
 FILES = sorted([*Path("configs/ranker").glob("*.yaml"), *Path("configs/retrieval").glob("*.yaml")])
@@ -32,13 +31,9 @@ FILES = sorted([*Path("configs/ranker").glob("*.yaml"), *Path("configs/retrieval
 
 def finished(folder: Path, data: Path, seed: int) -> Path:
     """A run as `fit` leaves it, of weights that were never trained."""
-    folder.mkdir()
-    trainer = start(config("ranker", seed=seed), data)
-    save_file(trainer.weights(), folder / MODEL)
-    (folder / CONFIG).write_text(trainer.config.model_dump_json())
-    story = {"epochs": [{"loss": 0.5}, {"loss": 0.4}], "total_steps": 20, "skipped_steps": 0}
-    (folder / RESULT).write_text(json.dumps(story))
-    return folder
+    return write_untrained(
+        config("ranker", seed=seed, name=folder.name, out=str(folder.parent), data=str(data)), data
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ per viewer (`Retriever`); `top_posts` turns the scores into pages without seen p
 way for all. New ones slot in as a function of the first or a class of the second kind.
 """
 
+from pipelines.schema import DAY_MS
 from train.baselines.blend import Blend
 from train.baselines.neighbours import ItemNeighbours
 from train.baselines.ranking import (
@@ -28,6 +29,7 @@ from train.baselines.retrieval import (
     liked_pairs,
     top_posts,
 )
+from train.rows import Past
 
 __all__ = [
     "COUNTS",
@@ -44,8 +46,32 @@ __all__ = [
     "Retriever",
     "Transitions",
     "earlier",
+    "fit_retrievers",
     "liked_pairs",
     "overall_rate",
     "top_posts",
     "user_rate",
 ]
+
+
+def fit_retrievers(past: Past, corpus: Ids, with_clock: bool = True) -> dict[str, Retriever]:
+    """Every retrieval baseline, fitted on `past`.
+
+    Args:
+        past: what may be learned from.
+        corpus: sorted ids of all posts. int64 [P].
+        with_clock: whether times of `past` are of a clock; without, nothing is known of last days.
+    """
+    recent: dict[str, Retriever] = {}
+    if with_clock:
+        week_ms = past.at_ms.max(initial=0) - 7 * DAY_MS
+        recent["popular_7_days"] = Popular.fit(past, corpus, since_ms=week_ms)
+    blend = Blend.fit(past, corpus)
+    return {
+        "popular": Popular.fit(past, corpus),
+        **recent,
+        "transitions": Transitions.fit(past, corpus),
+        "ease": blend.ease,
+        "item_knn": ItemNeighbours.fit(past, corpus),
+        "blend": blend,
+    }

@@ -8,7 +8,7 @@ post: `num_rows_with_codes` says how many of the rows have any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ from pipelines.data.encode import encode as encode_texts
 from pipelines.facts import Facts
 from pipelines.features import FeatureSpec
 from pipelines.schema import ACTION_NAMES
-from train.compare import compare_ranking
+from train.compare import compare_ranking, mean_of, minus, with_spread
 from train.evaluate import evaluate_retrieval, predict
 from train.index import index_posts
 from train.learners import Learning, RankerLearning, RetrievalLearning
@@ -39,7 +39,7 @@ from train.models.text_towers import Towers
 from train.rows import Past, Rows, flatten, read_examples
 from train.semantic_ids import SemanticIds, make
 from train.studies import ActionName
-from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
+from train.studies.seeds import Results, fit_seeds, load_run, prepared
 
 Mask = NDArray[np.bool_]
 _FEWEST = 20  # rows without which an AUC says nothing
@@ -79,7 +79,7 @@ def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
         data set -> codes, of how many posts; new_viewers -> ranking and retrieval as
         `compare_ranking` (AUC) and `compare_retrieval` give them; posts -> "unseen" and "seen"
         -> rows, and AUC of a ranker with and without codes, their difference and its 95 %
-        interval over viewers. Mean and spread over seeds; intervals are of the first.
+        interval over viewers. All are means over the seeds.
 
     Raises:
         InputError: a data set's input is missing; the text says what to fetch.
@@ -94,11 +94,7 @@ def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
         runs = {
             name: fit_seeds(run, data, seeds) for name, run in _runs(data, ids, settings).items()
         }
-        each = [
-            _measure(data, {name: paths[at] for name, paths in runs.items()}, asked, settings)
-            for at, _ in enumerate(seeds)
-        ]
-        results[data.name] = {"codes": made["posts"], **mean_and_spread(each)}
+        results[data.name] = {"codes": made["posts"], **_measure(data, runs, asked, settings)}
     return results
 
 
@@ -131,20 +127,25 @@ def _runs(data: Path, ids: SemanticIds, settings: ColdStart) -> dict[str, TrainC
     }
 
 
-def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdStart) -> Results:
-    """The cold rows of one data set, with the models of one seed."""
+def _measure(
+    data: Path, runs: dict[str, list[Path]], asked: ColdData, settings: ColdStart
+) -> Results:
+    """The cold rows of one data set, with the models of all seeds."""
     before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
     examples = pa.concat_tables([before, test])
     log, facts = flatten(examples), Facts.load(data)
     of_test = log.example >= len(before)
-    said = {}
-    for name in ("with_codes", "without_codes"):
-        ranker = load_run(runs[name], data)
-        assert isinstance(ranker, Ranker)
-        said[name] = predict(ranker, test, facts)
-    towers = load_run(runs["towers"], data)
-    assert isinstance(towers, Towers)
-    index = index_posts(towers, pq.read_table(data / "posts.parquet"), facts)
+    said: dict[str, list[NDArray[np.float32]]] = {"with_codes": [], "without_codes": []}
+    for name, predictions in said.items():
+        for run in runs[name]:
+            ranker = load_run(run, data)
+            assert isinstance(ranker, Ranker)
+            predictions.append(predict(ranker, test, facts))
+    posts, searched = pq.read_table(data / "posts.parquet"), []
+    for run in runs["towers"]:
+        towers = load_run(run, data)
+        assert isinstance(towers, Towers)
+        searched.append((towers, index_posts(towers, posts, facts)))
     met = np.unique(Past.of(read_examples(data, "train")).post_id)
     rows = flatten(test)
     unseen = ~np.isin(rows.post_id, met)
@@ -156,46 +157,52 @@ def _measure(data: Path, runs: dict[str, Path], asked: ColdData, settings: ColdS
             "num_visits": int(new.sum()),
             "num_viewers": len(np.unique(test["user_id"].to_numpy()[new])),
             "ranking": _ranking(log, of_test, new[rows.example], said["without_codes"], action),
-            "retrieval": evaluate_retrieval(
-                towers, index, facts, before, test, asked.relevant, new
-            ),
+            "retrieval": evaluate_retrieval(searched, facts, before, test, asked.relevant, new),
         },
         "posts": {
             name: {"num_rows_with_codes": int((coded & kept).sum())}
-            | codes_on_off(rows.take(kept), action, *(p[kept, action] for p in said.values()))
+            | codes_on_off(
+                rows.take(kept),
+                action,
+                *([p[kept, action] for p in each] for each in said.values()),
+            )
             for name, kept in (("unseen", unseen), ("seen", ~unseen))
         },
     }
 
 
 def _ranking(
-    log: Rows, of_test: Mask, kept: Mask, predicted: NDArray[np.float32], action: int
+    log: Rows, of_test: Mask, kept: Mask, predicted: Sequence[NDArray[np.float32]], action: int
 ) -> Results:
     """AUC of one action on some of the test rows, beside the baselines."""
     chosen = of_test.copy()
     chosen[of_test] = kept
     name = ACTION_NAMES[action]
     asked = replace(log, observed=log.observed & (1 << action))  # other actions are not
-    compared = compare_ranking(asked, chosen, predicted[kept], {})
+    compared = compare_ranking(asked, chosen, [p[kept] for p in predicted], {})
     if name not in compared["auc"]:
         return {"num_rows": 0}
     return {**compared["rows"][name], "auc": compared["auc"][name]}
 
 
 def codes_on_off(
-    rows: Rows, action: int, with_codes: NDArray[np.float32], without: NDArray[np.float32]
+    rows: Rows,
+    action: int,
+    with_codes: Sequence[NDArray[np.float32]],
+    without: Sequence[NDArray[np.float32]],
 ) -> Results:
-    """AUC of two predictions on the same rows, and their difference.
+    """AUC of two models' predictions on the same rows, and their difference.
 
     Args:
         rows: what was shown. [n].
         action: the one that is told.
-        with_codes: predictions of the one. [n].
+        with_codes: predictions of each run of the one. [n].
         without: of the other. [n].
 
     Returns:
         num_rows, num_positives, num_posts; and, where enough is there for an AUC, with_codes,
-        without_codes, difference and interval, 95 % over viewers.
+        without_codes, means over the runs with their spread; difference and interval, 95 % over
+        viewers.
     """
     seen = rows.seen(action)
     label, user = rows.label(action)[seen], rows.user_id[seen]
@@ -206,13 +213,15 @@ def codes_on_off(
     }
     if len(label) < _FEWEST or label.all() or not label.any():
         return results
-    values: dict[str, Callable[[NDArray[np.float64] | None], float]] = {
-        "with_codes": auc_of_weights(label, with_codes[seen].astype(np.float64)),
-        "without_codes": auc_of_weights(label, without[seen].astype(np.float64)),
-    }
-    on, off = values.values()
-    return results | {
-        **{name: value(None) for name, value in values.items()},
-        "difference": on(None) - off(None),
-        "interval": bootstrap_interval(user, lambda weight: on(weight) - off(weight)),
+    on, off = (
+        [auc_of_weights(label, run[seen].astype(np.float64)) for run in runs]
+        for runs in (with_codes, without)
+    )
+    difference = minus(mean_of(on), mean_of(off))
+    return {
+        **results,
+        **with_spread("with_codes", [run(None) for run in on]),
+        **with_spread("without_codes", [run(None) for run in off]),
+        "difference": difference(None),
+        "interval": bootstrap_interval(user, difference),
     }

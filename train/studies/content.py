@@ -30,7 +30,7 @@ from pipelines.facts import Facts
 from pipelines.features import FeatureSpec, history_inputs
 from pipelines.schema import ACTION_NAMES
 from train.baselines import RANKING
-from train.compare import CUTOFFS, Queries
+from train.compare import CUTOFFS
 from train.content_bundle import frozen
 from train.evaluate import baseline_pages, model_pages, predict
 from train.index import index_posts
@@ -43,10 +43,11 @@ from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import Towers, make_towers
 from train.models.tokens import tensors
 from train.optim import OptimConfig
+from train.queries import Queries
 from train.rows import Past, Rows, flatten, read_examples
 from train.studies import ActionName
-from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread
-from train.studies.runs import prepared as prepared_data
+from train.studies.seeds import Results, fit_seeds, load_run, mean_and_spread
+from train.studies.seeds import prepared as prepared_data
 
 Learned = Literal["projected", "states", "ids_and_text"]  # steps that are; the first is "frozen"
 _TEXT_ALONE = dict.fromkeys(("ids", "context", "rates", "user_features"), False)

@@ -7,7 +7,6 @@ chosen on the second-last events (the validate split); the last ones are looked 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +22,7 @@ from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts, find
 from pipelines.features import history_inputs
-from train.baselines import Retriever
-from train.compare import retrieval_baselines
+from train.baselines import Retriever, fit_retrievers
 from train.index import index_posts
 from train.learners.corpus import Corpus
 from train.loop import TrainConfig
@@ -32,8 +30,7 @@ from train.metrics import bootstrap_interval, mean
 from train.models.retrieval import TwoTower
 from train.models.tokens import tensors
 from train.rows import Past, ranges, read_examples
-from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
-from train.worker import RESULT
+from train.studies.seeds import Results, fit_seeds, load_run, mean_and_spread, prepared, stories
 
 Ids = NDArray[np.int64]
 Scorer = Callable[[slice], NDArray[np.float32]]  # viewers -> a score for every post
@@ -71,12 +68,10 @@ def next_item(settings: NextItem, seeds: tuple[int, ...]) -> Results:
             results[split][run.name] = values
         if split == "validate":
             continue  # baselines take minutes and choose nothing here
-        for name, baseline in retrieval_baselines(asked.past, asked.corpus).items():
-            if name == "popular_7_days":
-                continue  # of a log without a clock there are no last days
+        for name, baseline in fit_retrievers(asked.past, asked.corpus, with_clock=False).items():
             rank = asked.ranks(partial(_of_baseline, baseline, asked))
             results[split][name] = measures(rank)
-    results["runs"] = {run.name: json.loads((run / RESULT).read_text()) for run in runs}
+    results["runs"] = stories(runs)
     return results
 
 

@@ -6,7 +6,6 @@ the test split is looked at once, here.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
 from train.baselines import PROBABILITIES, RANKING
+from train.compare import Statistic, mean_of, minus
 from train.evaluate import predict
 from train.loop import TrainConfig
 from train.metrics import (
@@ -36,14 +36,13 @@ from train.metrics import (
 from train.models.ranker import Ranker
 from train.report import REPORTS, header, write
 from train.rows import Rows, flatten, read_examples
+from train.runs import read_run
 from train.studies import Study
-from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
-from train.worker import RESULT
+from train.studies.seeds import Results, fit_seeds, load_run, mean_and_spread, prepared
 
 TREES = "boosted_trees"
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
-Measure = Callable[[Floats | None], float]  # row weights, None = ones -> value
 
 
 class RankingStudy(Study):
@@ -173,7 +172,7 @@ def _differences(
 ) -> Results:
     """The runs' mean minus each baseline, with intervals when viewers are drawn anew."""
     found: Results = {}
-    measures: dict[str, Callable[[Floats], Measure]] = {
+    measures: dict[str, Callable[[Floats], Statistic]] = {
         "auc": lambda score: auc_of_weights(label, score),
         "ne": lambda score: partial(normalised_entropy, label, score),
     }
@@ -182,7 +181,7 @@ def _differences(
         for name, score in others.items():
             if metric == "ne" and name not in likely:
                 continue
-            difference = partial(_mean_minus, each, of(score))
+            difference = minus(mean_of(each), of(score))
             low, high = bootstrap_interval(viewer, difference)
             found[f"{metric} against {name}"] = {
                 "difference": difference(None),
@@ -190,10 +189,6 @@ def _differences(
                 "high": high,
             }
     return found
-
-
-def _mean_minus(models: Sequence[Measure], other: Measure, weight: Floats | None) -> float:
-    return float(np.mean([model(weight) for model in models])) - other(weight)
 
 
 def _trees(data: Path) -> Floats | None:
@@ -206,7 +201,7 @@ def _trees(data: Path) -> Floats | None:
 
 def _story(folder: Path) -> Results:
     """Of a run: steps, those skipped, and its best validation loss."""
-    story = json.loads((folder / RESULT).read_text())
+    _, story = read_run(folder)
     return {
         "total_steps": story["total_steps"],
         "skipped_steps": story["skipped_steps"],

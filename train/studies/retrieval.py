@@ -6,7 +6,6 @@ data is not there is left out, and the report says what to fetch.
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -29,8 +28,7 @@ from train.studies import ActionName, Study
 from train.studies.cold_start import ColdStart, cold_start
 from train.studies.content import Content, content
 from train.studies.next_item import NextItem, next_item
-from train.studies.runs import Results, fit_seeds, load_run, mean_and_spread, prepared
-from train.worker import RESULT
+from train.studies.seeds import Results, fit_seeds, load_run, prepared, stories
 
 _METRICS = {
     "recall@10": "recall10",
@@ -100,32 +98,30 @@ def next_visits(settings: NextVisits, seeds: tuple[int, ...]) -> Results:
 
     Returns:
         model or baseline -> recall10, recall100, hr10, ndcg10, the model's with spread over
-        seeds; difference -> the first seed's to the best baseline, with its 95 % interval.
+        seeds; difference -> to the best baseline, with its 95 % interval over viewers.
     """
     data = prepared(settings.data)
     facts, posts = Facts.load(data), pq.read_table(data / "posts.parquet")
     before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
-    found = []
-    runs = fit_seeds(settings.run, data, seeds)
-    for run in runs:
-        towers = load_run(run, data)
+    folders = fit_seeds(settings.run, data, seeds)
+    runs = []
+    for folder in folders:
+        towers = load_run(folder, data)
         assert isinstance(towers, TwoTower | TextTowers)
-        index = index_posts(towers, posts, facts)
-        found.append(evaluate_retrieval(towers, index, facts, before, test, settings.relevant))
-    models = [
-        {short: result[name]["model"] for name, short in _METRICS.items()} for result in found
-    ]
-    first = found[0]
-    names = [key for key, value in first["recall@100"].items() if isinstance(value, float)]
-    results: Results = {"queries": first["queries"], "model": mean_and_spread(models)}
-    for name in names:
-        if name not in ("model", "difference"):
-            results[name] = {short: first[metric][name] for metric, short in _METRICS.items()}
-    results["difference"] = {
-        short: {key: first[metric][key] for key in ("best_baseline", "difference", "interval")}
-        for metric, short in _METRICS.items()
-    }
-    results["runs"] = {run.name: json.loads((run / RESULT).read_text()) for run in runs}
+        runs.append((towers, index_posts(towers, posts, facts)))
+    found = evaluate_retrieval(runs, facts, before, test, settings.relevant)
+    results: Results = {"queries": found["queries"], "model": {}, "difference": {}}
+    for metric, short in _METRICS.items():
+        row = dict(found[metric])
+        results["difference"][short] = {
+            key: row.pop(key) for key in ("best_baseline", "difference", "interval")
+        }
+        results["model"][short] = row.pop("model")
+        if "model_spread" in row:
+            results["model"][f"{short}_spread"] = row.pop("model_spread")
+        for name, value in row.items():
+            results.setdefault(name, {})[short] = value
+    results["runs"] = stories(folders)
     return results
 
 

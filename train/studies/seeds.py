@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from pipelines.prepared import is_prepared
 from pipelines.runtime import connect
 from train.learners import make_learner
 from train.loop import TrainConfig
-from train.worker import CONFIG, MODEL, RESULT, fit, origin, resolve
+from train.runs import MODEL, RunError, origin, read_run, resolve
+from train.worker import fit
 
 Results = dict[str, Any]
 
@@ -48,14 +48,20 @@ def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
     data = data.resolve()  # as `fit` writes it down
     changed = {"name": f"{run.name}-{seed}", "seed": seed, "data": str(data)}
     config = check(run.model_dump(mode="json") | changed, TrainConfig, place=run.name)
-    folder = Path(config.out) / config.name
-    if (folder / RESULT).exists():
-        settings = check(json.loads((folder / CONFIG).read_text()), TrainConfig, str(folder))
-        story, wanted = json.loads((folder / RESULT).read_text()), resolve(config, data)
-        same_origin = all(story.get(key) == value for key, value in origin(wanted).items())
-        if same_origin and settings == wanted:
-            return folder
+    wanted, folder = resolve(config, data), Path(config.out) / config.name
+    try:
+        settings, story = read_run(folder)
+    except RunError:
+        return fit(config)
+    same_origin = all(story.get(key) == value for key, value in origin(wanted).items())
+    if same_origin and check(settings, TrainConfig, place=str(folder)) == wanted:
+        return folder
     return fit(config)
+
+
+def stories(runs: Sequence[Path]) -> dict[str, Any]:
+    """Name of each finished run -> how it went."""
+    return {run.name: read_run(run)[1] for run in runs}
 
 
 def load_run(run: Path, data: Path) -> nn.Module:
@@ -65,7 +71,8 @@ def load_run(run: Path, data: Path) -> nn.Module:
         run: as `fit_seeds` returns it.
         data: the prepared data that it was trained on.
     """
-    config = check(json.loads((run / CONFIG).read_text()), TrainConfig, place=str(run))
+    settings, _ = read_run(run)
+    config = check(settings, TrainConfig, place=str(run))
     model = make_learner(config.learning, data).model
     model.load_state_dict(load_file(run / MODEL))
     return model.eval()

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.conftest import train_config
-from train.studies import runs as module
-from train.studies.runs import fit_seeds
-from train.worker import CONFIG, RESULT, resolve
+from tests.conftest import train_config, write_untrained
+from train.runs import RESULT
+from train.studies import seeds as module
+from train.studies.seeds import fit_seeds
 
 
 @pytest.fixture
@@ -19,13 +19,7 @@ def fitted(prepared, tmp_path, monkeypatch):
 
     def fit(config):
         names.append(config.name)
-        folder = tmp_path / config.name
-        folder.mkdir(exist_ok=True)
-        config = resolve(config, prepared.resolve())
-        (folder / CONFIG).write_text(config.model_dump_json())
-        made_from = json.loads((prepared / "manifest.json").read_text())["fingerprint"]
-        (folder / RESULT).write_text(json.dumps({"data_fingerprint": made_from}))
-        return folder
+        return write_untrained(config, prepared.resolve())
 
     monkeypatch.setattr(module, "fit", fit)
     return names

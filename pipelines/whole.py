@@ -1,0 +1,54 @@
+"""Files and folders that are written whole or, if something stops it, not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """What is written in the block becomes `path` at its end; an error leaves `path` as it was."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_array(path: Path, values: NDArray) -> None:
+    """Write a .npy file."""
+    with new_file(path) as file:
+        np.save(file, values)
+
+
+def save_json(path: Path, values: Any) -> None:
+    """Write a .json file that people can read."""
+    with new_file(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` at the block's end.
+
+    An error in the block leaves `path` as it was. Folders above it are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        made = Path(scratch) / "new"
+        made.mkdir()
+        yield made
+        if path.exists():
+            path.rename(Path(scratch) / "before")  # deleted with the scratch folder
+        made.rename(path)
