@@ -1,7 +1,8 @@
 """Reads one YAML file plus `a.b=value` overrides into one frozen, checked object.
 
 Defaults, types, units and docs live in the model beside its owner; YAML holds
-only what differs. This is the only code under `configs/`.
+only what differs. This is the only code under `configs/`, with the words for a
+name that is not known.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -100,15 +101,31 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
+def near_miss(name: str, have: Iterable[str], listed: bool = True, cutoff: float = 0.6) -> str:
+    """The end of an error about a name: what was likely meant, and what there is.
+
+    Args:
+        name: what is none of `have`.
+        have: every name that there is.
+        listed: whether to list them.
+        cutoff: how alike names must be, 0 to 1.
+
+    Returns:
+        `; did you mean 'age'? (have: age, author)`, or the part of it that there is to say.
+    """
+    names = sorted(have)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (have: {', '.join(names) or 'none'})" if listed else hint
+
+
 def _explain(item: Any, model: type[BaseModel]) -> str:
     loc = item["loc"]
     dotted = ".".join(str(part) for part in loc)
     if item["type"] != "extra_forbidden":
         return f"{dotted}: {item['msg']}, got {item['input']!r}"
     fields = _fields_at(model, loc[:-1])
-    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{dotted}: no such setting{hint} (have: {', '.join(sorted(fields))})"
+    return f"{dotted}: no such setting{near_miss(str(loc[-1]), fields)}"
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:

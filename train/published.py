@@ -12,7 +12,6 @@ as they were, an export leaves them out. Numbers cross unchanged, to the bit.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 import zipfile
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from configs import near_miss
 from train.runs import MODEL
 
 Tree = dict[str, NDArray]
@@ -95,8 +95,7 @@ def import_tree(tree: Mapping[str, NDArray], state: Mapping[str, Tensor]) -> dic
     """
     names = _names(state)
     for key in sorted(tree.keys() - set(names.values())):
-        near = difflib.get_close_matches(key, names.values(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = near_miss(key, names.values(), listed=False)
         raise PublishedError(f"{key}: the model has no such parameter{hint}")
     imported = dict(state)
     for name, key in names.items():

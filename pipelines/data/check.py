@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, NonNegativeInt
 
-from configs import Config
+from configs import Config, near_miss
 from pipelines.data.reader import UNMAPPED, Batch, Fragment, InputError, Rejected
 from pipelines.schema import Column, TableSchema
 
@@ -73,17 +72,12 @@ def columns(found: pa.Schema, table: TableSchema, path: str) -> None:
             )
     for name in table.required:
         if name not in found.names:
-            near = difflib.get_close_matches(name, found.names, n=1)
-            hint = f"; is it {near[0]!r}?" if near else ""
-            have = ", ".join(found.names)
-            raise InputError(f"{path}: column {name!r} is missing{hint} (have: {have})")
+            raise InputError(f"{path}: column {name!r} is missing{near_miss(name, found.names)}")
 
 
 def unknown_column(place: str, name: str, have: Sequence[str]) -> str:
     """Text of the error for a column that no table declares."""
-    near = difflib.get_close_matches(name, have, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{place}: unknown column {name!r}{hint} (have: {', '.join(have)})"
+    return f"{place}: unknown column {name!r}{near_miss(name, have)}"
 
 
 def rows(

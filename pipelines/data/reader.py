@@ -7,7 +7,6 @@ which files it needs, in which order, and turns what they hold into columns of
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from configs import Config, ConfigError, check
+from configs import Config, ConfigError, check, near_miss
 from pipelines.data import readers
 from pipelines.schema import ACTIONS, Action
 
@@ -129,8 +128,6 @@ def make_reader(settings: dict[str, Any], place: str = "reader") -> Reader:
     values = dict(settings)
     name, names = str(values.pop("name", None)), reader_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{place}.name: no reader {name!r}{hint} (have: {', '.join(names)})")
+        raise ConfigError(f"{place}.name: no reader {name!r}{near_miss(name, names)}")
     module = importlib.import_module(f"{readers.__name__}.{name}")
     return check(values, getattr(module, name.capitalize()), place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from configs import Config, ConfigError
+from configs import Config, ConfigError, near_miss
 from pipelines.feed.stages import STAGES, Component, snake_case
 
 Found = Mapping[str, Mapping[str, type[Component]]]  # stage -> name -> class
@@ -61,7 +60,7 @@ def build_components(config: FeedConfig, found: Found) -> list[Component]:
         classes = found[stage]
         for name in settings:
             if name not in classes:
-                raise ConfigError(f"{stage}.{name}: no such component{_hint(name, classes)}")
+                raise ConfigError(f"{stage}.{name}: no such component{near_miss(name, classes)}")
         names = [*settings, *(name for name in classes if name not in settings)]
         if stage != "post_filters":
             names.sort()
@@ -105,15 +104,9 @@ def _make(cls: type[C], values: Mapping[str, Any]) -> C:
     place, known = f"{cls.stage}.{cls.name}", [field.name for field in fields(cls)]
     for name in values:
         if name not in known:
-            raise ConfigError(f"{place}.{name}: no such setting{_hint(name, known)}")
+            raise ConfigError(f"{place}.{name}: no such setting{near_miss(name, known)}")
     try:
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         lines = [f"{place}.{e['loc'][0]}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    have = sorted(known)
-    near = difflib.get_close_matches(name, have, n=1)
-    return f"{f'; did you mean {near[0]!r}?' if near else ''} (have: {', '.join(have) or 'none'})"

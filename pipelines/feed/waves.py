@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 
+from configs import near_miss
 from pipelines.feed.stages import STAGES, Component
 
 # Components that do not depend on each other; they run side by side.
@@ -57,8 +57,7 @@ def _writers(components: Iterable[Component]) -> dict[str, Component | None]:
 
 def _check_need(component: Component, need: str, writers: dict[str, Component | None]) -> None:
     if need not in writers:
-        near = difflib.get_close_matches(need, writers, n=1, cutoff=0.75)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = near_miss(need, writers, listed=False, cutoff=0.75)
         raise WiringError(f"{component.key} needs {need!r}, which nothing provides{hint}")
     writer = writers[need]
     # What sources bring is a column only once all of them are merged.

@@ -6,20 +6,17 @@ train/reports/REPORT.json, with the page made from it.
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator
 
-from configs import Config
+from configs import Config, near_miss
 from pipelines.schema import ACTION_NAMES
 
 
 def _known(name: str) -> str:
     if name not in ACTION_NAMES:
-        near = difflib.get_close_matches(name, ACTION_NAMES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"{name!r} is no action; {hint}(have: {', '.join(ACTION_NAMES)})")
+        raise ValueError(f"{name!r} is no action{near_miss(name, ACTION_NAMES)}")
     return name
 
 
