@@ -28,8 +28,8 @@ SIGNALS = (
 
 def overall_log_odds(counts: Floats) -> Floats:
     """Log-odds of each action over all showings. [..., 1 + A] -> [..., A]; NaN = never done."""
-    rate = (counts[..., 1:] + 1) / (counts[..., :1] + 2)
-    return np.where(counts[..., 1:] > 0, _logit(rate), np.nan)
+    shown, done = counts[..., :1], counts[..., 1:]
+    return np.where(done > 0, np.log(done + 1) - np.log(shown - done + 1), np.nan)
 
 
 def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
@@ -46,10 +46,11 @@ def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
         float32 [..., 1 + A].
     """
     shown, done = counts[..., :1], counts[..., 1:]
-    p = 1 / (1 + np.exp(-overall))
-    rate = (done + PRIOR * p) / (shown + PRIOR)
+    p, not_p = 1 / (1 + np.exp(-overall)), 1 / (1 + np.exp(overall))
     size = np.log1p(shown) / 10
-    above = np.nan_to_num(_logit(rate) - overall)
+    # Not from the rate, which for what nearly all did rounds to 1.
+    odds = np.log(done + PRIOR * p) - np.log(shown - done + PRIOR * not_p)
+    above = np.nan_to_num(odds - overall)
     return np.concatenate([size, above], axis=-1, dtype=np.float32)
 
 
@@ -106,7 +107,3 @@ def signals(
     base = overall_log_odds(overall)
     parts = [relative_log_odds(counts[name], base) for name in SIGNALS]
     return np.concatenate([np.nan_to_num(base) * OVERALL_SCALE, *parts], axis=-1, dtype=np.float32)
-
-
-def _logit(p: NDArray) -> NDArray:
-    return np.log(p / (1 - p))

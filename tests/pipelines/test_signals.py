@@ -43,3 +43,13 @@ def test_matches_count_events_and_acts():
     same = np.array([[[True, False, True], [False, False, False]]])
 
     assert matches(did, same).tolist() == [[[2, 1, 1], [0, 0, 0]]]
+
+
+@given(st.integers(0, 200_000), st.integers(1, 10_000_000))
+def test_what_all_did_is_a_number(shown, overall):
+    """An action that came of every showing, as viewing in a log of views, gives small numbers."""
+    base = overall_log_odds(np.array([overall, overall], np.float32))
+    got = relative_log_odds(np.array([shown, shown], np.float32), base)
+
+    assert 0 < base[0] < 20
+    assert abs(got[1]) < 12
