@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
 from serve.pages import posts_of
@@ -66,6 +67,7 @@ class FeedHandler:
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
+        observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
 
@@ -76,11 +78,13 @@ class FeedHandler:
             clock: "wall" = the real time; "log" = a clock that stood at the bundle's
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
+            observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
+        self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
         self._serving: _Serving | None = None
@@ -90,9 +94,7 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         self._serving = _Serving(
             model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
-            explainer=Explainer(
-                self._pipeline, dict(zip(bundle.actions, bundle.weights, strict=True))
-            ),
+            explainer=Explainer(dict(zip(bundle.actions, bundle.weights, strict=True))),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
@@ -109,17 +111,21 @@ class FeedHandler:
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
+            ConfigError: an override of a setting that the feed does not allow, or a wrong value.
         """
         async with self._admitted() as serving:
             services = ServedFeed(serving.models, serving.stores, self._served, self._event_log)
-            query = self._query(serving, request.user_id, request.limit, request.surface)
+            query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
-            self._pipeline.start_side_effects(result, services)
+            after = self._pipeline.start_side_effects(result, services)
+            after.add_done_callback(lambda task: self._observe(task.result()))
+            self._observe(result.trace)
             return api.FeedResponse(
                 request_id=query.request_id,
                 user_id=query.user_id,
                 cold_start=result.cold_start,
                 degraded=list(result.degraded),
+                arms=dict(result.arms),
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
@@ -132,7 +138,7 @@ class FeedHandler:
         viewer, only what came before that page counts as seen. Records nothing.
 
         Raises:
-            OverloadedError: `max_in_flight` requests are being answered.
+            OverloadedError, ConfigError: as for `feed`.
             UnknownPostError: the bundle does not have the post.
         """
         async with self._admitted() as serving:
@@ -141,7 +147,7 @@ class FeedHandler:
             services = AsItWas(
                 serving.models, serving.stores, self._served, self._event_log, request.post_id
             )
-            query = self._query(serving, request.user_id, request.limit, request.surface)
+            query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             explanation = serving.explainer.explain(result, request.post_id)
             return api.ExplainResponse(
@@ -196,16 +202,17 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
-    def _query(self, serving: _Serving, user_id: int, limit: int, surface: int) -> FeedQuery:
+    def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
         now_ms = (
             time.time_ns() // 1_000_000
             if self._clock == "wall"
             else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
         )
         return FeedQuery(
-            user_id=user_id,
-            limit=limit,
+            user_id=request.user_id,
+            limit=request.limit,
             now_ms=now_ms,
             request_id=uuid.uuid4().hex,
-            surface=surface,
+            surface=request.surface,
+            overrides=request.overrides,
         )

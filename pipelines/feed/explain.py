@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult
 from pipelines.feed.result import Outcome as Ran
 from pipelines.feed.table import Candidates
@@ -114,17 +113,16 @@ class Explanation:
 
 
 class Explainer:
-    """Explains results of one pipeline."""
+    """Explains results of a feed."""
 
-    def __init__(self, pipeline: Pipeline, weights: Mapping[str, float]) -> None:
+    def __init__(self, weights: Mapping[str, float]) -> None:
         """Take the weight of each action, in the order of the columns of `p_action`."""
-        self._pipeline = pipeline
         self._weights = weights
 
     def reason(self, result: FeedResult, row: int) -> str:
         """Why the post at `row` of the page is there, in one short sentence."""
         page = result.page
-        return _in_words(self._sources(result, page, row), self._score(page, row))
+        return _in_words(self._sources(result, page, row), self._score(result, page, row))
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -157,7 +155,7 @@ class Explainer:
             sources=self._sources(result, result.retrieved, row),
             filters=self._verdicts(result, row),
             dropped_by=dropped_by,
-            score=self._score(result.scored, scored),
+            score=self._score(result, result.scored, scored),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
             summary="",
@@ -170,7 +168,7 @@ class Explainer:
         if row is None:
             return ()
         brought = []
-        for source in self._members("sources"):
+        for source in _members(result, "sources"):
             rank, value = (posts[column][row].item() for column in source.provides)
             if rank:
                 meaning = source.describe(result.query, value)
@@ -182,14 +180,14 @@ class Explainer:
             return ()
         posts, outcomes = result.retrieved, {t.key: t.outcome for t in result.trace}
         verdicts = []
-        for component in self._members("filters"):
+        for component in _members(result, "filters"):
             kept = posts.post_id[row] not in result.dropped[component.key]
             scalars = [n for n in component.needs if n in posts and posts[n].ndim == 1]
             looked_at = {name: posts[name][row].item() for name in scalars}
             verdicts.append(Verdict(component.name, kept, outcomes[component.key], looked_at))
         return tuple(verdicts)
 
-    def _score(self, posts: Candidates, row: int | None) -> Score | None:
+    def _score(self, result: FeedResult, posts: Candidates, row: int | None) -> Score | None:
         if row is None or "score" not in posts:
             return None
         valued = "value" in posts
@@ -198,7 +196,7 @@ class Explainer:
             for name in posts
             if name.endswith("_multiplier")
         }
-        ran = (s for s in self._members("scorers") if all(name in posts for name in s.provides))
+        ran = (s for s in _members(result, "scorers") if all(name in posts for name in s.provides))
         described = (scorer.describe(posts, row) for scorer in ran)
         return Score(
             basis="value" if valued else "popularity",
@@ -217,7 +215,7 @@ class Explainer:
 
     def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:
         last = []
-        for source in self._members("sources"):
+        for source in _members(result, "sources"):
             rank = result.retrieved[f"{source.name}_rank"]
             if rank.any():
                 of_last = self._sources(result, result.retrieved, int(rank.argmax()))
@@ -226,13 +224,14 @@ class Explainer:
 
     def _closed(self, result: FeedResult) -> Iterator[str]:
         """Components whose failure emptied the feed."""
-        components = {c.key: c for c in self._pipeline.components}
+        components = {c.key: c for c in result.components}
         for entry in result.trace:
             if entry.error is not None and components[entry.key].fails == "closed":
                 yield entry.key
 
-    def _members(self, stage: str) -> Iterator[Any]:
-        return (c for c in self._pipeline.components if c.stage == stage)
+
+def _members(result: FeedResult, stage: str) -> Iterator[Any]:
+    return (c for c in result.components if c.stage == stage)
 
 
 def _nth(posts: Candidates, post_id: int) -> int | None:

@@ -53,6 +53,7 @@ class FeedQuery:
         limit: posts wanted on the page, at least 1.
         now_ms: the instant of the request, ms since 1970; components have no other clock.
         surface: product surface that the page is for, as in schema.EVENTS; 0 = unknown.
+        overrides: settings for this request alone, stage.component.setting -> value.
         context: what query hydrators found; read it as `query["seen"]`.
     """
 
@@ -61,6 +62,7 @@ class FeedQuery:
     now_ms: int
     request_id: str
     surface: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property

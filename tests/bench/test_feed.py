@@ -68,7 +68,7 @@ def test_feed_of_1500_posts(capsys):
         stages[stage] = float(
             np.median([sum(e.ms for e in r.trace if e.stage == stage) for r in results])
         )
-    explainer = Explainer(pipeline, WEIGHTS)
+    explainer = Explainer(WEIGHTS)
     started = time.perf_counter()
     for result in results[-20:]:
         for row in range(20):
