@@ -89,20 +89,16 @@ class Stores:
 
 
 @dataclass(frozen=True)
-class ServedFeed:
-    """`pipelines.feed.services.Services` of a running server.
+class FromBundle:
+    """The part of `pipelines.feed.services.Services` that a bundle answers.
 
     Attributes:
         models: where predictions come from.
         stores: the tables of the bundle being served.
-        served: what this process has shown lately.
-        event_log: where impressions go.
     """
 
     models: Models
     stores: Stores
-    served: ServedStore
-    event_log: EventLog
 
     async def history(self, user_id: int) -> History | None:
         """From the bundle: what was done since is learned with the next bundle."""
@@ -111,10 +107,6 @@ class ServedFeed:
     async def graph(self, user_id: int) -> Graph:
         """From the bundle."""
         return self.stores.graph.of(user_id)
-
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history, or shown lately by this process."""
-        return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """From the two towers."""
@@ -146,6 +138,23 @@ class ServedFeed:
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """From the value model."""
         return await self.models.value(p_action)
+
+
+@dataclass(frozen=True)
+class ServedFeed(FromBundle):
+    """`pipelines.feed.services.Services` of a running server.
+
+    Attributes:
+        served: what this process has shown lately.
+        event_log: where impressions go.
+    """
+
+    served: ServedStore
+    event_log: EventLog
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the viewer's history, or shown lately by this process."""
+        return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
