@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.facts import Facts
 from pipelines.features import History
 from pipelines.feed.services import Graph, Hits
 from pipelines.feed.table import Candidates
@@ -21,6 +22,7 @@ from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
 from serve.stores.served import ServedStore
+from serve.stores.users import UserStore
 from train.bundle import Bundle
 
 
@@ -72,20 +74,58 @@ def version(bundle: Bundle) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+# What is counted of posts, and the action that the column counts.
+_COUNTED = {
+    "num_likes": "favorite",
+    "num_replies": "reply",
+    "num_reposts": "repost",
+    "num_quotes": "quote",
+}
+
+
 @dataclass(frozen=True)
 class Stores:
-    """The tables of a bundle, indexed."""
+    """The tables of a bundle, indexed.
+
+    Attributes:
+        facts: what models read of posts, of which the feed reads the as-of counts.
+        counted: column of the counts for each of `_COUNTED` that the log observes.
+    """
 
     posts: PostStore
     profiles: ProfileStore
     graph: GraphStore
+    users: UserStore
+    facts: Facts
+    counted: Mapping[str, int]
 
     @classmethod
     def of(cls, bundle: Bundle) -> Stores:
         """Index the tables of `bundle`; takes time and memory in proportion to them."""
+        profiles = ProfileStore(bundle.profiles)
+        observed = bundle.card["observed_actions"]
         return cls(
-            PostStore(bundle.posts), ProfileStore(bundle.profiles), GraphStore(bundle.follows)
+            posts=PostStore(bundle.posts),
+            profiles=profiles,
+            graph=GraphStore(bundle.follows, profiles),
+            users=UserStore(bundle.users),
+            facts=bundle.facts,
+            counted={
+                name: 1 + bundle.actions.index(action)
+                for name, action in _COUNTED.items()
+                if action in observed
+            },
         )
+
+    def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """What `Services.engagement` promises, from the counts that hold at `at_ms`."""
+        unknown = np.full(len(post_id), -1)
+        if "post" not in self.facts.rates:
+            return dict.fromkeys(("num_views", *_COUNTED), unknown)
+        counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
+        counts = counts.astype(np.int64)
+        found = {name: counts[:, column] for name, column in self.counted.items()}
+        return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
 
 
 @dataclass(frozen=True)
@@ -131,6 +171,14 @@ class ServedFeed:
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
         return self.stores.posts.facts(post_id)
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """From the bundle."""
+        return self.stores.users.facts(user_id)
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """From the bundle's as-of counts."""
+        return self.stores.engagement(post_id, at_ms)
 
     async def rank(
         self,

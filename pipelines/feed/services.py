@@ -7,7 +7,7 @@ fail: the stage that calls it declares its time-out and what failure means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -31,17 +31,43 @@ class Hits:
     value: NDArray[np.floating]
 
 
+def _nobody() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Graph:
-    """Whom a viewer follows, blocks and mutes: sorted int64 ids."""
+    """Whom a viewer follows, blocks and mutes: sorted int64 ids; and words the viewer muted.
+
+    Attributes:
+        mutual: those of `followed` who follow the viewer.
+        subscribed: whose posts for subscribers the viewer may see.
+        muted_keywords: words or phrases, as the viewer wrote them.
+    """
 
     followed: NDArray[np.int64]
     blocked: NDArray[np.int64]
     muted: NDArray[np.int64]
+    mutual: NDArray[np.int64] = field(default_factory=_nobody)
+    subscribed: NDArray[np.int64] = field(default_factory=_nobody)
+    muted_keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The account that asks.
+
+    Attributes:
+        num_followers: accounts that follow it, -1 = unknown.
+        created_at_s: when it was registered, NaN = unknown.
+    """
+
+    num_followers: int
+    created_at_s: float
 
 
 class Services(Protocol):
-    """Axes: n posts found, C candidates, A actions in the order of schema.ACTIONS."""
+    """Axes: n posts found, C candidates, T topics, A actions in the order of schema.ACTIONS."""
 
     async def history(self, user_id: int) -> History | None:
         """What the viewer has done, or None for a viewer never heard of."""
@@ -62,11 +88,24 @@ class Services(Protocol):
         """Newest posts of these authors; value is seconds since 1970."""
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
-        """What is known of posts, each column [C] in the order asked.
+        """What is known of posts, each column [C, ...] in the order asked.
 
         Returns:
-            known bool; author_id int64, 0 = unknown; created_at_s and duration_s
-            float64, NaN = unknown; popularity float64 in [0, 1].
+            The columns that the hydrator post_facts declares, as it describes them.
+        """
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """What is known of accounts, each column [C] in the order asked.
+
+        Returns:
+            num_followers int64, -1 = unknown; created_at_s float64, NaN = unknown.
+        """
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """What had come of posts by `at_ms`, each column int64 [C], -1 = not counted.
+
+        Returns:
+            The columns that the hydrator engagement declares.
         """
 
     async def rank(

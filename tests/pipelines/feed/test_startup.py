@@ -56,7 +56,7 @@ def test_every_wrong_setting_names_the_near_miss():
 
 def test_a_need_that_nothing_provides_is_named():
     """Switching off what others need is refused, with the first that needs it."""
-    without = {"hydrators": {"post_facts": None, "in_network": None}}
+    without = {"hydrators": dict.fromkeys(("post_facts", "in_network", "author_facts"))}
     assert refused({**without, "scorers": {"out_of_network": None}}) == (
         "filters.age needs 'created_at_s', which nothing provides"
     )
@@ -135,9 +135,9 @@ def test_stages_order_themselves():
         stage: [[component.name for component in wave] for wave in waves]
         for stage, waves in Pipeline.build().stages.items()
     }
-    assert stages["query_hydrators"] == [["graph", "history", "seen"]]
+    assert stages["query_hydrators"] == [["graph", "history", "seen", "viewer"]]
     assert stages["sources"] == [["in_network", "popular", "two_tower"]]
-    assert stages["hydrators"] == [["post_facts"], ["in_network"]]
+    assert stages["hydrators"] == [["engagement", "post_facts"], ["author_facts", "in_network"]]
     assert stages["scorers"] == [
         ["actions", "out_of_network"],
         ["value"],

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
+from pipelines.feed.hydrators.engagement import Engagement
 from pipelines.feed.services import Graph, Hits
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
@@ -21,13 +22,24 @@ from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
 NOW_MS = 1_700_000_000_000
 WEIGHTS = dict(zip(ACTION_NAMES, action_weights().tolist(), strict=True))
 STRANGER = 10_000  # a viewer nobody has heard of
+POINTERS = (
+    *("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"),
+    *("reply_to_author_id", "repost_author_id", "quote_author_id"),
+)
+UNKNOWN = {"created_at_s": np.nan, "duration_s": np.nan, "language": ""}
 _WAVES = np.array([1.3, 2.1, 0.7, 3.9, 1.9, 2.9])
 
 
 class World:
     """Implements `pipelines.feed.services.Services`.
 
+    No post answers, repeats or quotes another, has topics or text; a test may say otherwise by
+    changing the arrays.
+
     Attributes:
+        facts: columns of the hydrator post_facts, one row a post; `known` follows from the id.
+        counts: columns of the hydrator engagement.
+        num_followers: of accounts 1 to num_authors; nobody knows the others.
         ranked_for: surface of every ranking asked for.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
     """
@@ -38,6 +50,20 @@ class World:
         self.author_id = self.post_id * 7 % num_authors + 1
         self.created_at_s = NOW_MS / 1000 - (self.post_id * 79 % 60) * 3600.0
         self.popularity = (self.post_id * 37 % 101) / 101
+        zero = np.zeros(num_posts, np.int64)
+        self.facts = dict.fromkeys(POINTERS, zero) | {
+            "author_id": self.author_id,
+            "created_at_s": self.created_at_s,
+            "duration_s": self.post_id % 90 + 1.0,
+            "popularity": self.popularity,
+            "conversation_id": self.post_id,
+            "topic_ids": np.zeros((num_posts, 2), np.int64),
+            "language": np.full(num_posts, "en", "U12"),
+            "has_text": np.ones(num_posts, np.bool_),
+        }
+        self.counts = dict.fromkeys(Engagement.provides, self.post_id * 31 % 97)
+        self.counts["num_views"] = self.post_id * 5003 % 20_011
+        self.num_followers = np.arange(1, num_authors + 1) * 211 % 2003
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
@@ -84,13 +110,27 @@ class World:
         """Knows its own posts only."""
         known = (post_id >= 1) & (post_id <= len(self.post_id))
         row = np.where(known, post_id - 1, 0)
+        facts = {name: values[row] for name, values in self.facts.items()}
+        for name, values in facts.items():
+            values[~known] = UNKNOWN.get(name, 0)
+        facts["conversation_id"][~known] = post_id[~known]
+        return {"known": known, **facts}
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """Accounts of authors, all registered long ago."""
+        known = (user_id >= 1) & (user_id <= self.num_authors)
         return {
-            "known": known,
-            "author_id": np.where(known, self.author_id[row], 0),
-            "created_at_s": np.where(known, self.created_at_s[row], np.nan),
-            "duration_s": np.where(known, post_id % 90 + 1.0, np.nan),
-            "popularity": np.where(known, self.popularity[row], 0.0),
+            "num_followers": np.where(
+                known, self.num_followers[np.where(known, user_id, 1) - 1], -1
+            ),
+            "created_at_s": np.where(known, 1e9, np.nan),
         }
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """Counts of its own posts."""
+        known = (post_id >= 1) & (post_id <= len(self.post_id))
+        row = np.where(known, post_id - 1, 0)
+        return {name: np.where(known, values[row], -1) for name, values in self.counts.items()}
 
     async def rank(
         self,
