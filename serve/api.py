@@ -23,7 +23,25 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FeedRequest(Request):
+class Wishes(Request):
+    """What a page may hold, whoever asks."""
+
+    in_network_only: bool = Field(default=False, description="only posts by followed authors")
+    exclude_video: bool = Field(default=False, description="no videos")
+    topic_ids: list[Id] = Field(
+        default_factory=list, max_length=100, description="only posts on one of these topics"
+    )
+    excluded_topic_ids: list[Id] = Field(
+        default_factory=list, max_length=100, description="no posts on any of these topics"
+    )
+    seen_ids: list[Id] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="posts that the client knows were seen; none of them is shown",
+    )
+
+
+class FeedRequest(Wishes):
     """Ask for a viewer's next page."""
 
     user_id: Id = Field(description="the viewer; one never heard of gets a cold-start feed")
@@ -37,7 +55,7 @@ class FeedRequest(Request):
     )
 
 
-class ExplainQuery(Request):
+class ExplainQuery(Wishes):
     """Ask why a viewer gets, or does not get, a post."""
 
     user_id: Id

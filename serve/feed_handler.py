@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -112,7 +112,7 @@ class FeedHandler:
         """
         async with self._admitted() as serving:
             services = ServedFeed(serving.models, serving.stores, self._served, self._event_log)
-            query = self._query(serving, request.user_id, request.limit, request.surface)
+            query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             self._pipeline.start_side_effects(result, services)
             return api.FeedResponse(
@@ -128,8 +128,9 @@ class FeedHandler:
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
-        Runs the feed again with what is known now; of what this replica showed the
-        viewer, only what came before that page counts as seen. Records nothing.
+        Runs the feed again with what is known now, at the instant of that page; of what
+        this replica showed the viewer, only what came before it counts as seen. Records
+        nothing.
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
@@ -141,7 +142,10 @@ class FeedHandler:
             services = AsItWas(
                 serving.models, serving.stores, self._served, self._event_log, request.post_id
             )
-            query = self._query(serving, request.user_id, request.limit, request.surface)
+            query = self._query(serving, request)
+            shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
+            if shown_at_ms is not None:
+                query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
             explanation = serving.explainer.explain(result, request.post_id)
             return api.ExplainResponse(
@@ -196,16 +200,21 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
-    def _query(self, serving: _Serving, user_id: int, limit: int, surface: int) -> FeedQuery:
+    def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
         now_ms = (
             time.time_ns() // 1_000_000
             if self._clock == "wall"
             else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
         )
         return FeedQuery(
-            user_id=user_id,
-            limit=limit,
+            user_id=request.user_id,
+            limit=request.limit,
             now_ms=now_ms,
             request_id=uuid.uuid4().hex,
-            surface=surface,
+            surface=request.surface,
+            in_network_only=request.in_network_only,
+            exclude_video=request.exclude_video,
+            topic_ids=tuple(request.topic_ids),
+            excluded_topic_ids=tuple(request.excluded_topic_ids),
+            seen_ids=tuple(request.seen_ids),
         )

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.features import History
-from pipelines.feed.services import Graph, Hits
+from pipelines.feed.services import Graph, Hits, Served
 from pipelines.feed.table import Candidates
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
-from serve.stores.served import ServedStore
+from serve.stores.served import Page, ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.bundle import Bundle
 
@@ -135,13 +135,13 @@ class ServedFeed:
     Attributes:
         models: where predictions come from.
         stores: the tables of the bundle being served.
-        served: what this process has shown lately.
+        pages: what this process has shown lately.
         event_log: where impressions go.
     """
 
     models: Models
     stores: Stores
-    served: ServedStore
+    pages: ServedStore
     event_log: EventLog
 
     async def history(self, user_id: int) -> History | None:
@@ -154,7 +154,16 @@ class ServedFeed:
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """In the viewer's history, or shown lately by this process."""
-        return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
+        return np.union1d(self.stores.profiles.seen(user_id), posts_of(self._pages(user_id)))
+
+    async def served(self, user_id: int) -> Served:
+        """Shown lately by this process; authors and topics are the bundle's."""
+        pages = self._pages(user_id)
+        post_id = posts_of(pages)
+        facts = self.stores.posts.facts(post_id)
+        at_ms = np.array([page.at_ms for page in pages], np.int64)
+        shown_at_ms = np.repeat(at_ms, [len(page.post_id) for page in pages])
+        return Served(post_id, facts["author_id"], facts["topic_ids"], shown_at_ms)
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """From the two towers."""
@@ -171,6 +180,12 @@ class ServedFeed:
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
         return self.stores.posts.facts(post_id)
+
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """From the bundle's texts."""
+        return self.stores.posts.mention(post_id, keywords)
 
     async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
@@ -200,8 +215,12 @@ class ServedFeed:
     ) -> None:
         """Remember the page and append it to the event log."""
         post_id = page["post_id"]
-        self.served.add(user_id, post_id)
+        self.pages.add(user_id, post_id, now_ms)
         self.event_log.append(impressions(user_id, request_id, now_ms, surface, post_id))
+
+    def _pages(self, user_id: int) -> list[Page]:
+        """Pages that the viewer was shown, oldest first."""
+        return self.pages.before(user_id)
 
 
 @dataclass(frozen=True)
@@ -213,10 +232,9 @@ class AsItWas(ServedFeed):
 
     post_id: int
 
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history, or shown before the page in question."""
-        before = self.served.before(user_id, self.post_id)
-        return np.union1d(self.stores.profiles.seen(user_id), before)
+    def _pages(self, user_id: int) -> list[Page]:
+        """Those before the page in question."""
+        return self.pages.before(user_id, self.post_id)
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

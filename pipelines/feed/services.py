@@ -66,6 +66,23 @@ class Viewer:
     created_at_s: float
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a viewer's last pages held, oldest first.
+
+    Attributes:
+        post_id: a post served twice is here twice. int64 [n].
+        author_id: 0 = unknown. int64 [n].
+        topic_ids: 0 = no more. int64 [n, T].
+        shown_at_ms: int64 [n], not decreasing.
+    """
+
+    post_id: NDArray[np.int64]
+    author_id: NDArray[np.int64]
+    topic_ids: NDArray[np.int64]
+    shown_at_ms: NDArray[np.int64]
+
+
 class Services(Protocol):
     """Axes: n posts found, C candidates, T topics, A actions in the order of schema.ACTIONS."""
 
@@ -77,6 +94,9 @@ class Services(Protocol):
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """Posts the viewer was already shown, sorted."""
+
+    async def served(self, user_id: int) -> Served:
+        """The viewer's last pages, empty for a viewer who saw none."""
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product."""
@@ -92,6 +112,14 @@ class Services(Protocol):
 
         Returns:
             The columns that the hydrator post_facts declares, as it describes them.
+        """
+
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """Whether the text of each post, 0 = no post, holds one of `keywords`. bool [C].
+
+        A word or phrase is held as `pipelines.feed.words` says: whole words in a row.
         """
 
     async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:

@@ -53,6 +53,11 @@ class FeedQuery:
         limit: posts wanted on the page, at least 1.
         now_ms: the instant of the request, ms since 1970; components have no other clock.
         surface: product surface that the page is for, as in schema.EVENTS; 0 = unknown.
+        in_network_only: whether all posts must be by authors whom the viewer follows.
+        exclude_video: whether no post may be a video.
+        topic_ids: topics wanted; none = any.
+        excluded_topic_ids: topics not wanted.
+        seen_ids: posts that the client knows were seen, whatever the server knows.
         context: what query hydrators found; read it as `query["seen"]`.
     """
 
@@ -61,6 +66,11 @@ class FeedQuery:
     now_ms: int
     request_id: str
     surface: int = 0
+    in_network_only: bool = False
+    exclude_video: bool = False
+    topic_ids: tuple[int, ...] = ()
+    excluded_topic_ids: tuple[int, ...] = ()
+    seen_ids: tuple[int, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property

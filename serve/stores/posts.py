@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.encoding import pad
 from pipelines.feed.services import Hits
+from pipelines.feed.words import Words
 from serve.stores.lookup import Groups, column, positions
 from serve.stores.threads import authors_of, conversations
 
@@ -42,6 +43,7 @@ class PostStore:
             "language": _languages(posts["language"]),
             "has_text": _has_text(posts["text"]),
         }
+        self._words = Words.of(pa.concat_arrays([*posts["text"].chunks, pa.array([""])]))
         for name, values in self._facts.items():  # the last row stands for what is not here
             last = np.full((1, *values.shape[1:]), _UNKNOWN.get(name, 0), values.dtype)
             self._facts[name] = np.concatenate([values, last])
@@ -58,6 +60,12 @@ class PostStore:
         facts = {name: values[row] for name, values in self._facts.items()}
         facts["conversation_id"] = np.where(known, facts["conversation_id"], post_id)
         return {"known": known, **facts}
+
+    def mention(self, post_id: NDArray[np.int64], keywords: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Whether the text of each post [C] holds one of `keywords`, as `Words.mention` says."""
+        place, known = positions(self.post_id, post_id)
+        texts = self._words.take(np.where(known, place, len(self.post_id)))
+        return texts.mention(Words.of(pa.array(keywords)))
 
     def has(self, post_id: int) -> bool:
         """Whether the bundle knows the post."""

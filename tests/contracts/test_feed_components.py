@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.features import History
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
-from pipelines.feed.services import Graph, Viewer
+from pipelines.feed.services import Graph, Served, Viewer
 from pipelines.feed.stages import STAGES, Component, FeedQuery, QueryHydrator, Waiting, with_context
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS
@@ -53,7 +53,17 @@ def providers() -> dict[str, Any]:
 @st.composite
 def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
     """A request with those parts of the context that `needs` names, and no others."""
-    query = FeedQuery(user_id=draw(st.integers(1, 9)), limit=5, now_ms=NOW_MS, request_id="r")
+    query = FeedQuery(
+        user_id=draw(st.integers(1, 9)),
+        limit=5,
+        now_ms=NOW_MS,
+        request_id="r",
+        in_network_only=draw(st.booleans()),
+        exclude_video=draw(st.booleans()),
+        topic_ids=tuple(draw(SMALL_IDS).tolist()),
+        excluded_topic_ids=tuple(draw(SMALL_IDS).tolist()),
+        seen_ids=tuple(draw(SMALL_IDS).tolist()),
+    )
     context = {}
     for name in needs:
         kind = providers().get(name)
@@ -64,6 +74,10 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
         elif kind is Graph:
             ids = [draw(SMALL_IDS) for _ in range(5)]
             context[name] = Graph(*ids, muted_keywords=draw(st.sampled_from(KEYWORDS)))
+        elif kind is Served:
+            ids = np.array(draw(st.lists(st.integers(1, 9), max_size=6)), np.int64)
+            at_ms = NOW_MS - 60_000 * np.arange(len(ids))[::-1]
+            context[name] = Served(ids, ids % 5, np.stack([ids % 4, ids * 0], axis=1), at_ms)
         elif kind is Viewer:
             context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
         elif kind == History | None:

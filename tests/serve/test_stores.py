@@ -16,7 +16,7 @@ from serve.services import Stores
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
-from serve.stores.served import ServedStore
+from serve.stores.served import ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.rows import flatten, read_examples
 
@@ -75,6 +75,14 @@ def test_facts_are_those_of_the_row(rows, wanted):
         assert facts["duration_s"][place] == pytest.approx(
             np.nan if duration is None else duration, nan_ok=True
         )
+
+
+@given(POST_ROWS, st.lists(IDS))
+def test_muted_words_are_found_in_the_text(rows, wanted):
+    """A post mentions what its text says; a post without text, or not stored, says nothing."""
+    mentioned = _store(rows).mention(np.array(wanted, np.int64), ("snow", "Rain"))
+    texts = {row["post_id"]: row["text"] for row in rows}
+    assert mentioned.tolist() == [texts.get(post_id) == "rain" for post_id in wanted]
 
 
 def _first_of_chain(post_id: int, known: dict[int, dict]) -> int:
@@ -232,23 +240,25 @@ def test_served_pages_are_remembered(pages):
     """What was shown is remembered; before a page, what was shown before it."""
     store = ServedStore(num_viewers=3, num_posts=1000)
     for user_id, page in pages:
-        store.add(user_id, np.array(page))
+        store.add(user_id, np.array(page), at_ms=page[0])
     for user_id in (1, 2, 3):
         theirs = [page for user, page in pages if user == user_id]
-        assert store.before(user_id).tolist() == sorted({p for page in theirs for p in page})
+        assert posts_of(store.before(user_id)).tolist() == [p for page in theirs for p in page]
         for place, page in enumerate(theirs):
             if not any(page[0] in later for later in theirs[place + 1 :]):
-                earlier = {p for before in theirs[:place] for p in before}
-                assert store.before(user_id, page[0]).tolist() == sorted(earlier)
+                earlier = [p for before in theirs[:place] for p in before]
+                assert posts_of(store.before(user_id, page[0])).tolist() == earlier
+                assert store.shown_at_ms(user_id, page[0]) == page[0]
+        assert store.shown_at_ms(user_id, 99) is None
 
 
 def test_served_store_is_bounded():
     """Neither many viewers nor many pages make it grow; the newest stay."""
     store = ServedStore(num_viewers=2, num_posts=4)
     for start in range(0, 100, 2):
-        store.add(1, np.array([start, start + 1]))
-    assert store.before(1).tolist() == [96, 97, 98, 99]
-    store.add(2, np.array([5]))
-    store.add(3, np.array([6]))
-    assert store.before(1).tolist() == []
-    assert store.before(3).tolist() == [6]
+        store.add(1, np.array([start, start + 1]), at_ms=start)
+    assert posts_of(store.before(1)).tolist() == [96, 97, 98, 99]
+    store.add(2, np.array([5]), at_ms=1)
+    store.add(3, np.array([6]), at_ms=2)
+    assert posts_of(store.before(1)).tolist() == []
+    assert posts_of(store.before(3)).tolist() == [6]

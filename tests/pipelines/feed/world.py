@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Graph, Hits
+from pipelines.feed.services import Graph, Hits, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
+from pipelines.feed.words import Words
 from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
 
 NOW_MS = 1_700_000_000_000
@@ -40,6 +42,7 @@ class World:
         facts: columns of the hydrator post_facts, one row a post; `known` follows from the id.
         counts: columns of the hydrator engagement.
         num_followers: of accounts 1 to num_authors; nobody knows the others.
+        pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
     """
@@ -65,6 +68,8 @@ class World:
         self.counts["num_views"] = self.post_id * 5003 % 20_011
         self.num_followers = np.arange(1, num_authors + 1) * 211 % 2003
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
+        none = self.post_id[:0]
+        self.pages = Served(none, none, none.reshape(0, 2), none)
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
 
@@ -92,6 +97,17 @@ class World:
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """Every seventeenth post."""
         return self.post_id[self.post_id % 17 == user_id % 17]
+
+    async def served(self, user_id: int) -> Served:
+        """Whatever the test put into `self.pages`."""
+        return self.pages
+
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """Every post says "post" and its id."""
+        texts = pa.array([f"Post {one}" if one else "" for one in post_id.tolist()])
+        return Words.of(texts).mention(Words.of(pa.array(keywords)))
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """By similarity."""
