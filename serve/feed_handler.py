@@ -90,9 +90,7 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         self._serving = _Serving(
             model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
-            explainer=Explainer(
-                self._pipeline, dict(zip(bundle.actions, bundle.weights, strict=True))
-            ),
+            explainer=Explainer(self._pipeline, bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.features import History
-from pipelines.feed.services import Graph, Hits, Served
+from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.table import Candidates
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
@@ -90,6 +90,7 @@ class Stores:
     Attributes:
         facts: what models read of posts, of which the feed reads the as-of counts.
         counted: column of the counts for each of `_COUNTED` that the log observes.
+        blend: what predicted actions are worth.
     """
 
     posts: PostStore
@@ -98,6 +99,7 @@ class Stores:
     users: UserStore
     facts: Facts
     counted: Mapping[str, int]
+    blend: Blend
 
     @classmethod
     def of(cls, bundle: Bundle) -> Stores:
@@ -115,6 +117,12 @@ class Stores:
                 for name, action in _COUNTED.items()
                 if action in observed
             },
+            blend=Blend(
+                actions=bundle.actions,
+                own=bundle.weights,
+                learned=np.isin(bundle.actions, observed),
+                weights=bundle.weights,
+            ),
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
@@ -209,6 +217,15 @@ class ServedFeed:
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """From the value model."""
         return await self.models.value(p_action)
+
+    async def blend(self) -> Blend:
+        """From the bundle."""
+        return self.stores.blend
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """From the bundle's vectors of text, if it has any."""
+        facts = self.stores.facts
+        return facts.content[facts.post_row(post_id)]
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult
@@ -116,10 +113,10 @@ class Explanation:
 class Explainer:
     """Explains results of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, weights: Mapping[str, float]) -> None:
-        """Take the weight of each action, in the order of the columns of `p_action`."""
+    def __init__(self, pipeline: Pipeline, actions: Sequence[str]) -> None:
+        """Take the names of the actions, in the order of the columns of `p_action`."""
         self._pipeline = pipeline
-        self._weights = weights
+        self._actions = actions
 
     def reason(self, result: FeedResult, row: int) -> str:
         """Why the post at `row` of the page is there, in one short sentence."""
@@ -202,7 +199,7 @@ class Explainer:
         described = (scorer.describe(posts, row) for scorer in ran)
         return Score(
             basis="value" if valued else "popularity",
-            terms=self._terms(posts["p_action"][row]) if valued else (),
+            terms=self._terms(posts, row) if valued else (),
             value=posts["value" if valued else "popularity"][row].item(),
             base_score=posts["base_score"][row].item(),
             multipliers=multipliers,
@@ -210,9 +207,9 @@ class Explainer:
             notes=tuple(note for note in described if note is not None),
         )
 
-    def _terms(self, p_action: NDArray[np.float32]) -> tuple[Term, ...]:
-        amounts = p_action.tolist()
-        terms = (Term(a, p, w) for (a, w), p in zip(self._weights.items(), amounts, strict=True))
+    def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
+        columns = (posts[name][row].tolist() for name in ("p_action", "action_weight"))
+        terms = (Term(a, p, w) for a, p, w in zip(self._actions, *columns, strict=True))
         return tuple(sorted((t for t in terms if t.weight), key=lambda t: -abs(t.points)))
 
     def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:

@@ -67,6 +67,23 @@ class Viewer:
 
 
 @dataclass(frozen=True)
+class Blend:
+    """What predicted actions are worth to the feed.
+
+    Attributes:
+        actions: names in the order of the columns of `p_action`, A; schema.ACTIONS first.
+        own: weight of each in `Services.value`. float64 [A].
+        learned: whether the ranker learned it; others predict noise. bool [A].
+        weights: those in use for this request. float64 [A].
+    """
+
+    actions: tuple[str, ...]
+    own: NDArray[np.float64]
+    learned: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Served:
     """What a viewer's last pages held, oldest first.
 
@@ -152,6 +169,12 @@ class Services(Protocol):
 
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """Worth of each post to the feed from its predicted actions. float64 [C]."""
+
+    async def blend(self) -> Blend:
+        """The weights that `value` goes by, which are also those in use unless settings differ."""
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What posts are about, as unit vectors; zeros = unknown. [C, E]; E = 0: none have any."""
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

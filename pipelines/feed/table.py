@@ -117,7 +117,8 @@ class Candidates:
 
     def take(self, rows: NDArray[np.integer] | slice) -> Candidates:
         """The given rows, in the order given."""
-        columns = {name: values[rows] for name, values in self._columns.items()}
+        at = (lambda v: v[rows]) if isinstance(rows, slice) else (lambda v: v.take(rows, axis=0))
+        columns = {name: at(values) for name, values in self._columns.items()}
         for values in columns.values():
             values.flags.writeable = False
         return Candidates._of(columns)

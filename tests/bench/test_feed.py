@@ -11,7 +11,8 @@ import pytest
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
-from tests.pipelines.feed.world import WEIGHTS, Disturbed, World
+from pipelines.schema import ACTION_NAMES
+from tests.pipelines.feed.world import Disturbed, World
 
 pytestmark = pytest.mark.bench
 NUM_RUNS = 400
@@ -68,7 +69,7 @@ def test_feed_of_1500_posts(capsys):
         stages[stage] = float(
             np.median([sum(e.ms for e in r.trace if e.stage == stage) for r in results])
         )
-    explainer = Explainer(pipeline, WEIGHTS)
+    explainer = Explainer(pipeline, ACTION_NAMES)
     started = time.perf_counter()
     for result in results[-20:]:
         for row in range(20):

@@ -21,16 +21,20 @@ from hypothesis import strategies as st
 from pipelines.features import History
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
-from pipelines.feed.services import Graph, Served, Viewer
+from pipelines.feed.services import Blend, Graph, Served, Viewer
 from pipelines.feed.stages import STAGES, Component, FeedQuery, QueryHydrator, Waiting, with_context
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS
-from tests.pipelines.feed.world import NOW_MS, World
+from tests.pipelines.feed.world import BLEND, NOW_MS, World
 
 CLASSES = [cls for stage in discover().values() for cls in stage.values()]
 WORLD = World(num_posts=40)
 NUM_POSTS = st.integers(0, 12)
-WIDTH = {"p_action": len(ACTIONS), "topic_ids": 3}  # columns that are not one value a post
+WIDTH = {
+    "p_action": len(ACTIONS),
+    "action_weight": len(ACTIONS),
+    "topic_ids": 3,
+}  # columns that are not one value a post
 KEYWORDS = [(), ("cat",), ("a cat", "rain")]
 CREATED_AT_S = st.sampled_from([NOW_MS / 1000 - 60, NOW_MS / 1000 - 10**6, np.nan])
 SMALL_IDS = st.lists(st.integers(1, 9), unique=True, max_size=6).map(
@@ -78,6 +82,8 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
             ids = np.array(draw(st.lists(st.integers(1, 9), max_size=6)), np.int64)
             at_ms = NOW_MS - 60_000 * np.arange(len(ids))[::-1]
             context[name] = Served(ids, ids % 5, np.stack([ids % 4, ids * 0], axis=1), at_ms)
+        elif kind is Blend:
+            context[name] = BLEND
         elif kind is Viewer:
             context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
         elif kind == History | None:
@@ -207,10 +213,12 @@ def test_columns_are_as_declared(component, data):
     query, num = data.draw(queries(component.needs)), data.draw(NUM_POSTS)
     posts = data.draw(tables(component.needs, num))
     more = tuple(name for name in component.wants if "*" not in name)
-    for given_posts in (posts, data.draw(tables((*component.needs, *more), num))):
+    full = data.draw(queries((*component.needs, *more)))
+    given = ((query, posts), (full, data.draw(tables((*component.needs, *more), num))))
+    for given_query, given_posts in given:
         before = contents(given_posts)
-        assert component.stage == "hydrators" or component.enabled(query) in (True, False)
-        columns = asyncio.run(_work(component)(query, given_posts, WORLD))
+        assert component.stage == "hydrators" or component.enabled(given_query) in (True, False)
+        columns = asyncio.run(_work(component)(given_query, given_posts, WORLD))
         columns_of(component, columns, num)
         assert contents(given_posts) == before
 

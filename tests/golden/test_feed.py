@@ -14,8 +14,9 @@ from typing import Any
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
+from pipelines.schema import ACTION_NAMES
 from tests.pipelines.feed.compose import serve
-from tests.pipelines.feed.world import STRANGER, WEIGHTS, Disturbed, World, broken
+from tests.pipelines.feed.world import STRANGER, Disturbed, World, broken
 
 GOLDEN = Path(__file__).with_name("feed.json")
 
@@ -35,7 +36,7 @@ def page(world: World, services: Any, user_id: int) -> dict[str, Any]:
     """Served posts with reasons, and what was dropped on the way."""
     pipeline = Pipeline.build(FeedConfig())
     result = serve(pipeline, world.query(user_id, limit=8), services)
-    explainer = Explainer(pipeline, WEIGHTS)
+    explainer = Explainer(pipeline, ACTION_NAMES)
     return {
         "cold_start": result.cold_start,
         "degraded": list(result.degraded),

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.feed.discover import discover
 from pipelines.feed.filters.age import Age
@@ -28,9 +26,6 @@ from pipelines.feed.filters.video import Video
 from pipelines.feed.hydrators.in_network import InNetwork
 from pipelines.feed.hydrators.muted_words import MutedWords
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.post_filters.author_cap import AuthorCap
-from pipelines.feed.post_filters.conversation_dedup import ConversationDedup
-from pipelines.feed.post_filters.repost_dedup import RepostDedup
 from pipelines.feed.query_hydrators.seen import Seen
 from pipelines.feed.services import Graph, Served, Viewer
 from pipelines.feed.stages import FeedQuery, with_context
@@ -235,60 +230,6 @@ def test_posts_that_the_client_saw_are_seen():
 
 
 WORLD = World()
-
-
-@pytest.mark.parametrize(
-    ("component", "columns", "expected"),
-    [
-        (AuthorCap(max_posts=1), {"author_id": [5, 5, 6, 5]}, "ynyn"),
-        (AuthorCap(max_posts=2), {"author_id": [5, 5, 5, 6]}, "yyny"),
-        (AuthorCap(max_posts=1), {"author_id": [0, 0, 0, 5]}, "yyyy"),
-        (RepostDedup(), {"repost_of_post_id": [0, 1, 0, 3]}, "ynyn"),
-        (RepostDedup(), {"repost_of_post_id": [2, 0, 9, 9]}, "ynyn"),
-        (RepostDedup(keep_originals=True), {"repost_of_post_id": [2, 0, 9, 9]}, "yyyn"),
-        (
-            ConversationDedup(),
-            {"conversation_id": [7, 7, 8, 8], "score": [2.0, 1.0, 1.0, 1.0]},
-            "ynyn",
-        ),
-        (
-            ConversationDedup(),
-            {"conversation_id": [7, 7, 7, 8], "score": [1.0, 3.0, 2.0, 0.0]},
-            "nyny",
-        ),
-        (
-            ConversationDedup(),
-            {"conversation_id": [7, 7, 8, 8], "score": [np.nan, 0.0, np.nan, np.nan]},
-            "nyyn",
-        ),
-    ],
-)
-def test_page_rule(component, columns, expected):
-    """Each rule of the page keeps exactly the posts marked y."""
-    assert kept(component, **columns) == expected
-
-
-ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=8)
-
-
-@given(ROWS, st.data())
-def test_dedup_does_not_depend_on_the_order_of_sources(rows, data):
-    """Whatever order posts come in, ranked by score the same ones stay."""
-    score = np.array(data.draw(st.permutations(range(len(rows)))), float)
-    table = {
-        "post_id": np.arange(1, len(rows) + 1),
-        "repost_of_post_id": np.array([one for one, _ in rows]),
-        "conversation_id": np.array([one for _, one in rows]),
-        "score": score,
-    }
-    order = np.array(data.draw(st.permutations(range(len(rows)))))
-    for component in (RepostDedup(), ConversationDedup()):
-        left = []
-        for rows_in_order in (np.arange(len(score)), order):
-            page = Candidates(table).take(rows_in_order)
-            page = page.take(np.argsort(-page["score"], kind="stable"))
-            left.append(page.post_id[component.keep(QUERY, page)].tolist())
-        assert left[0] == left[1]
 
 
 def test_own_and_followed_posts_are_in_network():

@@ -134,18 +134,20 @@ def test_stages_order_themselves():
         stage: [[component.name for component in wave] for wave in waves]
         for stage, waves in Pipeline.build().stages.items()
     }
-    assert stages["query_hydrators"] == [["graph", "history", "seen", "served", "viewer"]]
+    assert stages["query_hydrators"] == [["blend", "graph", "history", "seen", "served", "viewer"]]
     assert stages["sources"] == [["in_network", "popular", "two_tower"]]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words"],
     ]
     assert stages["scorers"] == [
-        ["actions", "out_of_network"],
+        ["action_weights", "actions", "author_fatigue", "out_of_network", "topic_fatigue"],
         ["value"],
         ["base_score"],
+        ["cold_start"],
         ["author_diversity"],
         ["final_score"],
+        ["dpp"],
     ]
 
 

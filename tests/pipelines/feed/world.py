@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Graph, Hits, Served
+from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.words import Words
@@ -23,6 +23,9 @@ from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
 
 NOW_MS = 1_700_000_000_000
 WEIGHTS = dict(zip(ACTION_NAMES, action_weights().tolist(), strict=True))
+BLEND = Blend(
+    ACTION_NAMES, action_weights(), np.ones(len(ACTION_NAMES), np.bool_), action_weights()
+)
 STRANGER = 10_000  # a viewer nobody has heard of
 POINTERS = (
     *("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"),
@@ -42,6 +45,7 @@ class World:
         facts: columns of the hydrator post_facts, one row a post; `known` follows from the id.
         counts: columns of the hydrator engagement.
         num_followers: of accounts 1 to num_authors; nobody knows the others.
+        about: vectors of posts. float32 [num_posts, E].
         pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
@@ -70,6 +74,7 @@ class World:
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
         none = self.post_id[:0]
         self.pages = Served(none, none, none.reshape(0, 2), none)
+        self.about = np.zeros((num_posts, 0), np.float32)
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
 
@@ -168,6 +173,14 @@ class World:
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """The weighted sum."""
         return p_action.astype(np.float64) @ np.array(list(WEIGHTS.values()))
+
+    async def blend(self) -> Blend:
+        """All actions learned, each with its default weight."""
+        return BLEND
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """None, unless a test puts one a post into `self.about`."""
+        return self.about[post_id - 1]
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
