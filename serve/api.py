@@ -78,7 +78,7 @@ class Post(BaseModel):
     post_id: int
     author_id: int = Field(description="0 = unknown")
     rank: int = Field(description="place on the page, 1 = top")
-    score: Number = Field(description="what the page is ordered by")
+    score: Number = Field(description="what the page is ordered by, moves for variety apart")
     sources: list[str] = Field(description="which sources brought it")
     p_action: dict[str, Number] = Field(
         description="predicted probability of each action that the training data shows, and "
@@ -87,6 +87,9 @@ class Post(BaseModel):
     )
     adjustments: dict[str, Number] = Field(
         description="what the score was multiplied by, by scorer; 1 = left as it was"
+    )
+    visibility: Literal["allow", "interstitial"] = Field(
+        description="interstitial: show it behind a notice; the reason names the rule"
     )
     reason: str = Field(description="why the post is where it is, in words")
 
@@ -161,6 +164,7 @@ class Explanation(Explained):
     sources: list[Brought]
     filters: list[Verdict]
     dropped_by: list[str]
+    notes: list[str] = Field(description="what is known of it, in words, such as a label")
     score: Score | None
     last_in: list[Brought] = Field(
         description="of a post not retrieved: the last post that each source brought"

@@ -27,6 +27,7 @@ from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from train import bundle as bundles
 
 _log = logging.getLogger("ray.serve")
@@ -46,6 +47,7 @@ class Args(Config):
         "dag"  # models in replicas of their own, or in FeedHandler's
     )
     clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
+    labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
     limits: Limits = Limits()
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
 
@@ -154,6 +156,7 @@ class FeedHandlerReplica(Reloading):
             ),
             limits=args.limits,
             clock=args.clock,
+            labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

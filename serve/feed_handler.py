@@ -20,6 +20,7 @@ from serve import api
 from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from serve.stores.served import ServedStore
 from train.bundle import Bundle
 
@@ -66,6 +67,7 @@ class FeedHandler:
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
+        labels: LabelStore | None = None,
     ) -> None:
         """Ready to serve once `use` was called.
 
@@ -76,11 +78,13 @@ class FeedHandler:
             clock: "wall" = the real time; "log" = a clock that stood at the bundle's
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
+            labels: of posts and authors; None = nothing is labelled.
         """
         self._pipeline = pipeline
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
+        self._labels = labels or LabelStore.empty()
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
         self._serving: _Serving | None = None
@@ -109,7 +113,7 @@ class FeedHandler:
             OverloadedError: `max_in_flight` requests are being answered.
         """
         async with self._admitted() as serving:
-            services = ServedFeed(serving.models, serving.stores, self._served, self._event_log)
+            services = ServedFeed(*self._parts(serving))
             query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             self._pipeline.start_side_effects(result, services)
@@ -137,9 +141,7 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(
-                serving.models, serving.stores, self._served, self._event_log, request.post_id
-            )
+            services = AsItWas(*self._parts(serving), request.post_id)
             query = self._query(serving, request)
             shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
             if shown_at_ms is not None:
@@ -192,6 +194,9 @@ class FeedHandler:
             yield self._now_serving()
         finally:
             self._in_flight -= 1
+
+    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
+        return serving.models, serving.stores, self._served, self._event_log, self._labels
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:

@@ -17,8 +17,10 @@ from pipelines.facts import Facts
 from pipelines.features import History
 from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
+from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
 from serve.stores.served import Page, ServedStore, posts_of
@@ -145,12 +147,14 @@ class ServedFeed:
         stores: the tables of the bundle being served.
         pages: what this process has shown lately.
         event_log: where impressions go.
+        label_store: labels of posts and authors.
     """
 
     models: Models
     stores: Stores
     pages: ServedStore
     event_log: EventLog
+    label_store: LabelStore
 
     async def history(self, user_id: int) -> History | None:
         """From the bundle: what was done since is learned with the next bundle."""
@@ -188,6 +192,10 @@ class ServedFeed:
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
         return self.stores.posts.facts(post_id)
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """From the file that the server was started with, if any."""
+        return self.label_store.of(kind, ids, at_ms)
 
     async def mentions(
         self, post_id: NDArray[np.int64], keywords: tuple[str, ...]

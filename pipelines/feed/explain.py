@@ -91,6 +91,7 @@ class Explanation:
         rank: by score among those that passed the filters, 1 = best.
         dropped_by: keys of the filters and page rules that dropped it, or that
             were to blame for an empty page.
+        notes: what hydrators say of it in words.
         score: None where it was not scored.
         similarity: to the viewer, as given by the caller, of a post not retrieved.
         last_in: of a post not retrieved: the last post that each source brought.
@@ -104,6 +105,7 @@ class Explanation:
     sources: tuple[Brought, ...]
     filters: tuple[Verdict, ...]
     dropped_by: tuple[str, ...]
+    notes: tuple[str, ...]
     score: Score | None
     similarity: float | None
     last_in: tuple[Brought, ...]
@@ -121,7 +123,8 @@ class Explainer:
     def reason(self, result: FeedResult, row: int) -> str:
         """Why the post at `row` of the page is there, in one short sentence."""
         page = result.page
-        return _in_words(self._sources(result, page, row), self._score(page, row))
+        sources, score = self._sources(result, page, row), self._score(page, row)
+        return _in_words(sources, score, self._notes("hydrators", page, row))
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -154,6 +157,7 @@ class Explainer:
             sources=self._sources(result, result.retrieved, row),
             filters=self._verdicts(result, row),
             dropped_by=dropped_by,
+            notes=() if row is None else self._notes("hydrators", result.retrieved, row),
             score=self._score(result.scored, scored),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
@@ -195,8 +199,6 @@ class Explainer:
             for name in posts
             if name.endswith("_multiplier")
         }
-        ran = (s for s in self._members("scorers") if all(name in posts for name in s.provides))
-        described = (scorer.describe(posts, row) for scorer in ran)
         return Score(
             basis="value" if valued else "popularity",
             terms=self._terms(posts, row) if valued else (),
@@ -204,8 +206,13 @@ class Explainer:
             base_score=posts["base_score"][row].item(),
             multipliers=multipliers,
             score=posts["score"][row].item(),
-            notes=tuple(note for note in described if note is not None),
+            notes=self._notes("scorers", posts, row),
         )
+
+    def _notes(self, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
+        ran = (c for c in self._members(stage) if all(name in posts for name in c.provides))
+        described = (component.describe(posts, row) for component in ran)
+        return tuple(note for note in described if note is not None)
 
     def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
         columns = (posts[name][row].tolist() for name in ("p_action", "action_weight"))
@@ -237,8 +244,10 @@ def _nth(posts: Candidates, post_id: int) -> int | None:
     return None if row is None else row + 1
 
 
-def _in_words(sources: tuple[Brought, ...], score: Score | None) -> str:
-    parts = [f"retrieved by {_listed(sources)}"]
+def _in_words(
+    sources: tuple[Brought, ...], score: Score | None, notes: tuple[str, ...] = ()
+) -> str:
+    parts = [*notes, f"retrieved by {_listed(sources)}"]
     if score is not None:
         terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
         more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
@@ -254,7 +263,7 @@ def _listed(sources: tuple[Brought, ...]) -> str:
 def _summary(explanation: Explanation) -> str:
     if explanation.outcome == "not_retrieved":
         return _not_retrieved(explanation)
-    how = _in_words(explanation.sources, explanation.score)
+    how = _in_words(explanation.sources, explanation.score, explanation.notes)
     said = {
         "served": f"place {explanation.place} on the page",
         "below": f"ranked {explanation.rank}, below the page",

@@ -8,7 +8,7 @@ fail: the stage that calls it declares its time-out and what failure means.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,11 @@ class Services(Protocol):
         Returns:
             The columns that the hydrator post_facts declares, as it describes them.
         """
+
+    async def labels(
+        self, kind: Literal["post", "author"], ids: NDArray[np.int64], at_ms: int
+    ) -> NDArray[np.int64]:
+        """Labels that hold at `at_ms`, as sets over visibility.LABELS; 0 = none. [C] -> [C]."""
 
     async def mentions(
         self, post_id: NDArray[np.int64], keywords: tuple[str, ...]

@@ -167,6 +167,13 @@ class Hydrator(Waiting, stage="hydrators"):
     async def hydrate(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Return exactly the columns of `provides`, each [C, ...] in the order of `posts`."""
 
+    def describe(self, posts: Candidates, row: int) -> str | None:
+        """Say in a few words what this found out of the post at `row`, if worth saying.
+
+        Asked only where its columns are there.
+        """
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Filter(Component, ABC, stage="filters"):

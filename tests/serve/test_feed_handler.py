@@ -26,6 +26,7 @@ from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
 from serve.services import Models, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from tests.conftest import UNKNOWN_USER
 from train.bundle import Bundle
 from train.rows import read_examples
@@ -277,6 +278,26 @@ def test_a_request_says_what_its_page_may_hold(run, bundle):
         assert told["dropped_by"] == ["filters.topics"] if topics[seen[0]] else []
 
     run(test)
+
+
+def test_labels_drop_and_hide_posts(run):
+    """A labelled post is gone, one under a milder label comes behind a notice that is explained."""
+    rows = [{"kind": "post", "id": post_id, "label": "spam"} for post_id in range(1, 800, 2)]
+    rows += [{"kind": "post", "id": post_id, "label": "disputed"} for post_id in range(2, 800, 2)]
+    labels = LabelStore(pa.Table.from_pylist(rows))
+
+    async def test(client, _):
+        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 9})).json()
+        assert len(feed["posts"]) == 9
+        for post in feed["posts"]:
+            assert post["post_id"] % 2 == 0
+            assert post["visibility"] == "interstitial"
+            assert post["reason"].startswith("behind a notice: post_disputed; ")
+        one = {"user_id": 1, "post_id": feed["posts"][0]["post_id"]}
+        told = (await client.get("/v1/explain", params=one)).json()["explanation"]
+        assert told["notes"] == ["behind a notice: post_disputed"]
+
+    run(test, labels=labels)
 
 
 def test_every_served_post_is_explained_where_it_was(run):

@@ -139,6 +139,7 @@ def test_stages_order_themselves():
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words"],
+        ["visibility"],
     ]
     assert stages["scorers"] == [
         ["action_weights", "actions", "author_fatigue", "out_of_network", "topic_fatigue"],

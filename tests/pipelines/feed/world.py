@@ -18,6 +18,7 @@ from pipelines.feed.hydrators.engagement import Engagement
 from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import mask_of
 from pipelines.feed.words import Words
 from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
 
@@ -45,6 +46,7 @@ class World:
         facts: columns of the hydrator post_facts, one row a post; `known` follows from the id.
         counts: columns of the hydrator engagement.
         num_followers: of accounts 1 to num_authors; nobody knows the others.
+        labelled: "post" or "author" -> id -> labels, which never end.
         about: vectors of posts. float32 [num_posts, E].
         pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
@@ -74,6 +76,7 @@ class World:
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
         none = self.post_id[:0]
         self.pages = Served(none, none, none.reshape(0, 2), none)
+        self.labelled: dict[str, dict[int, tuple[str, ...]]] = {"post": {}, "author": {}}
         self.about = np.zeros((num_posts, 0), np.float32)
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
@@ -106,6 +109,11 @@ class World:
     async def served(self, user_id: int) -> Served:
         """Whatever the test put into `self.pages`."""
         return self.pages
+
+    async def labels(self, kind: str, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """What a test put into `self.labelled`."""
+        labelled = self.labelled[kind]
+        return np.array([mask_of(labelled.get(one, ())) for one in ids.tolist()], np.int64)
 
     async def mentions(
         self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
