@@ -37,8 +37,12 @@ def ready(world: World) -> Disturbed:
     async def value(p_action):
         return p_action[:, 0].astype(np.float64)
 
+    async def labels(_, ids, __):
+        return np.zeros(len(ids), np.int64)
+
     return Disturbed(
         world,
+        labels=labels,
         retrieve=answer(hits),
         popular=answer(Hits(hits.post_id[::8], hits.value[::8])),
         recent=answer(Hits(hits.post_id[::4], hits.value[::4])),

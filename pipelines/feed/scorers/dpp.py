@@ -45,6 +45,8 @@ class Dpp(Scorer):
         repost_of = posts["repost_of_post_id"][pool]
         vectors = await services.vectors(np.where(repost_of > 0, repost_of, posts.post_id[pool]))
         order = by_score.copy()
+        if not vectors.shape[1]:
+            return _places(order, by_score)  # as in most logs
         length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
         movable = (length > 0) & np.isfinite(score[pool])
         if movable.any():
@@ -55,9 +57,7 @@ class Dpp(Scorer):
             order[np.flatnonzero(movable)] = rows[
                 np.r_[picked, np.setdiff1d(np.arange(len(rows)), picked)]
             ]
-        place, before = np.empty_like(order), np.empty_like(order)
-        place[order] = before[by_score] = np.arange(len(order))
-        return {"dpp_place": place, "dpp_moved": place - before}
+        return _places(order, by_score)
 
     def pick(self, score: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.int64]:
         """Greedy choice by incremental Cholesky: what each post still adds is kept up to date.
@@ -92,3 +92,10 @@ class Dpp(Scorer):
             return None
         places = "1 place" if abs(moved) == 1 else f"{abs(moved)} places"
         return f"{places} {'down' if moved > 0 else 'up'} for variety"
+
+
+def _places(order: NDArray[np.int64], by_score: NDArray[np.int64]) -> Columns:
+    """Where each post is in `order`, and how far that is from where its score puts it."""
+    place, before = np.empty_like(order), np.empty_like(order)
+    place[order] = before[by_score] = np.arange(len(order))
+    return {"dpp_place": place, "dpp_moved": place - before}
