@@ -8,13 +8,14 @@ fail: the stage that calls it declares its time-out and what failure means.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,7 @@ class Services(Protocol):
             The columns that the hydrator post_facts declares, as it describes them.
         """
 
-    async def labels(
-        self, kind: Literal["post", "author"], ids: NDArray[np.int64], at_ms: int
-    ) -> NDArray[np.int64]:
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
         """Labels that hold at `at_ms`, as sets over visibility.LABELS; 0 = none. [C] -> [C]."""
 
     async def mentions(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from pipelines.feed.services import Services
@@ -45,30 +44,29 @@ class Visibility(Hydrator):
     recommended: tuple[Rule, ...] = RECOMMENDED
 
     async def hydrate(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
-        """Ask for the labels as of the request, then judge; the hardest verdict counts."""
-        verdict, rule = await self._judged(query, posts, services, "post_id", "author_id")
-        of = np.zeros(len(posts), np.int8)
-        for nth, (post_id, author_id, _) in enumerate(_OTHERS, start=1):
-            if posts[post_id].any():
-                theirs, their_rule = await self._judged(query, posts, services, post_id, author_id)
-                harder = theirs > verdict
-                verdict[harder], rule[harder], of[harder] = theirs[harder], their_rule[harder], nth
-        return {"visibility": verdict, "visibility_rule": rule, "visibility_of": of}
-
-    async def _judged(
-        self, query: FeedQuery, posts: Candidates, services: Services, post_id: str, author_id: str
-    ) -> tuple[NDArray[np.int8], NDArray[np.int16]]:
-        """Verdict and rule for the posts in one column, by the authors in another."""
-        followed = query["graph"].followed
-        labelled = Labelled(
-            post=await services.labels("post", posts[post_id], query.now_ms),
-            author=await services.labels("author", posts[author_id], query.now_ms),
-            followed=posts["in_network"]
-            if post_id == "post_id"
-            else np.isin(posts[author_id], followed) | (posts[author_id] == query.user_id),
-            recommended=~posts["in_network"],
+        """Ask once for all labels as of the request, then judge; the hardest verdict counts."""
+        shown = {0: ("post_id", "author_id")}
+        for nth, (post, author, _) in enumerate(_OTHERS, start=1):
+            if posts[post].any():  # most logs have none of the kind
+                shown[nth] = post, author
+        post_id, author_id = (
+            np.concatenate([posts[names[side]] for names in shown.values()]) for side in (0, 1)
         )
-        return judge(labelled, self.shared, self.recommended)
+        followed = np.isin(author_id, query["graph"].followed) | (author_id == query.user_id)
+        labelled = Labelled(
+            post=await services.labels("post", post_id, query.now_ms),
+            author=await services.labels("author", author_id, query.now_ms),
+            followed=followed,
+            recommended=np.tile(~posts["in_network"], len(shown)),
+        )
+        verdicts, rules = (
+            part.reshape(len(shown), len(posts))
+            for part in judge(labelled, self.shared, self.recommended)
+        )
+        hardest = verdicts.argmax(axis=0)  # of equal ones the post's own
+        at = hardest, np.arange(len(posts))
+        of = np.array(list(shown), np.int8)[hardest]
+        return {"visibility": verdicts[at], "visibility_rule": rules[at], "visibility_of": of}
 
     def describe(self, posts: Candidates, row: int) -> str | None:
         """Name the verdict and the rule."""

@@ -20,9 +20,10 @@ class Dpp(Scorer):
     the picked ones' kernel q_i q_j cos(e_i, e_j) largest: q = exp(alpha · score / best score)
     with alpha = theta / (2 (1 - theta)), so that at theta 0 only variety counts and near 1
     only the score; e are vectors of what posts are about, a repost's those of the original.
-    Picked posts come first, as picked (`order: score` keeps them in the order of scores);
-    then the rest of the pool, then all others. A post without a vector keeps its place; where
-    no post has one, nothing moves. No score changes.
+    Picked posts come first, by score (`order: picked` shows them as they were picked, which
+    varies the top of a page more and costs more worth); then the rest of the pool, then all
+    others. A post without a vector keeps its place; where no post has one, nothing moves. No
+    score changes.
     """
 
     needs = ("post_id", "repost_of_post_id", "score")
@@ -35,7 +36,7 @@ class Dpp(Scorer):
     pool: PositiveInt = 150
     picks: PositiveInt = 50
     min_gain: PositiveFloat = 1e-6  # no post that adds less variety is picked
-    order: Literal["picked", "score"] = "picked"
+    order: Literal["score", "picked"] = "score"
 
     async def score(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Ask for the vectors of the pool, then pick."""

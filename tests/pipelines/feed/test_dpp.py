@@ -75,7 +75,7 @@ def test_alike_posts_are_moved_apart():
     """Of two equal posts the second makes room for another topic, and comes right after."""
     about = np.eye(3)[[0, 0, 1]]
     assert placed([3, 2.9, 2.8], about) == [0, 2, 1]
-    assert placed([3, 2.9, 2.8], about, order="score") == [0, 2, 1]
+    assert placed([3, 2.9, 2.8], about, order="picked") == [0, 2, 1]
     assert placed([3, 2.9, 2.8], np.eye(3)) == [0, 1, 2]
 
 
@@ -84,6 +84,14 @@ def test_theta_trades_worth_for_variety():
     about = np.array([[1, 0], [0.9, np.sqrt(0.19)], [0, 1]])
     assert placed([1, 0.9, 0.1], about, theta=0.99) == [0, 1, 2]
     assert placed([1, 0.9, 0.1], about, theta=0) == [0, 2, 1]
+
+
+def test_the_choice_is_shown_by_score_unless_told_otherwise():
+    """Variety decides which posts come first; among those the better stands higher."""
+    about = np.array([[1, 0, 0], [0.9, np.sqrt(0.19), 0], [0, 0, 1]])
+    assert placed([3, 2.9, 2.8], about) == [0, 1, 2]
+    assert placed([3, 2.9, 2.8], about, picks=2) == [0, 2, 1]
+    assert placed([3, 2.9, 2.8], about, order="picked") == [0, 2, 1]
 
 
 def test_posts_without_a_vector_stay_where_they_are():
