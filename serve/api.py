@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 def _finite(value: Any) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def _from_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
 
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -53,6 +61,12 @@ class FeedRequest(Wishes):
         description="product surface that the page is for; 0 = unknown: predictions are then for "
         "that of the viewer's newest event",
     )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="settings for this page alone, as stage.component.setting; those that "
+        "feed.yaml allows",
+    )
 
 
 class ExplainQuery(Wishes):
@@ -62,6 +76,9 @@ class ExplainQuery(Wishes):
     post_id: Id
     limit: int = Field(default=20, ge=1, le=100, description="length of the page in question")
     surface: int = Field(default=0, ge=0, le=15, description="surface of the page in question")
+    overrides: Annotated[dict[str, Any], BeforeValidator(_from_json)] = Field(
+        default_factory=dict, description="settings of the page in question, as a JSON object"
+    )
 
 
 class Model(BaseModel):
@@ -104,6 +121,7 @@ class FeedResponse(BaseModel):
         description="components that failed and were done without, as stage.name; "
         "without scorers.actions or scorers.value the order is by popularity"
     )
+    arms: dict[str, str] = Field(description="experiment -> the arm that the viewer is in")
     now_ms: int = Field(description="the server's idea of now; ms since 1970 UTC")
     model: Model
     posts: list[Post]

@@ -24,6 +24,7 @@ from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, local_models
 from serve.feed_handler import FeedHandler, Limits
+from serve.metrics import ComponentMetrics
 from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
@@ -157,6 +158,7 @@ class FeedHandlerReplica(Reloading):
             limits=args.limits,
             clock=args.clock,
             labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
+            observe=ComponentMetrics().observe,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

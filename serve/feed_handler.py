@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
 from serve.pages import posts_of
@@ -68,6 +69,7 @@ class FeedHandler:
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
+        observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
 
@@ -79,12 +81,14 @@ class FeedHandler:
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
+            observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
         self._labels = labels or LabelStore.empty()
+        self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
         self._serving: _Serving | None = None
@@ -94,7 +98,7 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         self._serving = _Serving(
             model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
-            explainer=Explainer(self._pipeline, bundle.actions),
+            explainer=Explainer(bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
@@ -111,17 +115,21 @@ class FeedHandler:
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
+            ConfigError: an override of a setting that the feed does not allow, or a wrong value.
         """
         async with self._admitted() as serving:
             services = ServedFeed(*self._parts(serving))
             query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
-            self._pipeline.start_side_effects(result, services)
+            after = self._pipeline.start_side_effects(result, services)
+            after.add_done_callback(lambda task: self._observe(task.result()))
+            self._observe(result.trace)
             return api.FeedResponse(
                 request_id=query.request_id,
                 user_id=query.user_id,
                 cold_start=result.cold_start,
                 degraded=list(result.degraded),
+                arms=dict(result.arms),
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
@@ -135,7 +143,7 @@ class FeedHandler:
         nothing.
 
         Raises:
-            OverloadedError: `max_in_flight` requests are being answered.
+            OverloadedError, ConfigError: as for `feed`.
             UnknownPostError: the bundle does not have the post.
         """
         async with self._admitted() as serving:
@@ -220,4 +228,5 @@ class FeedHandler:
             topic_ids=tuple(request.topic_ids),
             excluded_topic_ids=tuple(request.excluded_topic_ids),
             seen_ids=tuple(request.seen_ids),
+            overrides=request.overrides,
         )

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from configs import ConfigError
 from serve import api
 from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
 
@@ -50,6 +51,11 @@ def create_app(handler: FeedHandler) -> FastAPI:
         # Not the values refused, as FastAPI would: they may be what JSON cannot hold, like NaN.
         told = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
         return JSONResponse({"detail": told}, status_code=422)
+
+    @app.exception_handler(ConfigError)
+    async def not_allowed(_: Request, error: ConfigError) -> JSONResponse:
+        told = {"loc": ["overrides"], "msg": str(error), "type": "value_error"}
+        return JSONResponse({"detail": [told]}, status_code=422)
 
     @app.exception_handler(OverloadedError)
     async def busy(_: Request, error: OverloadedError) -> JSONResponse:

@@ -139,22 +139,16 @@ class Stores:
 
 
 @dataclass(frozen=True)
-class ServedFeed:
-    """`pipelines.feed.services.Services` of a running server.
+class FromBundle:
+    """The part of `pipelines.feed.services.Services` that a bundle answers.
 
     Attributes:
         models: where predictions come from.
         stores: the tables of the bundle being served.
-        pages: what this process has shown lately.
-        event_log: where impressions go.
-        label_store: labels of posts and authors.
     """
 
     models: Models
     stores: Stores
-    pages: ServedStore
-    event_log: EventLog
-    label_store: LabelStore
 
     async def history(self, user_id: int) -> History | None:
         """From the bundle: what was done since is learned with the next bundle."""
@@ -163,19 +157,6 @@ class ServedFeed:
     async def graph(self, user_id: int) -> Graph:
         """From the bundle."""
         return self.stores.graph.of(user_id)
-
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history, or shown lately by this process."""
-        return np.union1d(self.stores.profiles.seen(user_id), posts_of(self._pages(user_id)))
-
-    async def served(self, user_id: int) -> Served:
-        """Shown lately by this process; authors and topics are the bundle's."""
-        pages = self._pages(user_id)
-        post_id = posts_of(pages)
-        facts = self.stores.posts.facts(post_id)
-        at_ms = np.array([page.at_ms for page in pages], np.int64)
-        shown_at_ms = np.repeat(at_ms, [len(page.post_id) for page in pages])
-        return Served(post_id, facts["author_id"], facts["topic_ids"], shown_at_ms)
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """From the two towers."""
@@ -192,10 +173,6 @@ class ServedFeed:
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
         return self.stores.posts.facts(post_id)
-
-    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
-        """From the file that the server was started with, if any."""
-        return self.label_store.of(kind, ids, at_ms)
 
     async def mentions(
         self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
@@ -234,6 +211,38 @@ class ServedFeed:
         """From the bundle's vectors of text, if it has any."""
         facts = self.stores.facts
         return facts.content[facts.post_row(post_id)]
+
+
+@dataclass(frozen=True)
+class ServedFeed(FromBundle):
+    """`pipelines.feed.services.Services` of a running server.
+
+    Attributes:
+        pages: what this process has shown lately.
+        event_log: where impressions go.
+        label_store: labels of posts and authors.
+    """
+
+    pages: ServedStore
+    event_log: EventLog
+    label_store: LabelStore
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the viewer's history, or shown lately by this process."""
+        return np.union1d(self.stores.profiles.seen(user_id), posts_of(self._pages(user_id)))
+
+    async def served(self, user_id: int) -> Served:
+        """Shown lately by this process; authors and topics are the bundle's."""
+        pages = self._pages(user_id)
+        post_id = posts_of(pages)
+        facts = self.stores.posts.facts(post_id)
+        at_ms = np.array([page.at_ms for page in pages], np.int64)
+        shown_at_ms = np.repeat(at_ms, [len(page.post_id) for page in pages])
+        return Served(post_id, facts["author_id"], facts["topic_ids"], shown_at_ms)
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """From the file that the server was started with, if any."""
+        return self.label_store.of(kind, ids, at_ms)
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.intervals import bootstrap_interval
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train.baselines import (
     COUNTS,
@@ -25,7 +26,6 @@ from train.baselines import (
 )
 from train.metrics import (
     auc_of_weights,
-    bootstrap_interval,
     calibration,
     calibration_error,
     hit_rate_at_k,

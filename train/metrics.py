@@ -182,43 +182,10 @@ def ndcg_at_k(hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], k: int) -
     return _per_relevant(hit[:, :k] @ discount[: hit.shape[1]], best)
 
 
-def bootstrap_interval(
-    group: ArrayLike,
-    statistic: Callable[[Floats], float],
-    num_rounds: int = 200,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic when whole groups (viewers) are drawn anew.
-
-    Rows of one viewer resemble each other, so viewers, not rows, are drawn with replacement
-    (Field and Welsh, "Bootstrapping clustered data", JRSS B 2007).
-
-    Args:
-        group: the viewer of each row. [n].
-        statistic: weights [n] -> value; a weight is how often the row's viewer was drawn.
-        num_rounds: draws.
-        seed: of the draws.
-
-    Returns:
-        Lower and upper end; NaN if the statistic is NaN in every round.
-    """
-    rng = np.random.default_rng(seed)
-    names, row = np.unique(np.asarray(group), return_inverse=True)
-    values = np.array([statistic(_draw_groups(rng, len(names))[row]) for _ in range(num_rounds)])
-    if np.isnan(values).all():
-        return float("nan"), float("nan")
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def _bins(values: Floats, p: Floats, num_bins: int) -> list[Floats]:
     """Values in bins of equal numbers of rows, in the order of p; none is empty."""
     ordered = values[np.argsort(p, kind="stable")]
     return [part for part in np.array_split(ordered, num_bins) if len(part)]
-
-
-def _draw_groups(rng: np.random.Generator, num: int) -> Floats:
-    return np.bincount(rng.integers(num, size=num), minlength=num).astype(np.float64)
 
 
 def _weights(weight: ArrayLike | None, num: int) -> Floats:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from configs import Config, ConfigError, near_miss
+from pipelines.feed.experiments import Experiment
 from pipelines.feed.stages import STAGES, Component, snake_case
 
 Found = Mapping[str, Mapping[str, type[Component]]]  # stage -> name -> class
@@ -35,6 +36,8 @@ class FeedConfig(Config):
     selectors: Settings = Field(default_factory=dict)
     post_filters: Settings = Field(default_factory=dict)
     side_effects: Settings = Field(default_factory=dict)
+    allow: tuple[str, ...] = ()  # settings that a request may change, as stage.component.setting
+    experiments: dict[str, Experiment] = Field(default_factory=dict)
 
 
 def discover() -> dict[str, dict[str, type[Component]]]:

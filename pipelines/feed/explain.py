@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult
 from pipelines.feed.result import Outcome as Ran
 from pipelines.feed.table import Candidates
@@ -113,18 +112,17 @@ class Explanation:
 
 
 class Explainer:
-    """Explains results of one pipeline."""
+    """Explains results of a feed."""
 
-    def __init__(self, pipeline: Pipeline, actions: Sequence[str]) -> None:
+    def __init__(self, actions: Sequence[str]) -> None:
         """Take the names of the actions, in the order of the columns of `p_action`."""
-        self._pipeline = pipeline
         self._actions = actions
 
     def reason(self, result: FeedResult, row: int) -> str:
         """Why the post at `row` of the page is there, in one short sentence."""
         page = result.page
-        sources, score = self._sources(result, page, row), self._score(page, row)
-        return _in_words(sources, score, self._notes("hydrators", page, row))
+        sources, score = self._sources(result, page, row), self._score(result, page, row)
+        return _in_words(sources, score, _notes(result, "hydrators", page, row))
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -157,8 +155,8 @@ class Explainer:
             sources=self._sources(result, result.retrieved, row),
             filters=self._verdicts(result, row),
             dropped_by=dropped_by,
-            notes=() if row is None else self._notes("hydrators", result.retrieved, row),
-            score=self._score(result.scored, scored),
+            notes=() if row is None else _notes(result, "hydrators", result.retrieved, row),
+            score=self._score(result, result.scored, scored),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
             summary="",
@@ -171,7 +169,7 @@ class Explainer:
         if row is None:
             return ()
         brought = []
-        for source in self._members("sources"):
+        for source in _members(result, "sources"):
             rank, value = (posts[column][row].item() for column in source.provides)
             if rank:
                 meaning = source.describe(result.query, value)
@@ -183,14 +181,14 @@ class Explainer:
             return ()
         posts, outcomes = result.retrieved, {t.key: t.outcome for t in result.trace}
         verdicts = []
-        for component in self._members("filters"):
+        for component in _members(result, "filters"):
             kept = posts.post_id[row] not in result.dropped[component.key]
             scalars = [n for n in component.needs if n in posts and posts[n].ndim == 1]
             looked_at = {name: posts[name][row].item() for name in scalars}
             verdicts.append(Verdict(component.name, kept, outcomes[component.key], looked_at))
         return tuple(verdicts)
 
-    def _score(self, posts: Candidates, row: int | None) -> Score | None:
+    def _score(self, result: FeedResult, posts: Candidates, row: int | None) -> Score | None:
         if row is None or "score" not in posts:
             return None
         valued = "value" in posts
@@ -206,13 +204,8 @@ class Explainer:
             base_score=posts["base_score"][row].item(),
             multipliers=multipliers,
             score=posts["score"][row].item(),
-            notes=self._notes("scorers", posts, row),
+            notes=_notes(result, "scorers", posts, row),
         )
-
-    def _notes(self, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
-        ran = (c for c in self._members(stage) if all(name in posts for name in c.provides))
-        described = (component.describe(posts, row) for component in ran)
-        return tuple(note for note in described if note is not None)
 
     def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
         columns = (posts[name][row].tolist() for name in ("p_action", "action_weight"))
@@ -221,7 +214,7 @@ class Explainer:
 
     def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:
         last = []
-        for source in self._members("sources"):
+        for source in _members(result, "sources"):
             rank = result.retrieved[f"{source.name}_rank"]
             if rank.any():
                 of_last = self._sources(result, result.retrieved, int(rank.argmax()))
@@ -230,13 +223,20 @@ class Explainer:
 
     def _closed(self, result: FeedResult) -> Iterator[str]:
         """Components whose failure emptied the feed."""
-        components = {c.key: c for c in self._pipeline.components}
+        components = {c.key: c for c in result.components}
         for entry in result.trace:
             if entry.error is not None and components[entry.key].fails == "closed":
                 yield entry.key
 
-    def _members(self, stage: str) -> Iterator[Any]:
-        return (c for c in self._pipeline.components if c.stage == stage)
+
+def _members(result: FeedResult, stage: str) -> Iterator[Any]:
+    return (c for c in result.components if c.stage == stage)
+
+
+def _notes(result: FeedResult, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
+    ran = (c for c in _members(result, stage) if all(name in posts for name in c.provides))
+    described = (component.describe(posts, row) for component in ran)
+    return tuple(note for note in described if note is not None)
 
 
 def _nth(posts: Candidates, post_id: int) -> int | None:

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 
-from pipelines.feed.discover import FeedConfig, Found, build_components, discover
+from pipelines.feed.discover import FeedConfig, Found, discover
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.run import Run
 from pipelines.feed.services import Services
 from pipelines.feed.stages import Component, FeedQuery
 from pipelines.feed.table import Candidates
-from pipelines.feed.waves import Wave, waves
+from pipelines.feed.variants import Stages, Variants, members
 
 
 class Pipeline:
     """Composed stages; many requests may run at a time.
 
     Attributes:
-        stages: stage -> waves of components, in the order they run.
         failures: component's key -> failures and time-outs since start-up, side
             effects' too.
     """
 
-    def __init__(self, stages: Mapping[str, Sequence[Wave]]) -> None:
-        """Take what `waves` composed; `build` does both."""
-        self.stages = stages
+    def __init__(self, variants: Variants) -> None:
+        """Take the feeds that a feed.yaml describes; `build` does it from the file's settings."""
+        self._variants = variants
         self.failures: Counter[str] = Counter()
         self._background: set[asyncio.Task[tuple[Trace, ...]]] = set()
+
+    @property
+    def stages(self) -> Stages:
+        """Of the usual feed: stage -> waves of components, in the order they run."""
+        return self._variants.usual
 
     @classmethod
     def build(cls, config: FeedConfig | None = None, found: Found | None = None) -> Pipeline:
@@ -43,20 +47,24 @@ class Pipeline:
             ConfigError: an unknown component or setting, or a wrong value.
             WiringError: components that do not fit together.
         """
-        return cls(waves(build_components(config or FeedConfig(), found or discover())))
+        return cls(Variants(config or FeedConfig(), found or discover()))
 
     @property
-    def components(self) -> Iterator[Component]:
-        """All components in the order they run."""
-        return (c for stage in self.stages.values() for wave in stage for c in wave)
+    def components(self) -> Iterable[Component]:
+        """All components of the usual feed in the order they run."""
+        return members(self.stages)
 
     async def run(self, query: FeedQuery, services: Services) -> FeedResult:
         """Make a page. What a component raises ends up in the trace, never here.
 
         Side effects wait until `start_side_effects`.
+
+        Raises:
+            ConfigError: the query overrides a setting that it may not, or with a wrong value.
         """
-        run = Run(self.stages, query, services, Candidates.empty())
-        result = await run.feed()
+        variant = self._variants.of(query)
+        run = Run(variant.stages, query, services, Candidates.empty())
+        result = await run.feed(variant.arms)
         self.failures.update(run.failed)
         return result
 
@@ -77,7 +85,7 @@ class Pipeline:
         await asyncio.gather(*self._background)
 
     async def _side_effects(self, result: FeedResult, services: Services) -> tuple[Trace, ...]:
-        run = Run(self.stages, result.query, services, result.page)
+        run = Run(self._variants.of(result.query).stages, result.query, services, result.page)
         trace = await run.side_effects()
         self.failures.update(run.failed)
         return trace

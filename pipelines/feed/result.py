@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.feed.stages import FeedQuery
+from pipelines.feed.stages import Component, FeedQuery
 from pipelines.feed.table import Candidates
 
 Outcome = Literal["ok", "failed", "timeout", "skipped"]
@@ -62,6 +62,8 @@ class FeedResult:
             answer; empty on a good day.
         dropped: filter's key -> ids it dropped, whatever other filters said;
             post-filters' too.
+        components: those of the variant that ran, in order.
+        arms: experiment -> the arm that the viewer is in.
     """
 
     page: Candidates
@@ -72,6 +74,8 @@ class FeedResult:
     trace: tuple[Trace, ...]
     degraded: tuple[str, ...]
     dropped: Mapping[str, NDArray[np.int64]]
+    components: tuple[Component, ...]
+    arms: Mapping[str, str]
 
     @property
     def cold_start(self) -> bool:

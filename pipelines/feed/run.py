@@ -62,8 +62,8 @@ class Run:
         self.closed = False  # a component that fails closed has failed
         self._causes: dict[str, str | None] = {}  # column that is not there -> whose failure
 
-    async def feed(self) -> FeedResult:
-        """Run all stages but the side effects."""
+    async def feed(self, arms: Mapping[str, str]) -> FeedResult:
+        """Run all stages but the side effects, for a viewer in `arms` of experiments."""
         await self.hydrate_query()
         await self.find()
         await self.hydrate()
@@ -83,6 +83,8 @@ class Run:
             trace=tuple(self.trace),
             degraded=tuple(dict.fromkeys(self.failed)),
             dropped=self.dropped,
+            components=tuple(c for stage in self.stages for c in self._members(stage)),
+            arms=arms,
         )
 
     async def hydrate_query(self) -> None:

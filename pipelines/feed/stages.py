@@ -58,6 +58,7 @@ class FeedQuery:
         topic_ids: topics wanted; none = any.
         excluded_topic_ids: topics not wanted.
         seen_ids: posts that the client knows were seen, whatever the server knows.
+        overrides: settings for this request alone, stage.component.setting -> value.
         context: what query hydrators found; read it as `query["seen"]`.
     """
 
@@ -71,6 +72,7 @@ class FeedQuery:
     topic_ids: tuple[int, ...] = ()
     excluded_topic_ids: tuple[int, ...] = ()
     seen_ids: tuple[int, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property

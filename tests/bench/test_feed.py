@@ -73,7 +73,7 @@ def test_feed_of_1500_posts(capsys):
         stages[stage] = float(
             np.median([sum(e.ms for e in r.trace if e.stage == stage) for r in results])
         )
-    explainer = Explainer(pipeline, ACTION_NAMES)
+    explainer = Explainer(ACTION_NAMES)
     started = time.perf_counter()
     for result in results[-20:]:
         for row in range(20):

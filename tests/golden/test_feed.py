@@ -63,7 +63,7 @@ def page(world: World, services: Any, user_id: int) -> dict[str, Any]:
     """Served posts with reasons, and what was dropped on the way."""
     pipeline = Pipeline.build(FeedConfig())
     result = serve(pipeline, world.query(user_id, limit=8), services)
-    explainer = Explainer(pipeline, ACTION_NAMES)
+    explainer = Explainer(ACTION_NAMES)
     return {
         "cold_start": result.cold_start,
         "degraded": list(result.degraded),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -43,11 +44,11 @@ def models(bundle: Bundle) -> Models:
 
 @asynccontextmanager
 async def serving(
-    bundle: Bundle, models: Models, folder: Path, **settings: Any
+    bundle: Bundle, models: Models, folder: Path, feed: FeedConfig = FEED, **settings: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, FeedHandler]]:
     """A client of a handler that serves `bundle`, closed as the app's shutdown would."""
     log = EventLog(folder, "test", max_age_s=60)
-    handler = FeedHandler(Pipeline.build(FEED), log, clock="log", **settings)
+    handler = FeedHandler(Pipeline.build(feed), log, clock="log", **settings)
     handler.use(bundle, models)
     transport = httpx.ASGITransport(create_app(handler))
     async with httpx.AsyncClient(transport=transport, base_url="http://feed") as client:
@@ -69,6 +70,56 @@ def run(bundle, models, tmp_path) -> Callable[..., None]:
         asyncio.run(body())
 
     return run
+
+
+def test_a_request_changes_what_the_feed_allows(bundle, models, tmp_path):
+    """Overrides count for one page and its explanation; others are a 422 that says why."""
+    feed = check(
+        FEED.model_dump() | {"allow": ["post_filters.author_cap.max_posts"]}, FeedConfig, ""
+    )
+
+    async def test(client, _):
+        body = {"user_id": 1, "limit": 10}
+        asked = {"post_filters.author_cap.max_posts": 1}
+        posts = (await client.post("/v1/feed", json={**body, "overrides": asked})).json()["posts"]
+        assert len({post["author_id"] for post in posts}) == len(posts)
+        query = {"user_id": 1, "post_id": posts[0]["post_id"], "overrides": json.dumps(asked)}
+        assert (await client.get("/v1/explain", params=query)).status_code == 200
+        for wrong, said in (
+            ({"filters.age": None}, "filters.age: not a setting that a request may change"),
+            ({"post_filters.author_cap.max_posts": 0}, "greater than 0, got 0"),
+        ):
+            reply = await client.post("/v1/feed", json={**body, "overrides": wrong})
+            assert reply.status_code == 422
+            assert said in reply.json()["detail"][0]["msg"]
+        query["overrides"] = "{"
+        assert (await client.get("/v1/explain", params=query)).status_code == 422
+
+    async def body() -> None:
+        async with serving(bundle, models, tmp_path, feed=feed) as (client, handler):
+            await test(client, handler)
+
+    asyncio.run(body())
+
+
+def test_what_components_did_is_told(run):
+    """Of every page each component's turn, and afterwards its side effects'."""
+    told = []
+
+    async def test(client, handler):
+        reply = await client.post("/v1/feed", json={"user_id": 1, "limit": 5})
+        await handler._pipeline.drain()
+        await asyncio.sleep(0)
+        assert reply.json()["arms"] == {}
+        page, after = told
+        assert {entry.key for entry in page} == {
+            c.key for c in handler._pipeline.components if c.stage != "side_effects"
+        }
+        assert [(entry.key, entry.num_in, entry.outcome) for entry in after] == [
+            ("side_effects.impressions", 5, "ok")
+        ]
+
+    run(test, observe=told.append)
 
 
 def test_a_known_viewer_gets_a_ranked_page(run):

@@ -78,6 +78,25 @@ def test_explain_health_and_docs_are_served(served):
     assert "rayfeed" in served.http.get("/docs").text
 
 
+def test_components_are_counted(served):
+    """What each component did stands among Ray's metrics, whichever replica did it."""
+    served.feed(3)
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    wanted = "ray_rayfeed_component_runs_total{"
+    deadline = time.monotonic() + 60
+    while wanted not in (text := httpx.get(address, timeout=10).text):
+        assert time.monotonic() < deadline, "no metrics of components after a minute"
+        time.sleep(1)
+    line = next(
+        line
+        for line in text.splitlines()
+        if line.startswith(wanted) and 'component="age"' in line and 'outcome="ok"' in line
+    )
+    assert float(line.rsplit(" ", 1)[1]) >= 1
+    assert "ray_rayfeed_component_ms_bucket{" in text
+
+
 def test_a_bad_request_names_the_field(served):
     """422 and the name of the field reach the client."""
     reply = served.http.post("/v1/feed", json={"user_id": 1, "limt": 3})

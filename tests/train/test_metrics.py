@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.intervals import bootstrap_interval
 from train.metrics import (
     auc,
-    bootstrap_interval,
     calibration,
     calibration_error,
     calibration_error_by_chance,

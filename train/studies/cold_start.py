@@ -25,13 +25,14 @@ from pipelines.data.encode import EncodeConfig, over_actors
 from pipelines.data.encode import encode as encode_texts
 from pipelines.facts import Facts
 from pipelines.features import FeatureSpec
+from pipelines.intervals import bootstrap_interval
 from pipelines.schema import ACTION_NAMES
 from train.compare import compare_ranking, mean_of, minus, with_spread
 from train.evaluate import evaluate_retrieval, predict
 from train.index import index_posts
 from train.learners import Learning, RankerLearning, RetrievalLearning
 from train.loop import TrainConfig
-from train.metrics import auc_of_weights, bootstrap_interval
+from train.metrics import auc_of_weights
 from train.models.layers import TransformerConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig

@@ -22,11 +22,12 @@ from configs import Config
 from pipelines.encoding import pad
 from pipelines.facts import Facts, find
 from pipelines.features import history_inputs
+from pipelines.intervals import bootstrap_interval
 from train.baselines import Retriever, fit_retrievers
 from train.index import index_posts
 from train.learners.corpus import Corpus
 from train.loop import TrainConfig
-from train.metrics import bootstrap_interval, mean
+from train.metrics import mean
 from train.models.retrieval import TwoTower
 from train.models.tokens import tensors
 from train.rows import Past, ranges, read_examples

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pipelines.facts import Facts
+from pipelines.intervals import bootstrap_interval
 from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
@@ -27,7 +28,6 @@ from train.evaluate import predict
 from train.loop import TrainConfig
 from train.metrics import (
     auc_of_weights,
-    bootstrap_interval,
     calibration,
     calibration_error,
     calibration_error_by_chance,

@@ -16,11 +16,11 @@ class AuthorFacts(Hydrator):
     """Looks up how many accounts follow each post's author."""
 
     needs = ("author_id",)
-    provides: ClassVar = {"author_num_followers": np.int64}  # -1 = unknown
+    provides: ClassVar = {"num_followers": np.int64}  # -1 = unknown
     fails = "open"  # without it no author counts as new
     timeout_ms: PositiveInt = 200
 
     async def hydrate(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Ask the user store once for all authors."""
         facts = await services.users(posts["author_id"])
-        return {"author_num_followers": facts["num_followers"]}
+        return {"num_followers": facts["num_followers"]}

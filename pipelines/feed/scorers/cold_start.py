@@ -25,7 +25,7 @@ class ColdStart(Scorer):
     """
 
     needs = (
-        *("base_score", "author_num_followers", "num_views"),
+        *("base_score", "num_followers", "num_views"),
         *("reply_to_post_id", "repost_of_post_id"),
     )
     provides: ClassVar = {"cold_start_multiplier": np.float64}
@@ -53,7 +53,7 @@ class ColdStart(Scorer):
 
     def eligible(self, posts: Candidates, score: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which posts might be lifted at all. bool [C]."""
-        known = (posts["author_num_followers"] >= 0) & (posts["num_views"] >= 0)
+        known = (posts["num_followers"] >= 0) & (posts["num_views"] >= 0)
         original = (posts["reply_to_post_id"] == 0) & (posts["repost_of_post_id"] == 0)
         return known & original & (score > 0)
 
@@ -61,7 +61,7 @@ class ColdStart(Scorer):
         self, posts: Candidates, rows: NDArray[np.int64], share: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """W of some posts, each ranked below such a share of those scored. float64 [n]."""
-        followers = posts["author_num_followers"][rows] / self.max_followers
+        followers = posts["num_followers"][rows] / self.max_followers
         views = posts["num_views"][rows] / self.max_views
         over = np.stack([followers, views, share / self.max_rank])
         with np.errstate(over="ignore"):  # far above a limit the weight is 0

@@ -31,7 +31,7 @@ def lifted(score, followers=0, views=0, reply=0, repost=0, order=None, **setting
         {
             "post_id": np.arange(1, num + 1),
             "base_score": np.asarray(score, float),
-            "author_num_followers": np.broadcast_to(followers, num),
+            "num_followers": np.broadcast_to(followers, num),
             "num_views": np.broadcast_to(views, num),
             "reply_to_post_id": np.broadcast_to(reply, num),
             "repost_of_post_id": np.broadcast_to(repost, num),

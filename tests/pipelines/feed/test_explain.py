@@ -19,7 +19,7 @@ from tests.pipelines.feed.world import BLEND, STRANGER, Disturbed, World, broken
 
 WORLD = World()
 PIPELINE = Pipeline.build(FeedConfig(sources={"popular": {"num_posts": 40}}))
-EXPLAINER = Explainer(PIPELINE, ACTION_NAMES)
+EXPLAINER = Explainer(ACTION_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_post_beyond_the_selector_is_cut():
     result = serve(pipeline, WORLD.query(3), WORLD)
     chosen = result.ranked.post_id.tolist()
     post_id = next(i for i in result.scored.post_id.tolist() if i not in chosen)
-    explanation = Explainer(pipeline, ACTION_NAMES).explain(result, post_id)
+    explanation = Explainer(ACTION_NAMES).explain(result, post_id)
     assert (explanation.outcome, explanation.rank) == ("cut", None)
     assert explanation.score.score <= result.ranked["score"].min()
 
@@ -89,9 +89,7 @@ def test_a_post_never_retrieved_is_compared_with_the_last_one_in():
     result = serve(pipeline, WORLD.query(3), WORLD)
     similarity = WORLD.similarity(3)
     missing = next(i for i in WORLD.post_id.tolist() if result.retrieved.row_of(i) is None)
-    explanation = Explainer(pipeline, ACTION_NAMES).explain(
-        result, missing, similarity[missing - 1]
-    )
+    explanation = Explainer(ACTION_NAMES).explain(result, missing, similarity[missing - 1])
     assert explanation.outcome == "not_retrieved"
     last = {brought.source: brought for brought in explanation.last_in}["two_tower"]
     assert (last.rank, last.value) == (50, np.sort(similarity)[-50])
@@ -115,7 +113,7 @@ def test_a_scorer_that_fails_closed_is_to_blame():
     pipeline = compose(dataclass(frozen=True, kw_only=True)(cls))
     result = serve(pipeline, WORLD.query(3), WORLD)
     kept = set(result.retrieved.post_id) - set(np.concatenate([*result.dropped.values()]))
-    explanation = Explainer(pipeline, ACTION_NAMES).explain(result, int(min(kept)))
+    explanation = Explainer(ACTION_NAMES).explain(result, int(min(kept)))
     assert (explanation.outcome, explanation.dropped_by) == ("dropped", ("scorers.faulty",))
 
 

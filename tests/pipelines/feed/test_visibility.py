@@ -132,7 +132,7 @@ def test_reposts_quotes_and_replies_fall_with_what_they_show(labelled, kind):
     assert set(fallen) & set(plain)
     assert not set(fallen) & set(result.page.post_id.tolist())
     assert set(fallen) <= set(result.dropped["filters.visibility"].tolist())
-    explainer = Explainer(PIPELINE, ACTION_NAMES)
+    explainer = Explainer(ACTION_NAMES)
     for post_id, how in zip(fallen, ("repeats", "quotes", "answers"), strict=True):
         explanation = explainer.explain(result, post_id)
         assert explanation.dropped_by == ("filters.visibility",)
@@ -152,7 +152,7 @@ def test_what_is_hidden_is_served_and_says_why():
     result = serve(pipeline, world.query(), world)
     assert result.page.post_id.tolist() == plain.page.post_id.tolist()
     assert result.page["visibility"].tolist() == [Verdict.INTERSTITIAL, *[Verdict.ALLOW] * 9]
-    reason = Explainer(pipeline, ACTION_NAMES).reason(result, 0)
+    reason = Explainer(ACTION_NAMES).reason(result, 0)
     assert reason.startswith("behind a notice: post_disputed; retrieved by ")
 
 
@@ -175,9 +175,7 @@ def test_without_labels_nothing_is_shown():
     world = World()
     result = serve(Pipeline.build(), world.query(), Disturbed(world, labels=broken))
     assert (len(result.page), result.degraded) == (0, ("hydrators.visibility",))
-    explanation = Explainer(Pipeline.build(), ACTION_NAMES).explain(
-        result, int(result.retrieved.post_id[0])
-    )
+    explanation = Explainer(ACTION_NAMES).explain(result, int(result.retrieved.post_id[0]))
     assert explanation.dropped_by == ("filters.visibility",)
 
 

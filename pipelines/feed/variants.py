@@ -1,0 +1,133 @@
+"""The feeds that one feed.yaml describes: the usual one, those of experiments, and a request's own.
+
+A variant is the whole feed composed again with some settings changed, so it is checked as
+strictly as the usual one; those in use are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from configs import ConfigError, near_miss
+from pipelines.feed.discover import FeedConfig, Found, build_components
+from pipelines.feed.stages import STAGES, Component, FeedQuery
+from pipelines.feed.waves import Wave, waves
+
+Stages = Mapping[str, Sequence[Wave]]
+_KEPT = 256  # variants; a request may ask for any value, so there is no end of them
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A composed feed, and which arm of each experiment the viewer is in."""
+
+    stages: Stages
+    arms: Mapping[str, str]
+
+
+class Variants:
+    """Chooses the feed of each request.
+
+    Attributes:
+        usual: stages of the feed without any experiment.
+    """
+
+    def __init__(self, config: FeedConfig, found: Found) -> None:
+        """Compose the usual feed and that of every arm.
+
+        Raises:
+            ConfigError, WiringError: as `Pipeline.build`; also if `allow` or an arm names what
+                is not there, or two experiments change the same setting.
+        """
+        self._config, self._found = config, found
+        self._kept: OrderedDict[str, Stages] = OrderedDict()
+        self.usual = self._composed({})
+        have = _settings_of(members(self.usual))
+        for name in config.allow:
+            if name not in have:
+                raise ConfigError(f"allow: no such setting: {name}{_hint(name, have)}")
+        owners: dict[str, str] = {}
+        for experiment, settings in config.experiments.items():
+            changed = {name for arm in settings.arms.values() for name in arm.settings}
+            for name in sorted(changed):
+                other = owners.setdefault(name, experiment)
+                if other != experiment:
+                    raise ConfigError(f"experiments: {other} and {experiment} both change {name}")
+            for name, arm in settings.arms.items():
+                place = f"experiments.{experiment}.arms.{name}"
+                try:
+                    self._composed(arm.settings)
+                except ValueError as error:
+                    raise type(error)(f"{place}: {error}") from error
+
+    def of(self, query: FeedQuery) -> Variant:
+        """The feed of one request: the viewer's arms, then what the request itself changes.
+
+        Raises:
+            ConfigError: the request changes what `allow` does not name, or to no allowed value.
+        """
+        for name in query.overrides:
+            if name not in self._config.allow:
+                raise ConfigError(
+                    f"{name}: not a setting that a request may change"
+                    f"{near_miss(name, self._config.allow)}"
+                )
+        experiments = self._config.experiments
+        arms = {name: each.arm_of(name, query.user_id) for name, each in experiments.items()}
+        settings: dict[str, Any] = {}
+        for name, arm in arms.items():
+            settings |= experiments[name].arms[arm].settings
+        settings |= query.overrides
+        return Variant(self._composed(settings) if settings else self.usual, arms)
+
+    def _composed(self, settings: Mapping[str, Any]) -> Stages:
+        key = json.dumps(settings, sort_keys=True, default=repr)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        stages = waves(build_components(changed(self._config, settings), self._found))
+        self._kept[key] = stages
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return stages
+
+
+def members(stages: Stages) -> Iterable[Component]:
+    """All components in the order they run."""
+    return (c for stage in stages.values() for wave in stage for c in wave)
+
+
+def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:
+    """`config` with `settings`, as `Arm.settings` names them, on top.
+
+    Raises:
+        ConfigError: a name of another form, of no stage, or of a component that is switched off.
+    """
+    values = {stage: dict(getattr(config, stage)) for stage in STAGES}
+    for name, value in settings.items():
+        stage, _, rest = name.partition(".")
+        component, _, setting = rest.partition(".")
+        if stage not in STAGES or not component:
+            raise ConfigError(f"{name}: expected stage.component.setting{near_miss(stage, STAGES)}")
+        if not setting:
+            if value is not None:
+                raise ConfigError(f"{name}: expected null, which switches it off, got {value!r}")
+            values[stage][component] = None
+            continue
+        there = values[stage].get(component, {})
+        if there is None:
+            raise ConfigError(f"{name}: {stage}.{component} is switched off")
+        values[stage][component] = {**there, setting: value}
+    return config.model_copy(update=values)
+
+
+def _settings_of(components: Iterable[Component]) -> set[str]:
+    return {f"{c.key}.{field.name}" for c in components for field in fields(c)}  # type: ignore[arg-type]
+
+
+def _hint(name: str, have: Iterable[str]) -> str:
+    return near_miss(name, have, listed=False)

@@ -1,0 +1,48 @@
+"""A bundle that answers the feed in this process and records nothing: for replays and notebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.feed.services import Served
+from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
+from serve.deployments import local_models
+from serve.services import FromBundle, Stores
+from train.bundle import load
+
+
+@dataclass(frozen=True)
+class Offline(FromBundle):
+    """`pipelines.feed.services.Services` of nobody's server: it has never shown anything."""
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the viewer's history."""
+        return self.stores.profiles.seen(user_id)
+
+    async def served(self, user_id: int) -> Served:
+        """Nothing."""
+        none = np.empty(0, np.int64)
+        return Served(none, none, none.reshape(0, 0), none)
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """None: a replay knows what the bundle knows."""
+        return np.zeros(len(ids), np.int64)
+
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Nothing was shown."""
+
+
+def services(bundle: str) -> Offline:
+    """From the bundle at a path.
+
+    Raises:
+        BundleError: it cannot be loaded.
+    """
+    loaded = load(bundle)
+    return Offline(local_models(loaded), Stores.of(loaded))
