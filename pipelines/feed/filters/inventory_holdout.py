@@ -32,10 +32,11 @@ class InventoryHoldout(Filter):
 
     def keep(self, query: FeedQuery, posts: Candidates) -> NDArray[np.bool_]:
         """Compare a number that follows from post and viewer with the percentage of its kind."""
-        kinds = [posts["repost_of_post_id"] > 0, posts["reply_to_post_id"] > 0]
-        percent = np.select(kinds, [self.repost_percent, self.reply_percent], self.original_percent)
-        if not percent.any():
+        by_kind = (self.repost_percent, self.reply_percent, self.original_percent)
+        if not any(by_kind):
             return np.ones(len(posts), np.bool_)
+        kinds = [posts["repost_of_post_id"] > 0, posts["reply_to_post_id"] > 0]
+        percent = np.select(kinds, by_kind[:2], by_kind[2])
         viewer = hash_ids(query.user_id, 1, 2**62, self.salt)
         share = hash_ids(posts.post_id ^ viewer, 1, _SHARES + 1, self.salt)[:, 0]  # 1 to _SHARES
         return share > percent / 100 * _SHARES

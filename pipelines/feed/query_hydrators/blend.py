@@ -40,9 +40,11 @@ class Blend(QueryHydrator):
     async def hydrate(self, query: FeedQuery, services: Services) -> Mapping[str, Any]:
         """Ask for the bundle's weights, then change them."""
         blend = await services.blend()
-        changed = dict(PRESETS[self.preset]) if self.preset else {}
+        if not self.preset and not self.weights:
+            return {"query.blend": blend}
+        changed = {}
         if self.preset:
-            changed = dict.fromkeys(ACTION_NAMES, 0.0) | changed
+            changed = {**dict.fromkeys(ACTION_NAMES, 0.0), **PRESETS[self.preset]}
         changed |= self.weights
         weights = [
             changed.get(name, own) if learned else own
