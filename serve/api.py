@@ -31,7 +31,25 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FeedRequest(Request):
+class Wishes(Request):
+    """What a page may hold, whoever asks."""
+
+    in_network_only: bool = Field(default=False, description="only posts by followed authors")
+    exclude_video: bool = Field(default=False, description="no videos")
+    topic_ids: list[Id] = Field(
+        default_factory=list, max_length=100, description="only posts on one of these topics"
+    )
+    excluded_topic_ids: list[Id] = Field(
+        default_factory=list, max_length=100, description="no posts on any of these topics"
+    )
+    seen_ids: list[Id] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="posts that the client knows were seen; none of them is shown",
+    )
+
+
+class FeedRequest(Wishes):
     """Ask for a viewer's next page."""
 
     user_id: Id = Field(description="the viewer; one never heard of gets a cold-start feed")
@@ -51,7 +69,7 @@ class FeedRequest(Request):
     )
 
 
-class ExplainQuery(Request):
+class ExplainQuery(Wishes):
     """Ask why a viewer gets, or does not get, a post."""
 
     user_id: Id
@@ -77,7 +95,7 @@ class Post(BaseModel):
     post_id: int
     author_id: int = Field(description="0 = unknown")
     rank: int = Field(description="place on the page, 1 = top")
-    score: Number = Field(description="what the page is ordered by")
+    score: Number = Field(description="what the page is ordered by, moves for variety apart")
     sources: list[str] = Field(description="which sources brought it")
     p_action: dict[str, Number] = Field(
         description="predicted probability of each action that the training data shows, and "
@@ -86,6 +104,9 @@ class Post(BaseModel):
     )
     adjustments: dict[str, Number] = Field(
         description="what the score was multiplied by, by scorer; 1 = left as it was"
+    )
+    visibility: Literal["allow", "interstitial"] = Field(
+        description="interstitial: show it behind a notice; the reason names the rule"
     )
     reason: str = Field(description="why the post is where it is, in words")
 
@@ -161,6 +182,7 @@ class Explanation(Explained):
     sources: list[Brought]
     filters: list[Verdict]
     dropped_by: list[str]
+    notes: list[str] = Field(description="what is known of it, in words, such as a label")
     score: Score | None
     last_in: list[Brought] = Field(
         description="of a post not retrieved: the last post that each source brought"

@@ -28,6 +28,7 @@ from serve.metrics import ComponentMetrics
 from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from train import bundle as bundles
 
 _log = logging.getLogger("ray.serve")
@@ -47,6 +48,7 @@ class Args(Config):
         "dag"  # models in replicas of their own, or in FeedHandler's
     )
     clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
+    labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
     limits: Limits = Limits()
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
 
@@ -155,6 +157,7 @@ class FeedHandlerReplica(Reloading):
             ),
             limits=args.limits,
             clock=args.clock,
+            labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
             observe=ComponentMetrics().observe,
         )
 

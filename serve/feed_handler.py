@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -21,6 +21,7 @@ from serve import api
 from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from serve.stores.served import ServedStore
 from train.bundle import Bundle
 
@@ -67,6 +68,7 @@ class FeedHandler:
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
+        labels: LabelStore | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -78,12 +80,14 @@ class FeedHandler:
             clock: "wall" = the real time; "log" = a clock that stood at the bundle's
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
+            labels: of posts and authors; None = nothing is labelled.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
+        self._labels = labels or LabelStore.empty()
         self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
@@ -94,7 +98,7 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         self._serving = _Serving(
             model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
-            explainer=Explainer(dict(zip(bundle.actions, bundle.weights, strict=True))),
+            explainer=Explainer(bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
@@ -114,7 +118,7 @@ class FeedHandler:
             ConfigError: an override of a setting that the feed does not allow, or a wrong value.
         """
         async with self._admitted() as serving:
-            services = ServedFeed(serving.models, serving.stores, self._served, self._event_log)
+            services = ServedFeed(*self._parts(serving))
             query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             after = self._pipeline.start_side_effects(result, services)
@@ -134,8 +138,9 @@ class FeedHandler:
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
-        Runs the feed again with what is known now; of what this replica showed the
-        viewer, only what came before that page counts as seen. Records nothing.
+        Runs the feed again with what is known now, at the instant of that page; of what
+        this replica showed the viewer, only what came before it counts as seen. Records
+        nothing.
 
         Raises:
             OverloadedError, ConfigError: as for `feed`.
@@ -144,10 +149,11 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(
-                serving.models, serving.stores, self._served, self._event_log, request.post_id
-            )
+            services = AsItWas(*self._parts(serving), request.post_id)
             query = self._query(serving, request)
+            shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
+            if shown_at_ms is not None:
+                query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
             explanation = serving.explainer.explain(result, request.post_id)
             return api.ExplainResponse(
@@ -197,6 +203,9 @@ class FeedHandler:
         finally:
             self._in_flight -= 1
 
+    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
+        return serving.models, serving.stores, self._served, self._event_log, self._labels
+
     def _now_serving(self) -> _Serving:
         if self._serving is None:
             raise RuntimeError("no bundle is loaded")
@@ -214,5 +223,10 @@ class FeedHandler:
             now_ms=now_ms,
             request_id=uuid.uuid4().hex,
             surface=request.surface,
+            in_network_only=request.in_network_only,
+            exclude_video=request.exclude_video,
+            topic_ids=tuple(request.topic_ids),
+            excluded_topic_ids=tuple(request.excluded_topic_ids),
+            seen_ids=tuple(request.seen_ids),
             overrides=request.overrides,
         )

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.feed.services import Served
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
 from serve.services import FromBundle, Stores
 from train.bundle import load
@@ -20,6 +22,15 @@ class Offline(FromBundle):
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """In the viewer's history."""
         return self.stores.profiles.seen(user_id)
+
+    async def served(self, user_id: int) -> Served:
+        """Nothing."""
+        none = np.empty(0, np.int64)
+        return Served(none, none, none.reshape(0, 0), none)
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """None: a replay knows what the bundle knows."""
+        return np.zeros(len(ids), np.int64)
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pipelines.feed.explain import Explainer
 from pipelines.feed.result import FeedResult
@@ -10,6 +11,8 @@ from serve import api
 
 _MULTIPLIER = "_multiplier"
 _RANK = "_rank"
+# By Verdict; without the hydrator visibility nothing is judged.
+_VISIBILITY: tuple[Literal["allow", "interstitial"], ...] = ("allow", "interstitial")
 
 
 def posts_of(
@@ -30,6 +33,7 @@ def posts_of(
             sources=[name for name, rank in sources.items() if rank[row]],
             p_action={n: p_action[row][at] for n, at in actions.items()} if p_action else {},
             adjustments={name: values[row] for name, values in multipliers.items()},
+            visibility=_VISIBILITY[plain["visibility"][row] if "visibility" in plain else 0],
             reason=explainer.reason(result, row),
         )
         for row in range(len(page))

@@ -13,14 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.facts import Facts
 from pipelines.features import History
-from pipelines.feed.services import Graph, Hits
+from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
+from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
-from serve.stores.served import ServedStore
+from serve.stores.served import Page, ServedStore, posts_of
+from serve.stores.users import UserStore
 from train.bundle import Bundle
 
 
@@ -72,20 +76,66 @@ def version(bundle: Bundle) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+# What is counted of posts, and the action that the column counts.
+_COUNTED = {
+    "num_likes": "favorite",
+    "num_replies": "reply",
+    "num_reposts": "repost",
+    "num_quotes": "quote",
+}
+
+
 @dataclass(frozen=True)
 class Stores:
-    """The tables of a bundle, indexed."""
+    """The tables of a bundle, indexed.
+
+    Attributes:
+        facts: what models read of posts, of which the feed reads the as-of counts.
+        counted: column of the counts for each of `_COUNTED` that the log observes.
+        blend: what predicted actions are worth.
+    """
 
     posts: PostStore
     profiles: ProfileStore
     graph: GraphStore
+    users: UserStore
+    facts: Facts
+    counted: Mapping[str, int]
+    blend: Blend
 
     @classmethod
     def of(cls, bundle: Bundle) -> Stores:
         """Index the tables of `bundle`; takes time and memory in proportion to them."""
+        profiles = ProfileStore(bundle.profiles)
+        observed = bundle.card["observed_actions"]
         return cls(
-            PostStore(bundle.posts), ProfileStore(bundle.profiles), GraphStore(bundle.follows)
+            posts=PostStore(bundle.posts),
+            profiles=profiles,
+            graph=GraphStore(bundle.follows, profiles),
+            users=UserStore(bundle.users),
+            facts=bundle.facts,
+            counted={
+                name: 1 + bundle.actions.index(action)
+                for name, action in _COUNTED.items()
+                if action in observed
+            },
+            blend=Blend(
+                actions=bundle.actions,
+                own=bundle.weights,
+                learned=np.isin(bundle.actions, observed),
+                weights=bundle.weights,
+            ),
         )
+
+    def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """What `Services.engagement` promises, from the counts that hold at `at_ms`."""
+        unknown = np.full(len(post_id), -1)
+        if "post" not in self.facts.rates:
+            return dict.fromkeys(("num_views", *_COUNTED), unknown)
+        counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
+        counts = counts.astype(np.int64)
+        found = {name: counts[:, column] for name, column in self.counted.items()}
+        return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
 
 
 @dataclass(frozen=True)
@@ -124,6 +174,20 @@ class FromBundle:
         """From the bundle."""
         return self.stores.posts.facts(post_id)
 
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """From the bundle's texts."""
+        return self.stores.posts.mention(post_id, keywords)
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """From the bundle."""
+        return self.stores.users.facts(user_id)
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """From the bundle's as-of counts."""
+        return self.stores.engagement(post_id, at_ms)
+
     async def rank(
         self,
         history: History,
@@ -139,30 +203,58 @@ class FromBundle:
         """From the value model."""
         return await self.models.value(p_action)
 
+    async def blend(self) -> Blend:
+        """From the bundle."""
+        return self.stores.blend
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """From the bundle's vectors of text, if it has any."""
+        facts = self.stores.facts
+        return facts.content[facts.post_row(post_id)]
+
 
 @dataclass(frozen=True)
 class ServedFeed(FromBundle):
     """`pipelines.feed.services.Services` of a running server.
 
     Attributes:
-        served: what this process has shown lately.
+        pages: what this process has shown lately.
         event_log: where impressions go.
+        label_store: labels of posts and authors.
     """
 
-    served: ServedStore
+    pages: ServedStore
     event_log: EventLog
+    label_store: LabelStore
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """In the viewer's history, or shown lately by this process."""
-        return np.union1d(self.stores.profiles.seen(user_id), self.served.before(user_id))
+        return np.union1d(self.stores.profiles.seen(user_id), posts_of(self._pages(user_id)))
+
+    async def served(self, user_id: int) -> Served:
+        """Shown lately by this process; authors and topics are the bundle's."""
+        pages = self._pages(user_id)
+        post_id = posts_of(pages)
+        facts = self.stores.posts.facts(post_id)
+        at_ms = np.array([page.at_ms for page in pages], np.int64)
+        shown_at_ms = np.repeat(at_ms, [len(page.post_id) for page in pages])
+        return Served(post_id, facts["author_id"], facts["topic_ids"], shown_at_ms)
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """From the file that the server was started with, if any."""
+        return self.label_store.of(kind, ids, at_ms)
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Remember the page and append it to the event log."""
         post_id = page["post_id"]
-        self.served.add(user_id, post_id)
+        self.pages.add(user_id, post_id, now_ms)
         self.event_log.append(impressions(user_id, request_id, now_ms, surface, post_id))
+
+    def _pages(self, user_id: int) -> list[Page]:
+        """Pages that the viewer was shown, oldest first."""
+        return self.pages.before(user_id)
 
 
 @dataclass(frozen=True)
@@ -174,10 +266,9 @@ class AsItWas(ServedFeed):
 
     post_id: int
 
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history, or shown before the page in question."""
-        before = self.served.before(user_id, self.post_id)
-        return np.union1d(self.stores.profiles.seen(user_id), before)
+    def _pages(self, user_id: int) -> list[Page]:
+        """Those before the page in question."""
+        return self.pages.before(user_id, self.post_id)
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

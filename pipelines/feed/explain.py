@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.feed.result import FeedResult
 from pipelines.feed.result import Outcome as Ran
@@ -93,6 +90,7 @@ class Explanation:
         rank: by score among those that passed the filters, 1 = best.
         dropped_by: keys of the filters and page rules that dropped it, or that
             were to blame for an empty page.
+        notes: what hydrators say of it in words.
         score: None where it was not scored.
         similarity: to the viewer, as given by the caller, of a post not retrieved.
         last_in: of a post not retrieved: the last post that each source brought.
@@ -106,6 +104,7 @@ class Explanation:
     sources: tuple[Brought, ...]
     filters: tuple[Verdict, ...]
     dropped_by: tuple[str, ...]
+    notes: tuple[str, ...]
     score: Score | None
     similarity: float | None
     last_in: tuple[Brought, ...]
@@ -115,14 +114,15 @@ class Explanation:
 class Explainer:
     """Explains results of a feed."""
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        """Take the weight of each action, in the order of the columns of `p_action`."""
-        self._weights = weights
+    def __init__(self, actions: Sequence[str]) -> None:
+        """Take the names of the actions, in the order of the columns of `p_action`."""
+        self._actions = actions
 
     def reason(self, result: FeedResult, row: int) -> str:
         """Why the post at `row` of the page is there, in one short sentence."""
         page = result.page
-        return _in_words(self._sources(result, page, row), self._score(result, page, row))
+        sources, score = self._sources(result, page, row), self._score(result, page, row)
+        return _in_words(sources, score, _notes(result, "hydrators", page, row))
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -155,6 +155,7 @@ class Explainer:
             sources=self._sources(result, result.retrieved, row),
             filters=self._verdicts(result, row),
             dropped_by=dropped_by,
+            notes=() if row is None else _notes(result, "hydrators", result.retrieved, row),
             score=self._score(result, result.scored, scored),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
@@ -196,21 +197,19 @@ class Explainer:
             for name in posts
             if name.endswith("_multiplier")
         }
-        ran = (s for s in _members(result, "scorers") if all(name in posts for name in s.provides))
-        described = (scorer.describe(posts, row) for scorer in ran)
         return Score(
             basis="value" if valued else "popularity",
-            terms=self._terms(posts["p_action"][row]) if valued else (),
+            terms=self._terms(posts, row) if valued else (),
             value=posts["value" if valued else "popularity"][row].item(),
             base_score=posts["base_score"][row].item(),
             multipliers=multipliers,
             score=posts["score"][row].item(),
-            notes=tuple(note for note in described if note is not None),
+            notes=_notes(result, "scorers", posts, row),
         )
 
-    def _terms(self, p_action: NDArray[np.float32]) -> tuple[Term, ...]:
-        amounts = p_action.tolist()
-        terms = (Term(a, p, w) for (a, w), p in zip(self._weights.items(), amounts, strict=True))
+    def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
+        columns = (posts[name][row].tolist() for name in ("p_action", "action_weight"))
+        terms = (Term(a, p, w) for a, p, w in zip(self._actions, *columns, strict=True))
         return tuple(sorted((t for t in terms if t.weight), key=lambda t: -abs(t.points)))
 
     def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:
@@ -234,13 +233,21 @@ def _members(result: FeedResult, stage: str) -> Iterator[Any]:
     return (c for c in result.components if c.stage == stage)
 
 
+def _notes(result: FeedResult, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
+    ran = (c for c in _members(result, stage) if all(name in posts for name in c.provides))
+    described = (component.describe(posts, row) for component in ran)
+    return tuple(note for note in described if note is not None)
+
+
 def _nth(posts: Candidates, post_id: int) -> int | None:
     row = posts.row_of(post_id)
     return None if row is None else row + 1
 
 
-def _in_words(sources: tuple[Brought, ...], score: Score | None) -> str:
-    parts = [f"retrieved by {_listed(sources)}"]
+def _in_words(
+    sources: tuple[Brought, ...], score: Score | None, notes: tuple[str, ...] = ()
+) -> str:
+    parts = [*notes, f"retrieved by {_listed(sources)}"]
     if score is not None:
         terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
         more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
@@ -256,7 +263,7 @@ def _listed(sources: tuple[Brought, ...]) -> str:
 def _summary(explanation: Explanation) -> str:
     if explanation.outcome == "not_retrieved":
         return _not_retrieved(explanation)
-    how = _in_words(explanation.sources, explanation.score)
+    how = _in_words(explanation.sources, explanation.score, explanation.notes)
     said = {
         "served": f"place {explanation.place} on the page",
         "below": f"ranked {explanation.rank}, below the page",

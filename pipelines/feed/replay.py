@@ -110,7 +110,7 @@ def measures(result: FeedResult) -> dict[str, float]:
             known = page["author_id"][page["author_id"] > 0]
             measured["authors"] = len(np.unique(known)) / len(known) if len(known) else nan
         if "topic_ids" in page:
-            measured["topics"] = _entropy(page["topic_ids"][:, 0])
+            measured["topics"] = _entropy(page["topic_ids"][:, :1])  # no column if none has any
         if "num_followers" in page:
             followers = page["num_followers"][page["num_followers"] >= 0]
             measured["small_authors"] = float((followers < SMALL).mean()) if len(followers) else nan

@@ -159,12 +159,12 @@ class Run:
         settled = False
         while not settled:
             page = kept = rows[:limit]
+            posts = self.posts.take(kept)
             for component in self._members("post_filters"):
-                posts = self.posts.take(kept)
                 keep = self._judge(component, posts)
                 before = self.dropped.get(component.key, posts.post_id[:0])
                 self.dropped[component.key] = np.concatenate([before, posts.post_id[~keep]])
-                kept = kept[keep]
+                kept, posts = kept[keep], posts.filter(keep)
             rows = np.concatenate([kept, rows[limit:]])
             settled = len(kept) == len(page) or self.closed
         self.posts = self.posts.take(rows[:limit])

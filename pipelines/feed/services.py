@@ -7,7 +7,7 @@ fail: the stage that calls it declares its time-out and what failure means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import Kind
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,77 @@ class Hits:
     value: NDArray[np.floating]
 
 
+def _nobody() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Graph:
-    """Whom a viewer follows, blocks and mutes: sorted int64 ids."""
+    """Whom a viewer follows, blocks and mutes: sorted int64 ids; and words the viewer muted.
+
+    Attributes:
+        mutual: those of `followed` who follow the viewer.
+        subscribed: whose posts for subscribers the viewer may see.
+        muted_keywords: words or phrases, as the viewer wrote them.
+    """
 
     followed: NDArray[np.int64]
     blocked: NDArray[np.int64]
     muted: NDArray[np.int64]
+    mutual: NDArray[np.int64] = field(default_factory=_nobody)
+    subscribed: NDArray[np.int64] = field(default_factory=_nobody)
+    muted_keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The account that asks.
+
+    Attributes:
+        num_followers: accounts that follow it, -1 = unknown.
+        created_at_s: when it was registered, NaN = unknown.
+    """
+
+    num_followers: int
+    created_at_s: float
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What predicted actions are worth to the feed.
+
+    Attributes:
+        actions: names in the order of the columns of `p_action`, A; schema.ACTIONS first.
+        own: weight of each in `Services.value`. float64 [A].
+        learned: whether the ranker learned it; others predict noise. bool [A].
+        weights: those in use for this request. float64 [A].
+    """
+
+    actions: tuple[str, ...]
+    own: NDArray[np.float64]
+    learned: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a viewer's last pages held, oldest first.
+
+    Attributes:
+        post_id: a post served twice is here twice. int64 [n].
+        author_id: 0 = unknown. int64 [n].
+        topic_ids: 0 = no more. int64 [n, T].
+        shown_at_ms: int64 [n], not decreasing.
+    """
+
+    post_id: NDArray[np.int64]
+    author_id: NDArray[np.int64]
+    topic_ids: NDArray[np.int64]
+    shown_at_ms: NDArray[np.int64]
 
 
 class Services(Protocol):
-    """Axes: n posts found, C candidates, A actions in the order of schema.ACTIONS."""
+    """Axes: n posts found, C candidates, T topics, A actions in the order of schema.ACTIONS."""
 
     async def history(self, user_id: int) -> History | None:
         """What the viewer has done, or None for a viewer never heard of."""
@@ -51,6 +112,9 @@ class Services(Protocol):
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """Posts the viewer was already shown, sorted."""
+
+    async def served(self, user_id: int) -> Served:
+        """The viewer's last pages, empty for a viewer who saw none."""
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product."""
@@ -62,11 +126,35 @@ class Services(Protocol):
         """Newest posts of these authors; value is seconds since 1970."""
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
-        """What is known of posts, each column [C] in the order asked.
+        """What is known of posts, each column [C, ...] in the order asked.
 
         Returns:
-            known bool; author_id int64, 0 = unknown; created_at_s and duration_s
-            float64, NaN = unknown; popularity float64 in [0, 1].
+            The columns that the hydrator post_facts declares, as it describes them.
+        """
+
+    async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """Labels that hold at `at_ms`, as sets over visibility.LABELS; 0 = none. [C] -> [C]."""
+
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """Whether the text of each post, 0 = no post, holds one of `keywords`. bool [C].
+
+        A word or phrase is held as `pipelines.feed.words` says: whole words in a row.
+        """
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """What is known of accounts, each column [C] in the order asked.
+
+        Returns:
+            num_followers int64, -1 = unknown; created_at_s float64, NaN = unknown.
+        """
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """What had come of posts by `at_ms`, each column int64 [C], -1 = not counted.
+
+        Returns:
+            The columns that the hydrator engagement declares.
         """
 
     async def rank(
@@ -85,6 +173,12 @@ class Services(Protocol):
 
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """Worth of each post to the feed from its predicted actions. float64 [C]."""
+
+    async def blend(self) -> Blend:
+        """The weights that `value` goes by, which are also those in use unless settings differ."""
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What posts are about, as unit vectors; zeros = unknown. [C, E]; E = 0: none have any."""
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates

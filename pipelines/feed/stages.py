@@ -53,6 +53,11 @@ class FeedQuery:
         limit: posts wanted on the page, at least 1.
         now_ms: the instant of the request, ms since 1970; components have no other clock.
         surface: product surface that the page is for, as in schema.EVENTS; 0 = unknown.
+        in_network_only: whether all posts must be by authors whom the viewer follows.
+        exclude_video: whether no post may be a video.
+        topic_ids: topics wanted; none = any.
+        excluded_topic_ids: topics not wanted.
+        seen_ids: posts that the client knows were seen, whatever the server knows.
         overrides: settings for this request alone, stage.component.setting -> value.
         context: what query hydrators found; read it as `query["seen"]`.
     """
@@ -62,6 +67,11 @@ class FeedQuery:
     now_ms: int
     request_id: str
     surface: int = 0
+    in_network_only: bool = False
+    exclude_video: bool = False
+    topic_ids: tuple[int, ...] = ()
+    excluded_topic_ids: tuple[int, ...] = ()
+    seen_ids: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,6 +168,13 @@ class Hydrator(Waiting, stage="hydrators"):
     @abstractmethod
     async def hydrate(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Return exactly the columns of `provides`, each [C, ...] in the order of `posts`."""
+
+    def describe(self, posts: Candidates, row: int) -> str | None:
+        """Say in a few words what this found out of the post at `row`, if worth saying.
+
+        Asked only where its columns are there.
+        """
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

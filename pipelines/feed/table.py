@@ -28,10 +28,14 @@ class Candidates:
         ids = columns.get("post_id")
         if ids is None or ids.dtype != np.int64 or ids.ndim != 1:
             raise ValueError(f"candidates need post_id int64 [C], got {_shape(ids)}")
-        for name, values in columns.items():
-            if values.ndim == 0 or len(values) != len(ids):
-                raise ValueError(f"column {name!r} is {_shape(values)}, expected {len(ids)} rows")
-        self._columns = {name: _read_only(values) for name, values in columns.items()}
+        self._columns = {name: _column(name, v, len(ids)) for name, v in columns.items()}
+
+    @classmethod
+    def _of(cls, columns: dict[str, NDArray]) -> Candidates:
+        """Take columns that are known to be good and read-only: a request makes many tables."""
+        table = cls.__new__(cls)
+        table._columns = columns
+        return table
 
     @classmethod
     def empty(cls) -> Candidates:
@@ -108,11 +112,16 @@ class Candidates:
         taken = sorted(self._columns.keys() & columns.keys())
         if taken:
             raise ValueError(f"columns {taken} are there already")
-        return Candidates({**self._columns, **columns})
+        added = {name: _column(name, values, len(self)) for name, values in columns.items()}
+        return Candidates._of(self._columns | added)
 
     def take(self, rows: NDArray[np.integer] | slice) -> Candidates:
         """The given rows, in the order given."""
-        return Candidates({name: values[rows] for name, values in self._columns.items()})
+        at = (lambda v: v[rows]) if isinstance(rows, slice) else (lambda v: v.take(rows, axis=0))
+        columns = {name: at(values) for name, values in self._columns.items()}
+        for values in columns.values():
+            values.flags.writeable = False
+        return Candidates._of(columns)
 
     def filter(self, keep: NDArray[np.bool_]) -> Candidates:
         """The rows where `keep` bool [C] is true, in their order."""
@@ -130,8 +139,11 @@ class Candidates:
         return Candidates, (dict(self._columns),)
 
 
-def _read_only(values: ArrayLike) -> NDArray:
+def _column(name: str, values: ArrayLike, num_posts: int) -> NDArray:
+    """A read-only view of `values`, one row a post."""
     view = np.asarray(values).view()
+    if view.ndim == 0 or len(view) != num_posts:
+        raise ValueError(f"column {name!r} is {_shape(view)}, expected {num_posts} rows")
     view.flags.writeable = False
     return view
 

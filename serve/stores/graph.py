@@ -1,25 +1,49 @@
-"""Who follows whom."""
+"""Who follows, blocks and mutes whom."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines.feed.services import Graph
+from pipelines.schema import ACTION_NAMES
 from serve.stores.lookup import Groups, column
+from serve.stores.profiles import ProfileStore
 
 
 class GraphStore:
-    """Follows by follower. Blocks and mutes are in no table of the bundle yet: empty."""
+    """Follows in both directions, and whom viewers blocked or muted in the log.
 
-    def __init__(self, follows: pa.Table) -> None:
+    The log says when someone was blocked, not when that was taken back, and a profile
+    holds a viewer's newest events only. Subscriptions and muted words are in no table of
+    the bundle: empty.
+    """
+
+    def __init__(self, follows: pa.Table, profiles: ProfileStore) -> None:
         """Index `follows`: the columns of schema.FOLLOWS; no rows is a graph of strangers."""
-        follows = follows.sort_by("followee_id")
-        self._followed = Groups(
-            column(follows, "follower_id", 0, np.int64), column(follows, "followee_id", 0, np.int64)
+        follower_id, followee_id = (
+            column(follows, name, 0, np.int64) for name in ("follower_id", "followee_id")
         )
+        by_followee, by_follower = np.argsort(followee_id), np.argsort(follower_id)
+        self._followed = Groups(follower_id[by_followee], followee_id[by_followee])
+        self._followers = Groups(followee_id[by_follower], follower_id[by_follower])
+        self._profiles = profiles
 
     def of(self, user_id: int) -> Graph:
-        """The viewer's side of the graph; empty for a viewer who follows nobody."""
-        nobody = np.empty(0, np.int64)
-        return Graph(followed=self._followed.of(user_id), blocked=nobody, muted=nobody)
+        """The viewer's side of the graph; empty for a viewer nobody has heard of."""
+        followed = self._followed.of(user_id)
+        return Graph(
+            followed=followed,
+            blocked=self._whom(user_id, "block_author"),
+            muted=self._whom(user_id, "mute_author"),
+            mutual=np.intersect1d(followed, self._followers.of(user_id)),
+        )
+
+    def _whom(self, user_id: int, action: str) -> NDArray[np.int64]:
+        """Authors of the posts to which the viewer did `action`, sorted."""
+        history = self._profiles.history(user_id)
+        if history is None:
+            return np.empty(0, np.int64)
+        done = history.did >> ACTION_NAMES.index(action) & 1 > 0
+        return np.unique(history.author_id[done & (history.author_id > 0)])

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.encoding import pad
 from pipelines.feed.services import Hits
+from pipelines.feed.words import Words
 from serve.stores.lookup import Groups, column, positions
+from serve.stores.threads import authors_of, conversations
+
+MAX_TOPICS = 16  # of a post's topics, the first so many
+_POINTERS = {"reply_to": "reply_to_post_id", "repost": "repost_of_post_id"}
+_POINTERS |= {"quote": "quote_of_post_id"}
+# What is said of a post that is not here; columns of ids hold 0.
+_UNKNOWN = {"created_at_s": np.nan, "duration_s": np.nan}
 
 
 class PostStore:
@@ -22,8 +32,22 @@ class PostStore:
         self.post_id = column(posts, "post_id", 0, np.int64)
         self._author_id = column(posts, "author_id", 0, np.int64)
         self._created_at_s = column(posts, "created_at_ms", np.nan) / 1000
-        self._duration_s = column(posts, "duration_s", np.nan)
         self._popularity = column(posts, "popularity", 0.0)
+        self._facts = {
+            "author_id": self._author_id,
+            "created_at_s": self._created_at_s,
+            "duration_s": column(posts, "duration_s", np.nan),
+            "popularity": self._popularity,
+            **self._threads(posts),
+            "topic_ids": _topics(posts["topic_ids"]),
+            "language": _languages(posts["language"]),
+            "has_text": _has_text(posts["text"]),
+        }
+        self._words = Words.of(pa.concat_arrays([*posts["text"].chunks, pa.array([""])]))
+        for name, values in self._facts.items():  # the last row stands for what is not here
+            last = np.full((1, *values.shape[1:]), _UNKNOWN.get(name, 0), values.dtype)
+            self._facts[name] = np.concatenate([values, last])
+        self._facts["language"][-1] = ""
         self._most_liked = np.argsort(-self._popularity, kind="stable")
         dated = np.flatnonzero((self._author_id > 0) & ~np.isnan(self._created_at_s))
         newest = dated[np.argsort(-self._created_at_s[dated], kind="stable")]
@@ -32,13 +56,16 @@ class PostStore:
     def facts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """What is known of posts [C]: the columns that `Services.posts` promises."""
         place, known = positions(self.post_id, post_id)
-        return {
-            "known": known,
-            "author_id": np.where(known, self._author_id[place], 0),
-            "created_at_s": np.where(known, self._created_at_s[place], np.nan),
-            "duration_s": np.where(known, self._duration_s[place], np.nan),
-            "popularity": np.where(known, self._popularity[place], 0.0),
-        }
+        row = np.where(known, place, -1)
+        facts = {name: values[row] for name, values in self._facts.items()}
+        facts["conversation_id"] = np.where(known, facts["conversation_id"], post_id)
+        return {"known": known, **facts}
+
+    def mention(self, post_id: NDArray[np.int64], keywords: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Whether the text of each post [C] holds one of `keywords`, as `Words.mention` says."""
+        place, known = positions(self.post_id, post_id)
+        texts = self._words.take(np.where(known, place, len(self.post_id)))
+        return texts.mention(Words.of(pa.array(keywords)))
 
     def has(self, post_id: int) -> bool:
         """Whether the bundle knows the post."""
@@ -57,3 +84,33 @@ class PostStore:
         """Posts by popularity, best first; equal popularity by post id."""
         rows = self._most_liked[:num_posts]
         return Hits(self.post_id[rows], self._popularity[rows])
+
+    def _threads(self, posts: pa.Table) -> dict[str, NDArray[np.int64]]:
+        """What posts answer, repeat and quote, by whom that is, and their conversations."""
+        columns = {}
+        for kind, name in _POINTERS.items():
+            columns[name] = column(posts, name, 0, np.int64)
+            authors = authors_of(columns[name], self.post_id, self._author_id)
+            columns[f"{kind}_author_id"] = authors
+        columns["conversation_id"] = conversations(self.post_id, columns["reply_to_post_id"])
+        return columns
+
+
+def _topics(topic_ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Topics one post a row, 0 = no more. [N, T], T at most MAX_TOPICS."""
+    lists = pc.if_else(pc.is_null(topic_ids), pa.scalar([], topic_ids.type), topic_ids)
+    longest = pc.max(pc.list_value_length(lists)).as_py() or 0
+    return pad(lists, min(longest, MAX_TOPICS))
+
+
+def _languages(language: pa.ChunkedArray) -> NDArray[np.str_]:
+    """Tags, "" = unknown; what is longer than the column is cut. <U12 [N]."""
+    codes = pc.fill_null(language, "").combine_chunks().dictionary_encode()
+    tags = np.array(codes.dictionary.to_pylist() or [""], "<U12")
+    return tags[codes.indices.to_numpy(zero_copy_only=False)]
+
+
+def _has_text(text: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Whether there is more than blanks. bool [N]."""
+    trimmed = pc.utf8_trim_whitespace(pc.fill_null(text, ""))
+    return pc.greater(pc.utf8_length(trimmed), 0).combine_chunks().to_numpy(zero_copy_only=False)

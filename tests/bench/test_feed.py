@@ -11,7 +11,8 @@ import pytest
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
-from tests.pipelines.feed.world import WEIGHTS, Disturbed, World
+from pipelines.schema import ACTION_NAMES
+from tests.pipelines.feed.world import Disturbed, World
 
 pytestmark = pytest.mark.bench
 NUM_RUNS = 400
@@ -36,8 +37,12 @@ def ready(world: World) -> Disturbed:
     async def value(p_action):
         return p_action[:, 0].astype(np.float64)
 
+    async def labels(_, ids, __):
+        return np.zeros(len(ids), np.int64)
+
     return Disturbed(
         world,
+        labels=labels,
         retrieve=answer(hits),
         popular=answer(Hits(hits.post_id[::8], hits.value[::8])),
         recent=answer(Hits(hits.post_id[::4], hits.value[::4])),
@@ -68,7 +73,7 @@ def test_feed_of_1500_posts(capsys):
         stages[stage] = float(
             np.median([sum(e.ms for e in r.trace if e.stage == stage) for r in results])
         )
-    explainer = Explainer(WEIGHTS)
+    explainer = Explainer(ACTION_NAMES)
     started = time.perf_counter()
     for result in results[-20:]:
         for row in range(20):

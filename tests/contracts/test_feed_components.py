@@ -21,15 +21,22 @@ from hypothesis import strategies as st
 from pipelines.features import History
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
-from pipelines.feed.services import Graph
+from pipelines.feed.services import Blend, Graph, Served, Viewer
 from pipelines.feed.stages import STAGES, Component, FeedQuery, QueryHydrator, Waiting, with_context
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS
-from tests.pipelines.feed.world import NOW_MS, World
+from tests.pipelines.feed.world import BLEND, NOW_MS, World
 
 CLASSES = [cls for stage in discover().values() for cls in stage.values()]
 WORLD = World(num_posts=40)
 NUM_POSTS = st.integers(0, 12)
+WIDTH = {
+    "p_action": len(ACTIONS),
+    "action_weight": len(ACTIONS),
+    "topic_ids": 3,
+}  # columns that are not one value a post
+KEYWORDS = [(), ("cat",), ("a cat", "rain")]
+CREATED_AT_S = st.sampled_from([NOW_MS / 1000 - 60, NOW_MS / 1000 - 10**6, np.nan])
 SMALL_IDS = st.lists(st.integers(1, 9), unique=True, max_size=6).map(
     lambda ids: np.array(sorted(ids), np.int64)
 )
@@ -50,7 +57,17 @@ def providers() -> dict[str, Any]:
 @st.composite
 def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
     """A request with those parts of the context that `needs` names, and no others."""
-    query = FeedQuery(user_id=draw(st.integers(1, 9)), limit=5, now_ms=NOW_MS, request_id="r")
+    query = FeedQuery(
+        user_id=draw(st.integers(1, 9)),
+        limit=5,
+        now_ms=NOW_MS,
+        request_id="r",
+        in_network_only=draw(st.booleans()),
+        exclude_video=draw(st.booleans()),
+        topic_ids=tuple(draw(SMALL_IDS).tolist()),
+        excluded_topic_ids=tuple(draw(SMALL_IDS).tolist()),
+        seen_ids=tuple(draw(SMALL_IDS).tolist()),
+    )
     context = {}
     for name in needs:
         kind = providers().get(name)
@@ -59,7 +76,16 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
         if kind is np.ndarray:
             context[name] = draw(SMALL_IDS)
         elif kind is Graph:
-            context[name] = Graph(draw(SMALL_IDS), draw(SMALL_IDS), draw(SMALL_IDS))
+            ids = [draw(SMALL_IDS) for _ in range(5)]
+            context[name] = Graph(*ids, muted_keywords=draw(st.sampled_from(KEYWORDS)))
+        elif kind is Served:
+            ids = np.array(draw(st.lists(st.integers(1, 9), max_size=6)), np.int64)
+            at_ms = NOW_MS - 60_000 * np.arange(len(ids))[::-1]
+            context[name] = Served(ids, ids % 5, np.stack([ids % 4, ids * 0], axis=1), at_ms)
+        elif kind is Blend:
+            context[name] = BLEND
+        elif kind is Viewer:
+            context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
         elif kind == History | None:
             context[name] = History.empty(query.user_id)
         else:
@@ -75,22 +101,23 @@ def tables(draw: st.DrawFn, columns: tuple[str, ...], num_posts: int | None = No
     for name in columns:
         if name == "post_id" or name.startswith("query."):
             continue
-        dtype = np.dtype(providers()[name])
-        if name == "p_action":
-            rows = st.lists(st.floats(0, 1, width=32), min_size=len(ACTIONS), max_size=len(ACTIONS))
-            values: Any = np.array(draw(st.lists(rows, min_size=num, max_size=num)), dtype).reshape(
-                num, len(ACTIONS)
-            )
-        else:
-            values = np.array(draw(st.lists(_values(name), min_size=num, max_size=num)), dtype)
-        made[name] = values
+        dtype, width = np.dtype(providers()[name]), WIDTH.get(name, 1)
+        size = num * width
+        flat = np.array(draw(st.lists(_values(name), min_size=size, max_size=size)), dtype)
+        made[name] = flat.reshape(num, width) if name in WIDTH else flat
     return Candidates(made)
 
 
 def _values(name: str) -> st.SearchStrategy:
     kind = np.dtype(providers()[name]).kind
+    if name == "p_action":
+        return st.floats(0, 1, width=32)
+    if kind == "U":
+        return st.sampled_from(["", "en", "pt-BR"])
     if kind == "b":
         return st.booleans()
+    if kind == "i" and "num_" in name:
+        return st.sampled_from([-1, 0, 3, 5000])
     if kind == "i":
         return st.integers(0, 9)
     if name.endswith("_at_s"):
@@ -186,10 +213,12 @@ def test_columns_are_as_declared(component, data):
     query, num = data.draw(queries(component.needs)), data.draw(NUM_POSTS)
     posts = data.draw(tables(component.needs, num))
     more = tuple(name for name in component.wants if "*" not in name)
-    for given_posts in (posts, data.draw(tables((*component.needs, *more), num))):
+    full = data.draw(queries((*component.needs, *more)))
+    given = ((query, posts), (full, data.draw(tables((*component.needs, *more), num))))
+    for given_query, given_posts in given:
         before = contents(given_posts)
-        assert component.stage == "hydrators" or component.enabled(query) in (True, False)
-        columns = asyncio.run(_work(component)(query, given_posts, WORLD))
+        assert component.stage == "hydrators" or component.enabled(given_query) in (True, False)
+        columns = asyncio.run(_work(component)(given_query, given_posts, WORLD))
         columns_of(component, columns, num)
         assert contents(given_posts) == before
 

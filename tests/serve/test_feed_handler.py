@@ -27,6 +27,7 @@ from serve.feed_handler import FeedHandler, Limits
 from serve.routes import create_app
 from serve.services import Models, version
 from serve.stores.event_log import EventLog
+from serve.stores.labels import LabelStore
 from tests.conftest import UNKNOWN_USER
 from train.bundle import Bundle
 from train.rows import read_examples
@@ -168,6 +169,10 @@ def test_an_unknown_viewer_gets_a_cold_start_feed(run):
         ({"user_id": 1, "limit": 101}, "limit"),
         ({"user_id": 1, "limt": 5}, "limt"),
         ({"user_id": 1, "surface": 16}, "surface"),
+        ({"user_id": 1, "exclude_video": "perhaps"}, "exclude_video"),
+        ({"user_id": 1, "topic_ids": [1] * 101}, "topic_ids"),
+        ({"user_id": 1, "excluded_topic_ids": 4}, "excluded_topic_ids"),
+        ({"user_id": 1, "seen_ids": [1] * 10_001}, "seen_ids"),
     ],
 )
 def test_a_bad_request_is_told_which_field(run, body, field):
@@ -297,6 +302,53 @@ def test_the_next_page_shows_something_else(run):
         assert len(set.union(*pages)) == 15
 
     run(test)
+
+
+def test_a_request_says_what_its_page_may_hold(run, bundle):
+    """No page goes against the request, and explain tells by which wish a post is missing."""
+    posts = bundle.posts.to_pylist()
+    topics = {post["post_id"]: post["topic_ids"] or [] for post in posts}
+    videos = {post["post_id"] for post in posts if post["duration_s"]}
+
+    async def test(client, _):
+        first = (await client.post("/v1/feed", json={"user_id": 1, "limit": 5})).json()["posts"]
+        seen = [post["post_id"] for post in first]
+        (topic, *_) = [t for one in seen for t in topics[one]]
+        for wish, holds in (
+            ({"seen_ids": seen}, lambda one: one not in seen),
+            ({"topic_ids": [topic]}, lambda one: topic in topics[one]),
+            ({"excluded_topic_ids": [topic]}, lambda one: topic not in topics[one]),
+            ({"exclude_video": True}, lambda one: one not in videos),
+        ):
+            reply = await client.post("/v1/feed", json={"user_id": 2, "limit": 9, **wish})
+            assert reply.status_code == 200
+            assert all(holds(post["post_id"]) for post in reply.json()["posts"])
+        query = {"user_id": 1, "post_id": seen[0], "excluded_topic_ids": topics[seen[0]] or [1]}
+        await asyncio.sleep(0.01)
+        told = (await client.get("/v1/explain", params=query)).json()["explanation"]
+        assert told["dropped_by"] == ["filters.topics"] if topics[seen[0]] else []
+
+    run(test)
+
+
+def test_labels_drop_and_hide_posts(run):
+    """A labelled post is gone, one under a milder label comes behind a notice that is explained."""
+    rows = [{"kind": "post", "id": post_id, "label": "spam"} for post_id in range(1, 800, 2)]
+    rows += [{"kind": "post", "id": post_id, "label": "disputed"} for post_id in range(2, 800, 2)]
+    labels = LabelStore(pa.Table.from_pylist(rows))
+
+    async def test(client, _):
+        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 9})).json()
+        assert len(feed["posts"]) == 9
+        for post in feed["posts"]:
+            assert post["post_id"] % 2 == 0
+            assert post["visibility"] == "interstitial"
+            assert post["reason"].startswith("behind a notice: post_disputed; ")
+        one = {"user_id": 1, "post_id": feed["posts"][0]["post_id"]}
+        told = (await client.get("/v1/explain", params=one)).json()["explanation"]
+        assert told["notes"] == ["behind a notice: post_disputed"]
+
+    run(test, labels=labels)
 
 
 def test_every_served_post_is_explained_where_it_was(run):

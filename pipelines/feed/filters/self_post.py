@@ -11,11 +11,18 @@ from pipelines.feed.table import Candidates
 
 @dataclass(frozen=True, kw_only=True)
 class SelfPost(Filter):
-    """Drops the viewer's own posts."""
+    """Drops the viewer's own posts, and others' reposts of them.
 
-    needs = ("author_id",)
+    `reposts: false` is the rule as first published, which looks at who posted alone.
+    """
+
+    needs = ("author_id", "repost_author_id")
     fails = "open"
+    reposts: bool = True
 
     def keep(self, query: FeedQuery, posts: Candidates) -> NDArray[np.bool_]:
-        """Compare author and viewer."""
-        return posts["author_id"] != query.user_id
+        """Compare authors and viewer."""
+        mine = posts["author_id"] == query.user_id
+        if self.reposts:
+            mine |= posts["repost_author_id"] == query.user_id
+        return ~mine

@@ -13,7 +13,7 @@ from pipelines.feed.stages import FeedQuery, QueryHydrator
 
 @dataclass(frozen=True, kw_only=True)
 class Seen(QueryHydrator):
-    """Looks up which posts the viewer was already shown, sorted."""
+    """Looks up which posts the viewer was already shown; adds what the client says. Sorted."""
 
     needs = ()
     provides: ClassVar = {"query.seen": np.ndarray}
@@ -22,4 +22,7 @@ class Seen(QueryHydrator):
 
     async def hydrate(self, query: FeedQuery, services: Services) -> Mapping[str, Any]:
         """Ask the store of served posts."""
-        return {"query.seen": await services.seen(query.user_id)}
+        seen = await services.seen(query.user_id)
+        if query.seen_ids:
+            seen = np.union1d(seen, np.array(query.seen_ids, np.int64))
+        return {"query.seen": seen}

@@ -15,11 +15,12 @@ from pipelines.feed.table import Candidates, Columns
 class AuthorDiversity(Scorer):
     """Lowers an author's second and later posts: (1 - floor) · decay^k + floor.
 
-    k counts the author's posts with a higher base score; ties count in the order
-    of the table, NaN comes last. Unknown authors (id 0) are each their own.
+    k counts the author's posts with a higher base score, after a new author's lift; ties
+    count in the order of the table, NaN comes last. Unknown authors (id 0) are each their own.
     """
 
     needs = ("author_id", "base_score")
+    wants = ("cold_start_multiplier",)
     provides: ClassVar = {"author_position": np.int64, "author_diversity_multiplier": np.float64}
     fails = "open"
     decay: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -27,7 +28,10 @@ class AuthorDiversity(Scorer):
 
     async def score(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Count along the order of base scores; waits for nothing."""
-        best_first = np.argsort(-posts["base_score"], kind="stable")
+        score = posts["base_score"]
+        if "cold_start_multiplier" in posts:
+            score = score * posts["cold_start_multiplier"]
+        best_first = np.argsort(-score, kind="stable")
         by_author = best_first[np.argsort(posts["author_id"][best_first], kind="stable")]
         author_id = posts["author_id"][by_author]
         at = np.arange(len(posts))

@@ -17,6 +17,10 @@ class Popular(Source):
     timeout_ms: PositiveInt = 200
     num_posts: PositiveInt = 200
 
+    def enabled(self, query: FeedQuery) -> bool:
+        """Not where the request wants posts by followed authors alone."""
+        return not query.in_network_only
+
     async def find(self, query: FeedQuery, services: Services) -> Hits:
         """Take the head of the popularity list."""
         return await services.popular(self.num_posts)

@@ -19,7 +19,7 @@ class TwoTower(Source):
 
     def enabled(self, query: FeedQuery) -> bool:
         """A viewer without a history has no place in the space yet."""
-        return query["history"] is not None
+        return query["history"] is not None and not query.in_network_only
 
     async def find(self, query: FeedQuery, services: Services) -> Hits:
         """Search the index by inner product."""

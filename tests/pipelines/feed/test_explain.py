@@ -13,12 +13,13 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.scorers.base_score import BaseScore
 from pipelines.feed.stages import Scorer
+from pipelines.schema import ACTION_NAMES
 from tests.pipelines.feed.compose import compose, serve
-from tests.pipelines.feed.world import STRANGER, WEIGHTS, Disturbed, World, broken
+from tests.pipelines.feed.world import BLEND, STRANGER, Disturbed, World, broken
 
 WORLD = World()
 PIPELINE = Pipeline.build(FeedConfig(sources={"popular": {"num_posts": 40}}))
-EXPLAINER = Explainer(WEIGHTS)
+EXPLAINER = Explainer(ACTION_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_scores_are_reproduced_from_their_parts(result):
     for post_id in result.ranked.post_id.tolist():
         score = EXPLAINER.explain(result, post_id).score
         value = math.fsum(term.points for term in score.terms)
-        base = BaseScore().lifted(np.array([value]))[0]
+        base = BaseScore().lifted(np.array([value]), BLEND)[0]
         again = base * math.prod(score.multipliers.values())
         assert abs(again - score.score) <= 1e-12
         assert abs(value - score.value) <= 1e-12
@@ -76,7 +77,7 @@ def test_a_post_beyond_the_selector_is_cut():
     result = serve(pipeline, WORLD.query(3), WORLD)
     chosen = result.ranked.post_id.tolist()
     post_id = next(i for i in result.scored.post_id.tolist() if i not in chosen)
-    explanation = Explainer(WEIGHTS).explain(result, post_id)
+    explanation = Explainer(ACTION_NAMES).explain(result, post_id)
     assert (explanation.outcome, explanation.rank) == ("cut", None)
     assert explanation.score.score <= result.ranked["score"].min()
 
@@ -88,7 +89,7 @@ def test_a_post_never_retrieved_is_compared_with_the_last_one_in():
     result = serve(pipeline, WORLD.query(3), WORLD)
     similarity = WORLD.similarity(3)
     missing = next(i for i in WORLD.post_id.tolist() if result.retrieved.row_of(i) is None)
-    explanation = Explainer(WEIGHTS).explain(result, missing, similarity[missing - 1])
+    explanation = Explainer(ACTION_NAMES).explain(result, missing, similarity[missing - 1])
     assert explanation.outcome == "not_retrieved"
     last = {brought.source: brought for brought in explanation.last_in}["two_tower"]
     assert (last.rank, last.value) == (50, np.sort(similarity)[-50])
@@ -112,7 +113,7 @@ def test_a_scorer_that_fails_closed_is_to_blame():
     pipeline = compose(dataclass(frozen=True, kw_only=True)(cls))
     result = serve(pipeline, WORLD.query(3), WORLD)
     kept = set(result.retrieved.post_id) - set(np.concatenate([*result.dropped.values()]))
-    explanation = Explainer(WEIGHTS).explain(result, int(min(kept)))
+    explanation = Explainer(ACTION_NAMES).explain(result, int(min(kept)))
     assert (explanation.outcome, explanation.dropped_by) == ("dropped", ("scorers.faulty",))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,27 +31,6 @@ def scored(scorer, **columns):
     num_posts = len(next(iter(arrays.values())))
     posts = Candidates({"post_id": np.arange(1, num_posts + 1), **arrays})
     return asyncio.run(scorer.score(WORLD.query(), posts, WORLD))
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(VALUES)
-def test_base_score_keeps_the_order_and_is_never_negative(values):
-    """The offset is non-decreasing, and what is bad on the whole ranks below what is not."""
-    lifted = scored(BaseScore(), popularity=values, value=values)["base_score"]
-    assert (lifted >= 0).all()
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(lifted[order]) >= 0).all()
-    negative = np.asarray(values) < 0
-    assert (lifted[negative] < 0.001).all()
-    assert (lifted[~negative] >= 0.001).all()
-
-
-def test_base_score_equals_the_published_offset():
-    """Net v >= 0 scores v + 0.001; below zero (v + 367.22) / 410.54 · 0.001, and at least 0."""
-    values = [2.5, 0.0, -1.0, -367.22, -1000.0]
-    lifted = scored(BaseScore(), popularity=values, value=values)["base_score"]
-    expected = [2.501, 0.001, (-1.0 + 367.22) / 410.54 * 0.001, 0.0, 0.0]
-    np.testing.assert_allclose(lifted, expected, rtol=0, atol=1e-12)
 
 
 def test_without_values_the_base_score_is_popularity():
@@ -96,10 +76,27 @@ def test_author_diversity_depends_on_scores_not_on_places(base, data):
         assert moved[name].tolist() == values[order].tolist()
 
 
-def test_out_of_network_applies_only_to_strangers():
-    """Posts of followed authors keep their score; all others count 0.75."""
-    columns = scored(OutOfNetwork(), in_network=[True, False])
-    assert columns["out_of_network_multiplier"].tolist() == [1.0, 0.75]
+KINDS = {
+    "in_network": [True, False, True, True, False],
+    "reply_to_post_id": [0, 0, 7, 0, 7],
+    "repost_of_post_id": [0, 0, 0, 7, 0],
+}
+
+
+def test_out_of_network_applies_to_strangers_and_to_what_is_no_original():
+    """Followed authors' originals keep their score; all else counts 0.75, by topic 0.5."""
+    name = "out_of_network_multiplier"
+    assert scored(OutOfNetwork(), **KINDS)[name].tolist() == [1.0, 0.75, 0.75, 0.75, 0.75]
+    only_strangers = scored(OutOfNetwork(replies_and_reposts=False), **KINDS)[name]
+    assert only_strangers.tolist() == [1.0, 0.75, 1.0, 1.0, 0.75]
+    posts = Candidates(
+        {"post_id": np.arange(1, 6), **{n: np.array(values) for n, values in KINDS.items()}}
+    )
+    query = replace(WORLD.query(), topic_ids=(3,))
+    by_topic = asyncio.run(OutOfNetwork().score(query, posts, WORLD))[name]
+    assert by_topic.tolist() == [1.0, 0.5, 0.5, 0.5, 0.5]
+    said = [OutOfNetwork().describe(posts.with_columns({name: by_topic}), row) for row in range(5)]
+    assert said == [None, "out of network ×0.50", "reply ×0.50", "repost ×0.50", said[1]]
 
 
 @settings(deadline=None)  # a busy machine is no failure

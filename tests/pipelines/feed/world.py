@@ -10,24 +10,45 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Graph, Hits
+from pipelines.feed.hydrators.engagement import Engagement
+from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
+from pipelines.feed.visibility import mask_of
+from pipelines.feed.words import Words
 from pipelines.schema import ACTION_NAMES, DWELL_TIME, action_weights
 
 NOW_MS = 1_700_000_000_000
 WEIGHTS = dict(zip(ACTION_NAMES, action_weights().tolist(), strict=True))
+BLEND = Blend(
+    ACTION_NAMES, action_weights(), np.ones(len(ACTION_NAMES), np.bool_), action_weights()
+)
 STRANGER = 10_000  # a viewer nobody has heard of
+POINTERS = (
+    *("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"),
+    *("reply_to_author_id", "repost_author_id", "quote_author_id"),
+)
+UNKNOWN = {"created_at_s": np.nan, "duration_s": np.nan, "language": ""}
 _WAVES = np.array([1.3, 2.1, 0.7, 3.9, 1.9, 2.9])
 
 
 class World:
     """Implements `pipelines.feed.services.Services`.
 
+    No post answers, repeats or quotes another, has topics or text; a test may say otherwise by
+    changing the arrays.
+
     Attributes:
+        facts: columns of the hydrator post_facts, one row a post; `known` follows from the id.
+        counts: columns of the hydrator engagement.
+        num_followers: of accounts 1 to num_authors; nobody knows the others.
+        labelled: "post" or "author" -> id -> labels, which never end.
+        about: vectors of posts. float32 [num_posts, E].
+        pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
     """
@@ -38,7 +59,25 @@ class World:
         self.author_id = self.post_id * 7 % num_authors + 1
         self.created_at_s = NOW_MS / 1000 - (self.post_id * 79 % 60) * 3600.0
         self.popularity = (self.post_id * 37 % 101) / 101
+        zero = np.zeros(num_posts, np.int64)
+        self.facts = dict.fromkeys(POINTERS, zero) | {
+            "author_id": self.author_id,
+            "created_at_s": self.created_at_s,
+            "duration_s": self.post_id % 90 + 1.0,
+            "popularity": self.popularity,
+            "conversation_id": self.post_id,
+            "topic_ids": np.zeros((num_posts, 2), np.int64),
+            "language": np.full(num_posts, "en", "U12"),
+            "has_text": np.ones(num_posts, np.bool_),
+        }
+        self.counts = dict.fromkeys(Engagement.provides, self.post_id * 31 % 97)
+        self.counts["num_views"] = self.post_id * 5003 % 20_011
+        self.num_followers = np.arange(1, num_authors + 1) * 211 % 2003
         self.space = _unit(np.sin(np.outer(self.post_id, _WAVES)))
+        none = self.post_id[:0]
+        self.pages = Served(none, none, none.reshape(0, 2), none)
+        self.labelled: dict[str, dict[int, tuple[str, ...]]] = {"post": {}, "author": {}}
+        self.about = np.zeros((num_posts, 0), np.float32)
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
 
@@ -67,6 +106,22 @@ class World:
         """Every seventeenth post."""
         return self.post_id[self.post_id % 17 == user_id % 17]
 
+    async def served(self, user_id: int) -> Served:
+        """Whatever the test put into `self.pages`."""
+        return self.pages
+
+    async def labels(self, kind: str, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
+        """What a test put into `self.labelled`."""
+        labelled = self.labelled[kind]
+        return np.array([mask_of(labelled.get(one, ())) for one in ids.tolist()], np.int64)
+
+    async def mentions(
+        self, post_id: NDArray[np.int64], keywords: tuple[str, ...]
+    ) -> NDArray[np.bool_]:
+        """Every post says "post" and its id."""
+        texts = pa.array([f"Post {one}" if one else "" for one in post_id.tolist()])
+        return Words.of(texts).mention(Words.of(pa.array(keywords)))
+
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """By similarity."""
         return self._best(self.similarity(history.user_id), num_posts)
@@ -84,13 +139,27 @@ class World:
         """Knows its own posts only."""
         known = (post_id >= 1) & (post_id <= len(self.post_id))
         row = np.where(known, post_id - 1, 0)
+        facts = {name: values[row] for name, values in self.facts.items()}
+        for name, values in facts.items():
+            values[~known] = UNKNOWN.get(name, 0)
+        facts["conversation_id"][~known] = post_id[~known]
+        return {"known": known, **facts}
+
+    async def users(self, user_id: NDArray[np.int64]) -> dict[str, NDArray]:
+        """Accounts of authors, all registered long ago."""
+        known = (user_id >= 1) & (user_id <= self.num_authors)
         return {
-            "known": known,
-            "author_id": np.where(known, self.author_id[row], 0),
-            "created_at_s": np.where(known, self.created_at_s[row], np.nan),
-            "duration_s": np.where(known, post_id % 90 + 1.0, np.nan),
-            "popularity": np.where(known, self.popularity[row], 0.0),
+            "num_followers": np.where(
+                known, self.num_followers[np.where(known, user_id, 1) - 1], -1
+            ),
+            "created_at_s": np.where(known, 1e9, np.nan),
         }
+
+    async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
+        """Counts of its own posts."""
+        known = (post_id >= 1) & (post_id <= len(self.post_id))
+        row = np.where(known, post_id - 1, 0)
+        return {name: np.where(known, values[row], -1) for name, values in self.counts.items()}
 
     async def rank(
         self,
@@ -112,6 +181,14 @@ class World:
     async def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """The weighted sum."""
         return p_action.astype(np.float64) @ np.array(list(WEIGHTS.values()))
+
+    async def blend(self) -> Blend:
+        """All actions learned, each with its default weight."""
+        return BLEND
+
+    async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
+        """None, unless a test puts one a post into `self.about`."""
+        return self.about[post_id - 1]
 
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
