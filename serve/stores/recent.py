@@ -38,7 +38,7 @@ class RecentSettings(ReadLimits):
     max_ahead_s: NonNegativeInt = 60  # a post from further in the future is refused
     min_video_s: PositiveFloat = 2.0  # shorter videos do not count as such
     max_concurrent: PositiveInt = 16  # reads; one more is refused
-    max_late_posts: PositiveInt = 16_384  # in no list yet; with more, a write compacts
+    max_late_posts: PositiveInt = 16_384  # in no list yet; a write that leaves more trims
 
 
 class BusyError(Exception):
@@ -78,15 +78,13 @@ class RecentPosts:
             taken = posts.take(np.flatnonzero(~early & ~old))
             np.minimum(taken.created_at_ms, now_ms, out=taken.created_at_ms)
             inserted = self._write(lambda held: held.add(taken, now_ms, oldest_ms))
-            num_late = self._held.num - self._held.num_sorted
         self._counters.add(
             inserted=inserted,
             duplicate=len(taken) - inserted,
             from_future=int(early.sum()),
             too_old=int(old.sum()),
         )
-        if num_late > self.settings.max_late_posts:
-            self.trim(now_ms)
+        self._trim_if_due(now_ms)
         return inserted
 
     def delete(self, post_ids: ArrayLike, at_ms: ArrayLike, now_ms: int) -> None:
@@ -232,12 +230,18 @@ class RecentPosts:
             ids, at = ids[last], np.minimum(at[last], now_ms)
             until_ms = now_ms + 1000 * self.settings.retention_s
             self._write(lambda held: held.mark(ids, at, dead, now_ms, until_ms))
+        self._trim_if_due(now_ms)
 
     def _write(self, change: Callable[[Held], T]) -> T:
         """Change what is held, as the only one to do so."""
         if self._missed is not None:
             self._missed.append(change)
         return change(self._held)
+
+    def _trim_if_due(self, now_ms: int) -> None:
+        held = self._held
+        if held.num - held.num_sorted > self.settings.max_late_posts:
+            self.trim(now_ms)
 
     def _sorted(self, held: Held, frozen: Columns, now_ms: int) -> Held:
         return held.sorted(frozen, frozen.needed(now_ms, self._oldest_ms(now_ms)))

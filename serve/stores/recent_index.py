@@ -43,8 +43,8 @@ class RowIndex:
             rows[known] = self._rows[place[known]]
         if self._late:
             late = self._late
-            newest = np.array([late[one][-1] if one in late else -1 for one in wanted.tolist()])
-            rows = np.where(newest >= 0, newest, rows)
+            added = [late[one][-1] if one in late else -1 for one in wanted.tolist()]
+            rows = np.maximum(rows, np.array(added, np.int64))  # later rows are higher
         return rows
 
     def all(self, wanted: Ids) -> tuple[NDArray, NDArray]:
