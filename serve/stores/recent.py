@@ -38,7 +38,7 @@ class RecentSettings(ReadLimits):
     max_ahead_s: NonNegativeInt = 60  # a post from further in the future is refused
     min_video_s: PositiveFloat = 2.0  # shorter videos do not count as such
     max_concurrent: PositiveInt = 16  # reads; one more is refused
-    max_late_posts: PositiveInt = 16_384  # in no list yet; a write that leaves more trims
+    max_late_posts: PositiveInt = 8_192  # in no list yet; a write that leaves more trims
 
 
 class BusyError(Exception):
@@ -131,11 +131,11 @@ class RecentPosts:
             ValueError: an id or `max_results` below 1.
         """
         authors, unwanted = (np.asarray(ids, np.int64) for ids in (author_ids, excluded))
-        check_ids("viewer_id", np.array([viewer_id]))
+        for name, number in {"viewer_id": viewer_id, "max_results": max_results}.items():
+            if number < 1:
+                raise ValueError(f"{name}: {number}, expected at least 1")
         check_ids("author_ids", authors)
         check_ids("excluded", unwanted)
-        if max_results < 1:
-            raise ValueError(f"max_results: {max_results}, expected at least 1")
         if not self._places.acquire(blocking=False):
             self._counters.add(rejected=1)
             raise BusyError(f"{self.settings.max_concurrent} reads are going on")
@@ -179,6 +179,11 @@ class RecentPosts:
         finally:
             self._missed = None
             self._trimming.release()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory right after a trim; a trim takes as much again for as long as it runs."""
+        return self._held.nbytes
 
     def save(self, path: str | Path) -> None:
         """Write all posts and marks to `path`, an .npz file, whole or not at all."""

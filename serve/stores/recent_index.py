@@ -1,4 +1,4 @@
-"""Lookups under the store of recent posts: ids to rows, and ids to a set of ids."""
+"""Lookups under the store of recent posts: ids to rows, and ids to their places in an array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from serve.stores.lookup import positions
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_BUCKET_BITS = 16
+_NOT_THERE, _SEVERAL = -1, -2  # in a bucket
+_LEAST_BITS = 16  # of a bucket
 _SPREAD = (
     -7046029254386353131
 )  # an odd number near 2^64 / golden ratio: Knuth's multiplicative hash
@@ -85,27 +86,46 @@ class RowIndex:
         return self._ids.nbytes + self._rows.nbytes
 
 
-class IdSet:
-    """A set of ids that says quickly which of many others are not in it."""
+class Places:
+    """Where ids stand in an array, by a table of buckets: quick to make, quicker to ask.
+
+    Only ids that share their bucket are searched for.
+    """
 
     def __init__(self, ids: Ids) -> None:
         """Take `ids` [n], in any order."""
-        self._ids: Ids | None = None
-        self._given = ids
-        self._maybe = np.zeros(1 << _BUCKET_BITS, bool)
-        self._maybe[_bucket(ids)] = True
+        self._ids = ids
+        self._sorted: tuple[Ids, NDArray] | None = None  # ids, and where they stood before
+        self._bits = max(_LEAST_BITS, int(4 * len(ids)).bit_length())
+        bucket, place = self._bucket(ids), np.arange(len(ids), dtype=np.int32)
+        self._place = np.full(1 << self._bits, _NOT_THERE, np.int32)
+        self._place[bucket] = place
+        self._place[bucket[self._place[bucket] != place]] = _SEVERAL
 
-    def has(self, ids: Ids) -> Mask:
-        """Whether each of `ids` [n] is in the set."""
-        found = self._maybe[_bucket(ids)]
-        at = np.flatnonzero(found)
+    def of(self, ids: Ids) -> NDArray[np.int32]:
+        """The place of each of `ids` [n], -1 = it is not there. Of equal ids, any place."""
+        places = self._place[self._bucket(ids)]
+        at = (places != _NOT_THERE).nonzero()[0]
         if len(at):
-            if self._ids is None:
-                given = self._given
-                self._ids = given if np.all(given[1:] >= given[:-1]) else np.sort(given)
-            found[at] = positions(self._ids, ids[at])[1]
-        return found
+            ids, found = ids[at], places[at]
+            several = (found == _SEVERAL).nonzero()[0]
+            exact = np.where(self._ids[found] == ids, found, _NOT_THERE)
+            if len(several):
+                exact[several] = self._search(ids[several])
+            places[at] = exact
+        return places
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return self._place.nbytes
 
-def _bucket(ids: Ids) -> NDArray[np.int64]:
-    return (ids * _SPREAD) >> (64 - _BUCKET_BITS) & ((1 << _BUCKET_BITS) - 1)
+    def _bucket(self, ids: Ids) -> NDArray[np.int64]:
+        return (ids * _SPREAD) >> (64 - self._bits) & ((1 << self._bits) - 1)
+
+    def _search(self, ids: Ids) -> NDArray:
+        if self._sorted is None:
+            order = np.argsort(self._ids, kind="stable")
+            self._sorted = self._ids[order], order
+        place, known = positions(self._sorted[0], ids)
+        return np.where(known, self._sorted[1][place], _NOT_THERE)

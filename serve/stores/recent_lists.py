@@ -14,7 +14,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.stores.recent_index import Ids, Mask, RowIndex
+from serve.stores.recent_index import Ids, Mask, Places, RowIndex
 from serve.stores.recent_rows import NEVER, Columns, NewPosts
 
 NUM_LISTS = 2  # of an author: originals; replies and reposts
@@ -31,8 +31,9 @@ class Held:
         num: rows in use.
         num_sorted: how many of them lie in lists.
         columns: the rows; arrays are longer than `num`.
-        authors: of the sorted rows, sorted. [m]
+        places: of the sorted rows' authors, in their order. [m]
         start: first row of each list, two by two in the order of `authors`; [2m + 1].
+        head_ms: when the newest post of each list was created, NEVER = there is none. [2m]
         num_dead: of each list; may count too many, never too few. [2m]
     """
 
@@ -43,11 +44,15 @@ class Held:
         self._by_id, self._by_parent = by_id, by_parent
         author = columns.author_id[:num]
         first = np.flatnonzero(np.diff(author, prepend=-1))
-        self.authors = author[first]
+        self._authors = author[first]
+        self.places = Places(self._authors)
         self.start = np.full(NUM_LISTS * len(first) + 1, num)
         self.start[:-1:2] = first
         originals = np.concatenate([[0], np.cumsum(columns.parent_id[:num] == 0)])
         self.start[1::2] = first + np.diff(originals[self.start[::2]])
+        self.head_ms = np.full(NUM_LISTS * len(first), NEVER)
+        some = np.flatnonzero(np.diff(self.start))
+        self.head_ms[some] = columns.created_at_ms[self.start[some]]
         dead = self._list_of(np.flatnonzero(columns.dead[:num]))
         self.num_dead = np.bincount(dead, minlength=NUM_LISTS * len(first))
 
@@ -60,6 +65,14 @@ class Held:
         made = none.sorted(Columns.of(orphans, rows), needed=np.ones(len(rows), bool))
         made.columns.parent_row[: made.num] = made.rows(made.columns.parent_id[: made.num])
         return made
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays, without what has been indexed since the rows were sorted."""
+        columns = self.columns.values(len(self.columns.post_id)).values()
+        arrays = (*columns, self._authors, self.start, self.head_ms, self.num_dead)
+        indexes = self._by_id.nbytes + self._by_parent.nbytes + self.places.nbytes
+        return sum(array.nbytes for array in arrays) + indexes
 
     def rows(self, post_id: Ids) -> Ids:
         """Row of each post or mark, -1 = there is none. int64 [n]."""
@@ -85,9 +98,7 @@ class Held:
             ),
         }
         self._append(posts.columns() | marks)
-        replaced = row[row >= 0]
-        self.columns.marked_until_ms[replaced] = NEVER
-        self.columns.dead[replaced] = False
+        self.columns.marked_until_ms[row[row >= 0]] = NEVER
         return len(posts)
 
     def mark(self, post_id: Ids, at_ms: Ids, dead: bool, now_ms: int, until_ms: int) -> None:
@@ -165,8 +176,8 @@ class Held:
     def _place(self, columns: Columns, late: NDArray) -> NDArray:
         """The sorted row before which each late row belongs."""
         author, created_at_ms = columns.author_id[late], columns.created_at_ms[late]
-        place = np.searchsorted(self.authors, author)
-        known = np.append(self.authors, -1)[place] == author
+        place = np.searchsorted(self._authors, author)
+        known = np.append(self._authors, -1)[place] == author
         lists = NUM_LISTS * place + (known & (columns.parent_id[late] > 0))
         begin = self.start[lists]
         length = np.where(known, self.start[np.minimum(lists + 1, len(self.start) - 1)] - begin, 0)

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from serve.stores.lookup import positions
-from serve.stores.recent_index import Ids, IdSet, Mask, spread
+from serve.stores.recent_index import Ids, Mask, Places, spread
 from serve.stores.recent_lists import NUM_LISTS, Held, num_newer
 from serve.stores.recent_rows import Columns
 
@@ -58,14 +57,14 @@ class Request:
     videos: bool
 
     @cached_property
-    def followed(self) -> IdSet:
-        """The authors as a set."""
-        return IdSet(self.authors)
+    def followed(self) -> Places:
+        """Places of the authors."""
+        return Places(self.authors)
 
     @cached_property
-    def unwanted(self) -> IdSet:
-        """The excluded posts as a set."""
-        return IdSet(self.excluded)
+    def unwanted(self) -> Places:
+        """Places of the excluded posts."""
+        return Places(self.excluded)
 
 
 def newest(held: Held, request: Request, limits: ReadLimits) -> tuple[Columns, NDArray]:
@@ -75,21 +74,21 @@ def newest(held: Held, request: Request, limits: ReadLimits) -> tuple[Columns, N
     """
     num = held.num  # before the columns; see Held
     c = held.columns
-    begin, length, keys = _lists(held, request, limits)
-    heads = c.created_at_ms[begin]
+    lists, keys, head_ms = _lists(held, request)
     late, late_keys = _late(c, held.num_sorted, num, request)
     late_ms = c.created_at_ms[late]
+    times_ms = np.concatenate([head_ms, late_ms])
     target = int(_MARGIN * request.max_results)
     while True:
-        since_ms = _since(c, begin, length, late_ms, target, request.oldest_ms)
-        fresh = np.flatnonzero(heads >= since_ms)
-        first = begin[fresh]
-        which, slot = spread(num_newer(c, first, length[fresh], since_ms, 0))
-        fresh_late = late_ms >= since_ms
-        rows = np.concatenate([first[which] + slot, late[fresh_late]])
+        since_ms = _since(held, lists, times_ms, target, request, limits)
+        fresh = (head_ms >= since_ms).nonzero()[0]
+        begin, length = _spans(held, lists[fresh], limits)
+        which, slot = spread(num_newer(c, begin, length, since_ms, 0))
+        fresh_late = (late_ms >= since_ms).nonzero()[0]
+        rows = np.concatenate([begin[which] + slot, late[fresh_late]])
         gathered = len(rows)
-        keys_of_rows = np.concatenate([keys[fresh][which], late_keys[fresh_late]])
-        if request.videos or fresh_late.any():  # else they lie as they should
+        keys_of_rows = np.concatenate([keys[fresh[which]], late_keys[fresh_late]])
+        if request.videos or len(fresh_late):  # else they lie as they should
             order = np.lexsort((-c.post_id[rows], -c.created_at_ms[rows], keys_of_rows))
             rows, keys_of_rows = rows[order], keys_of_rows[order]
         rows = _shown(c, rows, keys_of_rows, request, limits)
@@ -112,66 +111,83 @@ def is_video(c: Columns, rows: NDArray, oldest_ms: int) -> Mask:
     )
 
 
-def _lists(held: Held, request: Request, limits: ReadLimits) -> tuple[NDArray, NDArray, NDArray]:
-    """First row, rows to look at and key of each sorted list with posts that are held.
+def _lists(held: Held, request: Request) -> tuple[NDArray, NDArray, NDArray]:
+    """Number, key and newest time of each of the authors' sorted lists with posts that are held.
 
     Keys order lists as they lie: 2 x author + which of the author's, or only 2 x author if both
     count as one.
     """
-    if not len(held.authors) or not len(request.authors):
-        return (np.zeros(0, np.int64),) * 3
-    place, known = positions(held.authors, request.authors)
-    which = np.arange(NUM_LISTS)
-    lists = (NUM_LISTS * place[known][:, None] + which).ravel()
-    keys = NUM_LISTS * np.flatnonzero(known)[:, None] + (0 if request.videos else which)
-    keys = np.broadcast_to(keys, (len(lists) // NUM_LISTS, NUM_LISTS)).ravel()
+    place = held.places.of(request.authors)
+    author = (place >= 0).nonzero()[0]
+    lists = np.repeat(NUM_LISTS * place[author], NUM_LISTS)
+    keys = np.repeat(NUM_LISTS * author, NUM_LISTS)
+    lists[1::NUM_LISTS] += 1
+    if not request.videos:
+        keys[1::NUM_LISTS] += 1
+    head_ms = held.head_ms[lists]
+    some = (head_ms >= request.oldest_ms).nonzero()[0]
+    return lists[some], keys[some], head_ms[some]
+
+
+def _spans(held: Held, lists: NDArray, limits: ReadLimits) -> tuple[NDArray, NDArray]:
+    """First row, and rows to look at, of each sorted list."""
     begin = held.start[lists]
-    most = limits.max_scanned_per_list + held.num_dead[lists]
-    length = np.minimum(held.start[lists + 1] - begin, most)
-    some = np.flatnonzero(length > 0)
-    some = some[held.columns.created_at_ms[begin[some]] >= request.oldest_ms]
-    return begin[some], length[some], keys[some]
+    length = held.start[lists + 1] - begin
+    long = (length > limits.max_scanned_per_list).nonzero()[0]
+    if len(long):
+        most = limits.max_scanned_per_list + held.num_dead[lists[long]]
+        length[long] = np.minimum(length[long], most)
+    return begin, length
 
 
 def _late(c: Columns, num_sorted: int, num: int, request: Request) -> tuple[NDArray, NDArray]:
     """Rows and keys of the authors' posts that are in no list yet and held."""
-    author = c.author_id[num_sorted:num]
-    rows = num_sorted + np.flatnonzero(request.followed.has(author))
-    rows = rows[c.created_at_ms[rows] >= request.oldest_ms]
-    place = np.searchsorted(request.authors, c.author_id[rows])
-    secondary = (c.parent_id[rows] > 0) & (not request.videos)
-    return rows, NUM_LISTS * place + secondary
+    place = request.followed.of(c.author_id[num_sorted:num])
+    young = c.created_at_ms[num_sorted:num] >= request.oldest_ms
+    late = ((place >= 0) & young).nonzero()[0]
+    rows, keys = num_sorted + late, NUM_LISTS * place[late]
+    return rows, keys if request.videos else keys + (c.parent_id[rows] > 0)
 
 
 def _since(
-    c: Columns, begin: NDArray, length: NDArray, late_ms: Ids, target: int, oldest_ms: int
+    held: Held, lists: NDArray, times_ms: Ids, target: int, request: Request, limits: ReadLimits
 ) -> int:
-    """A moment since which there are at least `target` posts, or `oldest_ms`.
+    """A moment since which there are at least `target` posts, or that of the oldest.
 
     Not much earlier than it need be, unless few lists have most of the newest posts.
+
+    Args:
+        held: the rows.
+        lists: sorted lists. [L]
+        times_ms: when the first post of each was created [L], then when others were.
+        target: posts wanted.
+        request: the read.
+        limits: of the read.
     """
-    depth, deepest = 1 + target // max(len(begin), 1), int(length.max(initial=0))
-    while True:
-        which, slot = spread(np.minimum(length, depth))
-        created_at_ms = np.concatenate([c.created_at_ms[begin[which] + slot], late_ms])
-        created_at_ms = created_at_ms[created_at_ms >= oldest_ms]
-        at = len(created_at_ms) - target
-        if at > 0:
-            return int(np.partition(created_at_ms, at)[at])
-        if depth >= deepest:
-            return oldest_ms
+    created_at_ms, depth = times_ms, 1
+    begin, length = None, None
+    while (at := len(created_at_ms) - target) <= 0:
+        if begin is None or length is None:
+            begin, length = _spans(held, lists, limits)
+        if depth >= length.max(initial=0):
+            return request.oldest_ms
         depth *= 4
+        which, slot = spread(np.minimum(length, depth))
+        of_lists_ms = held.columns.created_at_ms[begin[which] + slot]
+        created_at_ms = np.concatenate([of_lists_ms, times_ms[len(lists) :]])
+        created_at_ms = created_at_ms[created_at_ms >= request.oldest_ms]
+    return int(np.partition(created_at_ms, at)[at])
 
 
 def _shown(
     c: Columns, rows: NDArray, keys: NDArray, request: Request, limits: ReadLimits
 ) -> NDArray:
     """Which of `rows` are shown: all since some moment, list by list, newest first."""
-    alive = np.flatnonzero(~c.dead[rows])
+    alive = (~c.dead[rows]).nonzero()[0]
     if len(alive) > limits.max_scanned_per_list:
         alive = alive[_rank(keys[alive]) < limits.max_scanned_per_list]
     if len(request.excluded):
-        alive = alive[~request.unwanted.has(c.post_id[rows[alive]])]
+        alive = alive[request.unwanted.of(c.post_id[rows[alive]]) < 0]
     rows, keys = rows[alive], keys[alive]
     allowed = _allowed(c, rows, request)
     if request.videos:
@@ -188,7 +204,8 @@ def _shown(
 def _rank(keys: NDArray) -> NDArray:
     """Place of each element among the equal ones that lie together with it, from 0."""
     place = np.arange(len(keys))
-    first = np.where(np.diff(keys, prepend=-1) != 0, place, 0)
+    first = np.zeros_like(place)
+    first[1:] = np.where(keys[1:] != keys[:-1], place[1:], 0)
     return place - np.maximum.accumulate(first)
 
 
@@ -200,24 +217,25 @@ def _allowed(c: Columns, rows: NDArray, request: Request) -> Mask:
     whose posts are asked for.
     """
     allowed = np.ones(len(rows), bool)
-    secondary = np.flatnonzero(c.parent_id[rows] > 0)
+    secondary = (c.parent_id[rows] > 0).nonzero()[0]
     if not len(secondary):
         return allowed
     rows = rows[secondary]
-    parent = c.parent_row[rows]
+    parent, repost = c.parent_row[rows], c.is_repost[rows]
     known = parent >= 0
     held = known & (c.created_at_ms[parent] >= request.oldest_ms)
     dead = known & c.dead[parent]
-    told = c.parent_author_id[rows]
-    author = np.where((told > 0) | ~held, told, c.author_id[parent])
-    deleted = dead & (c.marked_until_ms[parent] >= request.now_ms)
+    there = held & ~dead
+    author = c.parent_author_id[rows]
+    untold = ((author == 0) & held).nonzero()[0]
+    author[untold] = c.author_id[parent[untold]]
     to_original = c.parent_id[parent] == 0
-    repost = c.is_repost[rows]
-    keep = np.where(repost, ~deleted & (author != request.viewer_id), held & ~dead & to_original)
-    deep = np.flatnonzero(~repost & held & ~dead & ~to_original & ~c.is_repost[parent])
-    if len(deep):
-        keep[deep] = request.followed.has(author[deep])
-        keep[deep] &= _under_root(c, rows[deep], parent[deep], request.oldest_ms)
+    keep = np.where(repost, author != request.viewer_id, there & to_original)
+    gone = (repost & dead).nonzero()[0]
+    keep[gone] &= c.marked_until_ms[parent[gone]] < request.now_ms
+    deep = (there & ~repost & ~to_original & ~c.is_repost[parent]).nonzero()[0]
+    keep[deep] = request.followed.of(author[deep]) >= 0
+    keep[deep] &= _under_root(c, rows[deep], parent[deep], request.oldest_ms)
     allowed[secondary] = keep
     return allowed
 

@@ -82,9 +82,9 @@ def check_ids(name: str, ids: Ids, at_least: int = 1) -> None:
     """Raise ValueError, naming `name`, if an id is too small or `ids` is not [n]."""
     if ids.ndim != 1:
         raise ValueError(f"{name}: shape {ids.shape}, expected ids in one dimension")
-    wrong = np.flatnonzero(ids < at_least)
-    if len(wrong):
-        raise ValueError(f"{name}[{wrong[0]}]: {ids[wrong[0]]}, expected at least {at_least}")
+    if len(ids) and ids.min() < at_least:
+        at = np.flatnonzero(ids < at_least)[0]
+        raise ValueError(f"{name}[{at}]: {ids[at]}, expected at least {at_least}")
 
 
 @dataclass(frozen=True)

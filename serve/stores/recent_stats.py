@@ -54,13 +54,14 @@ def about(c: Columns, rows: NDArray, now_ms: int) -> dict[str, float]:
     if not len(rows):
         return {}
     newest_ms, oldest_ms = c.created_at_ms[rows[[0, -1]]]
-    num_authors = len(np.unique(c.author_id[rows]))
+    num_authors = len(set(c.author_id[rows].tolist()))
+    num_replies = np.count_nonzero((c.parent_id[rows] > 0) & ~c.is_repost[rows])
     return {
         "answered": 1,
         "posts_returned": len(rows),
         "sum_freshness_s": (now_ms - newest_ms) / 1000,
         "sum_time_range_s": (newest_ms - oldest_ms) / 1000,
-        "sum_reply_ratio": np.mean((c.parent_id[rows] > 0) & ~c.is_repost[rows]),
+        "sum_reply_ratio": num_replies / len(rows),
         "sum_unique_authors": num_authors,
         "sum_posts_per_author": len(rows) / num_authors,
     }

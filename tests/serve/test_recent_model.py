@@ -70,7 +70,7 @@ class Twins:
 
     def insert(self) -> None:
         """Posts come: late, early, twice, with parents that are there, come later, or never."""
-        posts = [self.post() for _ in range(self.random.randint(0, 60))]
+        posts = [self.post() for _ in range(self.random.randint(0, 80))]
         told_ms = self.told_ms()
         assert self.store.insert(new_posts(posts), told_ms) == self.model.insert(posts, told_ms)
         self.num_operations += len(posts)
