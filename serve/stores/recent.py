@@ -177,7 +177,8 @@ class RecentPosts:
                 held, frozen, self._missed = self._held, self._held.frozen(), []
             self._replace_by(self._sorted(held, frozen, now_ms))
         finally:
-            self._missed = None
+            with self._writing:
+                self._missed = None
             self._trimming.release()
 
     @property

@@ -144,7 +144,7 @@ class Held:
         order = order[needed[order]]
         row_now = np.full(len(needed), -1, np.int32)
         row_now[order] = np.arange(len(order), dtype=np.int32)
-        made = Columns.of(c.values(len(needed)), order, room=max(_ROOM, len(order) // 8))
+        made = Columns.of(c.values(len(needed)), order, room=_ROOM + len(order) // 64)
         parent_row = made.parent_row[: len(order)]
         parent_row[:] = np.where(parent_row >= 0, row_now[parent_row], -1)
         by_id = self._by_id.moved(row_now, c.post_id, late)
@@ -156,7 +156,7 @@ class Held:
         num = len(values["post_id"])
         span = slice(self.num, self.num + num)
         if span.stop > len(self.columns.post_id):
-            room = num + max(_ROOM, self.num // 8)
+            room = num + _ROOM + self.num // 8
             self.columns = Columns.of(self.columns.values(self.num), np.arange(self.num), room)
         for field in fields(Columns):
             getattr(self.columns, field.name)[span] = values.get(field.name, 0)

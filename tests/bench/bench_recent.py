@@ -115,7 +115,6 @@ def fill(store: RecentPosts, posts: NewPosts) -> dict[str, float]:
     begin = time.perf_counter()
     store.trim(NOW_MS)
     trim_s = time.perf_counter() - begin
-    gc.collect()
     return {
         "posts_per_s": len(posts) / seconds,
         "slowest_batch_ms": 1000 * slowest,
@@ -147,7 +146,7 @@ def timed_reads(
 def timed_plainly(
     world: World, requests: list[dict[str, Any]], found: list[NDArray], settings: RecentSettings
 ) -> tuple[list[float], float]:
-    """Milliseconds of each read the plain way, and bytes per post; checks that it finds the same."""
+    """Milliseconds of each read the plain way, which must find the same, and bytes per post."""
     before = _resident_bytes()
     deques = Deques(settings)
     deques.insert(world.posts.take(np.arange(world.num_first)))

@@ -22,7 +22,7 @@ WORLDS = {  # settings, authors, posts: ids that come again and again
     "long lists": ({"max_late_posts": 100}, 3, 250),
     "many authors": ({"max_scanned_per_list": 2, "max_late_posts": 60}, 60, 120),
 }
-NUM_STEPS = 1_700  # about 15 operations each
+NUM_STEPS = 1_700  # about 16 operations each: more than 100,000 in all worlds
 
 
 def new_posts(posts: list[Post]) -> NewPosts:
@@ -145,4 +145,4 @@ def test_store_is_the_model(world, tmp_path):
     twins = Twins(seed=len(world), world=world, folder=tmp_path)
     for _ in range(NUM_STEPS):
         twins.step()
-    assert twins.num_operations > 10 * NUM_STEPS
+    assert twins.num_operations > 25_000
