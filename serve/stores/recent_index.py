@@ -11,7 +11,7 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _NOT_THERE, _SEVERAL = -1, -2  # in a bucket
-_LEAST_BITS = 16  # of a bucket
+_BITS = 16  # of a bucket, unless ids are too few or too many for that
 _SPREAD = (
     -7046029254386353131
 )  # an odd number near 2^64 / golden ratio: Knuth's multiplicative hash
@@ -96,7 +96,7 @@ class Places:
         """Take `ids` [n], in any order."""
         self._ids = ids
         self._sorted: tuple[Ids, NDArray] | None = None  # ids, and where they stood before
-        self._bits = max(_LEAST_BITS, int(4 * len(ids)).bit_length())
+        self._bits = max(min((32 * len(ids)).bit_length(), _BITS), (4 * len(ids)).bit_length())
         bucket, place = self._bucket(ids), np.arange(len(ids), dtype=np.int32)
         self._place = np.full(1 << self._bits, _NOT_THERE, np.int32)
         self._place[bucket] = place

@@ -22,7 +22,7 @@ WORLDS = {  # settings, authors, posts: ids that come again and again
     "long lists": ({"max_late_posts": 100}, 3, 250),
     "many authors": ({"max_scanned_per_list": 2, "max_late_posts": 60}, 60, 120),
 }
-NUM_STEPS = 1_700  # about 16 operations each: more than 100,000 in all worlds
+NUM_STEPS = 1_150  # about 24 operations each: more than 100,000 in all worlds
 
 
 def new_posts(posts: list[Post]) -> NewPosts:
@@ -70,7 +70,7 @@ class Twins:
 
     def insert(self) -> None:
         """Posts come: late, early, twice, with parents that are there, come later, or never."""
-        posts = [self.post() for _ in range(self.random.randint(0, 80))]
+        posts = [self.post() for _ in range(self.random.randint(0, 130))]
         told_ms = self.told_ms()
         assert self.store.insert(new_posts(posts), told_ms) == self.model.insert(posts, told_ms)
         self.num_operations += len(posts)
@@ -94,7 +94,7 @@ class Twins:
     def mark(self) -> None:
         """Posts are deleted or restored, some before they come."""
         deleted = self.random.random() < 0.6
-        ids = [self.random.randint(1, self.num_posts) for _ in range(self.random.randint(0, 12))]
+        ids = [self.random.randint(1, self.num_posts) for _ in range(self.random.randint(0, 16))]
         at_ms = [self.now_ms - 1000 * self.random.randint(-2, 10) for _ in ids]
         told_ms = self.told_ms()
         (self.store.delete if deleted else self.store.restore)(ids, at_ms, told_ms)
