@@ -105,6 +105,19 @@ def test_trims_beside_reads_and_writes_lose_nothing():
     assert store.stats()["rows"] == 6000
 
 
+def test_memory_is_bounded():
+    """Nobody need trim: old posts, and marks of posts that never came, go as others come."""
+    store = store_of(retention_s=1, max_late_posts=100)
+    for step in range(200):
+        now_ms = NOW + 100 * step
+        ids = range(50 * step + 1, 50 * step + 51)
+        store.insert(new_posts([Post(i, FRIEND, now_ms) for i in ids]), now_ms)
+        store.delete([10**6 + i for i in ids], now_ms, now_ms)
+        assert store.stats()["rows"] <= 100 * 11 + 200
+    assert store.stats()["posts"] == 50 * 11
+    assert store.stats()["deleted_posts"] == 50 * 11
+
+
 def test_a_snapshot_is_the_store(tmp_path):
     """What is saved is loaded, marks and all; a save that fails leaves the file as it was."""
     store = store_of(ROOT, UNDER_ROOT, REPOST, DEEPER)
