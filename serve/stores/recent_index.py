@@ -12,9 +12,8 @@ Mask = NDArray[np.bool_]
 
 _NOT_THERE, _SEVERAL = -1, -2  # in a bucket
 _BITS = 16  # of a bucket, unless ids are too few or too many for that
-_SPREAD = (
-    -7046029254386353131
-)  # an odd number near 2^64 / golden ratio: Knuth's multiplicative hash
+# An odd number near 2^64 / golden ratio, as a signed one: Knuth's multiplicative hash.
+_SPREAD = -7046029254386353131
 
 
 def spread(lengths: NDArray) -> tuple[NDArray, NDArray]:

@@ -20,7 +20,8 @@ from serve.stores.recent_lists import NUM_LISTS, Held, num_newer
 from serve.stores.recent_rows import Columns
 
 _MARGIN = 1.5  # posts gathered for each that is expected to be shown
-_MOST_DEEPER = 16.0  # times as many, if too few were
+_SURPLUS = 4  # posts whose times are looked at for each that is to be gathered
+_LEAST_DEEPER, _MOST_DEEPER = 4.0, 16.0  # times as many, if too few were
 
 
 class ReadLimits(Config):
@@ -95,7 +96,7 @@ def newest(held: Held, request: Request, limits: ReadLimits) -> tuple[Columns, N
         if len(rows) >= request.max_results or since_ms <= request.oldest_ms:
             break
         more = _MARGIN * request.max_results / max(len(rows), 1)
-        target = int(gathered * min(max(more, 2.0), _MOST_DEEPER)) + 1
+        target = int(gathered * min(max(more, _LEAST_DEEPER), _MOST_DEEPER)) + 1
     order = np.lexsort((-c.post_id[rows], -c.created_at_ms[rows]))
     return c, rows[order[: request.max_results]]
 
@@ -154,7 +155,8 @@ def _since(
 ) -> int:
     """A moment since which there are at least `target` posts, or that of the oldest.
 
-    Not much earlier than it need be, unless few lists have most of the newest posts.
+    Not much earlier than need be: it is that of the `target`-th of several times as many posts, the
+    first few of all lists. Among no more than `target`, the last may be of a list that slept.
 
     Args:
         held: the rows.
@@ -166,17 +168,18 @@ def _since(
     """
     created_at_ms, depth = times_ms, 1
     begin, length = None, None
-    while (at := len(created_at_ms) - target) <= 0:
+    while len(created_at_ms) < _SURPLUS * target:
         if begin is None or length is None:
             begin, length = _spans(held, lists, limits)
         if depth >= length.max(initial=0):
-            return request.oldest_ms
+            break
         depth *= 4
         which, slot = spread(np.minimum(length, depth))
         of_lists_ms = held.columns.created_at_ms[begin[which] + slot]
         created_at_ms = np.concatenate([of_lists_ms, times_ms[len(lists) :]])
         created_at_ms = created_at_ms[created_at_ms >= request.oldest_ms]
-    return int(np.partition(created_at_ms, at)[at])
+    at = len(created_at_ms) - target
+    return int(np.partition(created_at_ms, at)[at]) if at >= 0 else request.oldest_ms
 
 
 def _shown(

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from configs import ConfigError, check
 from pipelines.schema import POSTS
-from serve.stores import recent
+from serve.stores import recent, recent_reads
 from serve.stores.recent import BusyError, RecentPosts, RecentSettings
 from serve.stores.recent_index import Places
+from serve.stores.recent_reads import Request
 from serve.stores.recent_rows import NewPosts, posts_of
 from tests.serve.recent_model import Post
 from tests.serve.test_recent import (
@@ -23,6 +24,7 @@ from tests.serve.test_recent import (
     FRIEND,
     NOW,
     REPOST,
+    RETENTION,
     ROOT,
     STRANGER,
     UNDER_ROOT,
@@ -116,6 +118,24 @@ def test_memory_is_bounded():
         assert store.stats()["rows"] <= 100 * 11 + 200
     assert store.stats()["posts"] == 50 * 11
     assert store.stats()["deleted_posts"] == 50 * 11
+
+
+@pytest.mark.parametrize("num_asleep", [0, 150])
+def test_reads_look_at_few_posts(num_asleep):
+    """However many posts are wanted, not many more are looked at, also if most authors sleep."""
+    authors, store = np.arange(1, 301), store_of()
+    posts = []
+    for author_id in authors.tolist():
+        since_ms = NOW - (90_000_000 if author_id <= num_asleep else 0)
+        posts += [Post(len(posts) + at, author_id, since_ms - 1000 * at) for at in range(1, 41)]
+    store.insert(new_posts(posts), NOW)
+    store.trim(NOW)
+    request = Request(1, authors, authors[:0], NOW, NOW - RETENTION, 200, False)
+    lists, _, head_ms = recent_reads._lists(store._held, request)
+    created_at_ms = np.array([post.created_at_ms for post in posts])
+    for target in (1, 10, 100, 149, 150, 151, 290, 299, 300, 301, 1000, 5000, 5999, 6000):
+        since_ms = recent_reads._since(store._held, lists, head_ms, target, request, store.settings)
+        assert target <= np.count_nonzero(created_at_ms >= since_ms) <= target + 300
 
 
 def test_a_snapshot_is_the_store(tmp_path):
