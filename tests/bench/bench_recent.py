@@ -3,7 +3,7 @@
 A made-up two days of posts, few authors writing and being followed much more than most. Each read
 asks for 200 posts of 1,000 followed authors and leaves out 1,000 posts; before each, more posts
 come. The same reads are made the plain way (`recent_by_deques.py`), and must find the same. One
-thread and one core, but for the reads beside a thread that writes and trims all the time. Results
+thread, so one core, but for the reads beside a thread that writes and trims all the time. Results
 go to train/reports/recent_bench.json.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -124,53 +125,78 @@ def fill(store: RecentPosts, posts: NewPosts) -> dict[str, float]:
     }
 
 
+class Timer:
+    """Milliseconds that steps took: on the wall, and of this thread's own work.
+
+    On a machine that others use the first includes waiting for a core, the second does not.
+    """
+
+    def __init__(self) -> None:
+        self.wall_ms: list[float] = []
+        self.cpu_ms: list[float] = []
+
+    def __enter__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu_ms.append(1000 * (time.thread_time() - self._cpu))
+        self.wall_ms.append(1000 * (time.perf_counter() - self._wall))
+
+    def percentiles(self, skip: int = 0) -> dict[str, float]:
+        """How many steps, without the first few, and what share of them took how long."""
+        kinds = {"ms": self.wall_ms[skip:], "cpu_ms": self.cpu_ms[skip:]}
+        return {"number": len(kinds["ms"])} | {
+            f"p{share}_{kind}": float(np.percentile(ms, share))
+            for kind, ms in kinds.items()
+            for share in (50, 95, 99)
+        }
+
+
 def timed_reads(
     store: RecentPosts, world: World, requests: list[dict[str, Any]], **how: Any
-) -> tuple[list[float], list[float], list[NDArray]]:
-    """Milliseconds of each read and of each write before it, and what was found."""
-    read_ms, write_ms, found = [], [], []
+) -> tuple[dict[str, float], dict[str, float], list[NDArray]]:
+    """What reads took, what the write before each took, and what was found."""
+    reads, writes, found = Timer(), Timer(), []
     at, now_ms = world.num_first, NOW_MS
     for request in requests:
         rows = np.arange(at, min(at + ARRIVING, len(world.posts)))
+        posts = world.posts.take(rows)
         at, now_ms = at + len(rows), now_ms + EVENT_MS * ARRIVING
-        begin = time.perf_counter()
-        store.insert(world.posts.take(rows), now_ms)
-        written = time.perf_counter()
-        hits = store.read(**request, now_ms=now_ms, **how)
-        read_ms.append(1000 * (time.perf_counter() - written))
-        write_ms.append(1000 * (written - begin))
+        with writes:
+            store.insert(posts, now_ms)
+        with reads:
+            hits = store.read(**request, now_ms=now_ms, **how)
         found.append(hits.post_id)
-    return read_ms[WARM_UP:], write_ms[WARM_UP:], found
+    return reads.percentiles(WARM_UP), writes.percentiles(WARM_UP), found
 
 
 def timed_plainly(
     world: World, requests: list[dict[str, Any]], found: list[NDArray], settings: RecentSettings
-) -> tuple[list[float], float]:
-    """Milliseconds of each read the plain way, which must find the same, and bytes per post."""
+) -> tuple[dict[str, float], float]:
+    """What reads took the plain way, which must find the same, and bytes per post."""
     before = _resident_bytes()
     deques = Deques(settings)
     deques.insert(world.posts.take(np.arange(world.num_first)))
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # a million objects would slow down every collection
     bytes_per_post = (_resident_bytes() - before) / world.num_first
-    read_ms = []
+    reads = Timer()
     for number, (request, same) in enumerate(zip(requests, found, strict=True)):
         at = world.num_first + ARRIVING * number
         deques.insert(world.posts.take(np.arange(at, at + ARRIVING)))
         lists = {name: request[name].tolist() for name in ("author_ids", "excluded")}
-        begin = time.perf_counter()
-        post_ids = deques.read(**request | lists)
-        read_ms.append(1000 * (time.perf_counter() - begin))
+        with reads:
+            post_ids = deques.read(**request | lists)
         assert post_ids == same.tolist(), f"read {number} found other posts"
     gc.unfreeze()
-    return read_ms, bytes_per_post
+    return reads.percentiles(), bytes_per_post
 
 
 def timed_beside_writes(
     store: RecentPosts, world: World, requests: list[dict[str, Any]], now_ms: int
 ) -> dict[str, float]:
     """Reads while another thread writes `BATCH` posts, trims, and so on without a pause."""
-    done, trims = threading.Event(), 0
+    done, trims, reads = threading.Event(), 0, Timer()
     last = world.posts.take(np.arange(world.num_first - BATCH, world.num_first))
 
     def work() -> None:
@@ -183,20 +209,12 @@ def timed_beside_writes(
 
     thread = threading.Thread(target=work)
     thread.start()
-    read_ms = []
     for request in requests:
-        begin = time.perf_counter()
-        store.read(**request, now_ms=now_ms)
-        read_ms.append(1000 * (time.perf_counter() - begin))
+        with reads:
+            store.read(**request, now_ms=now_ms)
     done.set()
     thread.join()
-    return percentiles(read_ms) | {"trims": trims}
-
-
-def percentiles(ms: list[float]) -> dict[str, float]:
-    """How many, and what share of them took how long."""
-    shares = {f"p{share}_ms": float(np.percentile(ms, share)) for share in (50, 95, 99)}
-    return {"number": len(ms), **shares, "most_ms": max(ms)}
+    return reads.percentiles() | {"trims": trims}
 
 
 def _resident_bytes() -> int:
@@ -213,25 +231,24 @@ def measure(num_posts: int, num_reads: int, num_plain: int) -> dict[str, Any]:
     store = RecentPosts(settings)
     writes = fill(store, first)
     requests = world.requests(num, num_followed=1000)
-    read_ms, write_ms, found = timed_reads(store, world, requests)
-    reads = {"read": percentiles(read_ms), "write of 10 posts": percentiles(write_ms)}
+    reads: dict[str, dict[str, float]] = {}
+    reads["read"], reads["write of 10 posts"], found = timed_reads(store, world, requests)
     now_ms = NOW_MS + EVENT_MS * ARRIVING * num
     some = requests[: WARM_UP + num_reads // 4]
-    reads["read beside trims"] = timed_beside_writes(store, world, some, now_ms)
+    reads["read of videos"] = timed_reads(store, world, some, videos=True)[0]
     for num_followed in (10, 200, 5000):
         asked = world.requests(len(some), num_followed)
-        read_ms, _, _ = timed_reads(store, world, asked)
-        reads[f"read of {num_followed} authors"] = percentiles(read_ms)
-    reads["read of videos"] = percentiles(timed_reads(store, world, some, videos=True)[0])
-    plain_ms, plain_bytes = timed_plainly(world, requests[:num_plain], found[:num_plain], settings)
-    reads["read of deques"] = percentiles(plain_ms)
-    p50s = reads["read of deques"]["p50_ms"] / reads["read"]["p50_ms"]
+        reads[f"read of {num_followed} authors"] = timed_reads(store, world, asked)[0]
+    reads["read beside trims"] = timed_beside_writes(store, world, some, now_ms)
+    asked, same = requests[:num_plain], found[:num_plain]
+    reads["read of deques"], plain_bytes = timed_plainly(world, asked, same, settings)
+    deques_over_columns = reads["read of deques"]["p50_cpu_ms"] / reads["read"]["p50_cpu_ms"]
     return {
         "posts": num_posts,
         "authors": len(world.popularity),
         "posts_of_busiest_author": int(np.bincount(first.author_id).max()),
         "posts_found_per_read": float(np.mean([len(ids) for ids in found])),
-        "deques_over_columns_p50": p50s,
+        "p50_cpu_of_deques_over_columns": deques_over_columns,
         "writes": {"columns": writes, "deques": {"resident_bytes_per_post": plain_bytes}},
         "reads": reads,
     }
@@ -244,7 +261,7 @@ def report(num_posts: int, num_reads: int, num_plain: int, folder: Path | None =
     for part in ("writes", "reads"):
         rows = results[part]
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
-        table = Table(part, *names)
+        table = Table(part, *names, box=SIMPLE)
         for name, row in rows.items():
             table.add_row(name, *(f"{row[n]:,.4g}" if n in row else "" for n in names))
         Console().print(table)
@@ -262,7 +279,6 @@ def main() -> None:
     parser.add_argument("--plain-reads", type=int, default=100, help="of the deques")
     parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
     args = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # one core
     page = report(args.posts, args.reads, args.plain_reads, args.out)
     print(f"{page}: written")
 
