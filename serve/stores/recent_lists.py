@@ -181,13 +181,13 @@ class Held:
         lists = NUM_LISTS * place + (known & (columns.parent_id[late] > 0))
         begin = self.start[lists]
         length = np.where(known, self.start[np.minimum(lists + 1, len(self.start) - 1)] - begin, 0)
-        return begin + num_newer(columns, begin, length, created_at_ms, columns.post_id[late])
+        return begin + _num_newer(columns, begin, length, created_at_ms, columns.post_id[late])
 
 
-def num_newer(
-    columns: Columns, begin: NDArray, length: NDArray, at_ms: NDArray | int, post_id: NDArray | int
+def _num_newer(
+    columns: Columns, begin: NDArray, length: NDArray, at_ms: NDArray, post_id: NDArray
 ) -> NDArray:
-    """How many of the first `length` rows of each list [L] come before a post.
+    """How many rows of each list [L] come before a post of its own.
 
     Args:
         columns: the rows.
@@ -200,10 +200,8 @@ def num_newer(
     while np.any(low < high):
         middle = (low + high) // 2
         created_at_ms = np.take(columns.created_at_ms, begin + middle, mode="clip")
-        newer = created_at_ms > at_ms
-        equal = created_at_ms == at_ms
-        if equal.any():
-            newer |= equal & (np.take(columns.post_id, begin + middle, mode="clip") > post_id)
+        larger_id = np.take(columns.post_id, begin + middle, mode="clip") > post_id
+        newer = (created_at_ms > at_ms) | ((created_at_ms == at_ms) & larger_id)
         newer &= low < high
         low, high = np.where(newer, middle + 1, low), np.where(newer, high, middle)
     return low

@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
 from serve.stores.recent_index import Ids, Mask, Places, spread
-from serve.stores.recent_lists import NUM_LISTS, Held, num_newer
+from serve.stores.recent_lists import NUM_LISTS, Held
 from serve.stores.recent_rows import Columns
 
 _MARGIN = 1.5  # posts gathered for each that is expected to be shown
@@ -84,7 +84,7 @@ def newest(held: Held, request: Request, limits: ReadLimits) -> tuple[Columns, N
         since_ms = _since(held, lists, times_ms, target, request, limits)
         fresh = (head_ms >= since_ms).nonzero()[0]
         begin, length = _spans(held, lists[fresh], limits)
-        which, slot = spread(num_newer(c, begin, length, since_ms, 0))
+        which, slot = spread(_num_since(c, begin, length, since_ms))
         fresh_late = (late_ms >= since_ms).nonzero()[0]
         rows = np.concatenate([begin[which] + slot, late[fresh_late]])
         gathered = len(rows)
@@ -180,6 +180,18 @@ def _since(
         created_at_ms = created_at_ms[created_at_ms >= request.oldest_ms]
     at = len(created_at_ms) - target
     return int(np.partition(created_at_ms, at)[at]) if at >= 0 else request.oldest_ms
+
+
+def _num_since(c: Columns, begin: NDArray, length: NDArray, since_ms: int) -> NDArray:
+    """How many of the first `length` rows of each list [L] were created since a moment."""
+    num, going_on, width = np.zeros_like(length), np.arange(len(length)), 4
+    while len(going_on):
+        slot = num[going_on, None] + np.arange(width)
+        rows = np.minimum(begin[going_on, None] + slot, len(c.created_at_ms) - 1)
+        since = (c.created_at_ms[rows] >= since_ms) & (slot < length[going_on, None])
+        num[going_on] += np.count_nonzero(since, axis=1)  # newest first: those are the first
+        going_on, width = going_on[since[:, -1]], 4 * width
+    return num
 
 
 def _shown(
