@@ -29,6 +29,7 @@ from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.recent import RecentSettings
 from train import bundle as bundles
 
 _log = logging.getLogger("ray.serve")
@@ -50,6 +51,7 @@ class Args(Config):
     clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
     labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
     limits: Limits = Limits()
+    recent: RecentSettings = RecentSettings()  # posts that the in-network source finds
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
 
 
@@ -157,6 +159,7 @@ class FeedHandlerReplica(Reloading):
             ),
             limits=args.limits,
             clock=args.clock,
+            recent=args.recent,
             labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
             observe=ComponentMetrics().observe,
         )

@@ -22,6 +22,7 @@ from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.recent import RecentPosts, RecentSettings
 from serve.stores.served import ServedStore
 from train.bundle import Bundle
 
@@ -69,6 +70,7 @@ class FeedHandler:
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
+        recent: RecentSettings | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -81,6 +83,7 @@ class FeedHandler:
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
+            recent: how long posts count as recent, and how many are given out; None = defaults.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
@@ -88,6 +91,7 @@ class FeedHandler:
         self._limits = limits or Limits()
         self._clock = clock
         self._labels = labels or LabelStore.empty()
+        self._recent = RecentPosts(recent)
         self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
@@ -104,7 +108,7 @@ class FeedHandler:
                 for column, name in enumerate(bundle.actions)
                 if name in bundle.card["observed_actions"]
             },
-            stores=Stores.of(bundle),
+            stores=Stores.of(bundle, self._recent),
             models=models,
             since_s=time.monotonic(),
         )

@@ -12,6 +12,7 @@ from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
 from serve.services import FromBundle, Stores
+from serve.stores.recent import RecentPosts
 from train.bundle import load
 
 
@@ -45,4 +46,4 @@ def services(bundle: str) -> Offline:
         BundleError: it cannot be loaded.
     """
     loaded = load(bundle)
-    return Offline(local_models(loaded), Stores.of(loaded))
+    return Offline(local_models(loaded), Stores.of(loaded, RecentPosts()))

@@ -23,6 +23,8 @@ from serve.stores.graph import GraphStore
 from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
+from serve.stores.recent import RecentPosts
+from serve.stores.recent import posts_of as posts_of_table
 from serve.stores.served import Page, ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.bundle import Bundle
@@ -90,11 +92,13 @@ class Stores:
     """The tables of a bundle, indexed.
 
     Attributes:
+        recent: posts of the last days by author; outlives bundles.
         facts: what models read of posts, of which the feed reads the as-of counts.
         counted: column of the counts for each of `_COUNTED` that the log observes.
         blend: what predicted actions are worth.
     """
 
+    recent: RecentPosts
     posts: PostStore
     profiles: ProfileStore
     graph: GraphStore
@@ -104,11 +108,17 @@ class Stores:
     blend: Blend
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Stores:
-        """Index the tables of `bundle`; takes time and memory in proportion to them."""
+    def of(cls, bundle: Bundle, recent: RecentPosts) -> Stores:
+        """Index the tables of `bundle`; takes time and memory in proportion to them.
+
+        Its posts are added to `recent`, as of the end of its log.
+        """
+        posts, _ = posts_of_table(bundle.posts, recent.settings.min_video_s)
+        recent.insert(posts, bundle.as_of_ms)
         profiles = ProfileStore(bundle.profiles)
         observed = bundle.card["observed_actions"]
         return cls(
+            recent=recent,
             posts=PostStore(bundle.posts),
             profiles=profiles,
             graph=GraphStore(bundle.follows, profiles),
@@ -166,9 +176,11 @@ class FromBundle:
         """From the bundle."""
         return self.stores.posts.most_liked(num_posts)
 
-    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
-        """From the bundle."""
-        return self.stores.posts.newest(author_ids, num_posts)
+    async def recent(
+        self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
+    ) -> Hits:
+        """From the posts of the last days, which are the bundle's and what came since."""
+        return self.stores.recent.read(user_id, author_ids, (), at_ms, num_posts)
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""

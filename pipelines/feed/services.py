@@ -122,8 +122,10 @@ class Services(Protocol):
     async def popular(self, num_posts: int) -> Hits:
         """Posts liked by most viewers; value is a rate in [0, 1]."""
 
-    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
-        """Newest posts of these authors; value is seconds since 1970."""
+    async def recent(
+        self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
+    ) -> Hits:
+        """Newest posts of these authors that the viewer may see; value is seconds since 1970."""
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """What is known of posts, each column [C, ...] in the order asked.

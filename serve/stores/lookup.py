@@ -28,7 +28,7 @@ def positions(
 
 
 class Groups:
-    """Values grouped by an id; the values of many ids at once, without a loop over them."""
+    """Values grouped by an id."""
 
     def __init__(self, ids: NDArray[np.int64], values: NDArray) -> None:
         """Group `values` [N] by `ids` [N]; inside a group they keep their order."""
@@ -37,17 +37,6 @@ class Groups:
         self._ids, self._starts, self._lengths = np.unique(
             ids[order], return_index=True, return_counts=True
         )
-
-    def first(self, ids: NDArray[np.int64], at_most: int) -> NDArray:
-        """The first `at_most` values of each of `ids` [m], group after group.
-
-        An id without values adds nothing.
-        """
-        place, known = positions(self._ids, ids)
-        starts = self._starts[place[known]]
-        lengths = np.minimum(self._lengths[place[known]], at_most)
-        slot = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return self._values[np.repeat(starts, lengths) + slot]
 
     def of(self, one_id: int) -> NDArray:
         """All values of one id."""

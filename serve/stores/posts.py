@@ -1,6 +1,6 @@
-"""Facts about posts by id, the newest by author, and the most liked of all.
+"""Facts about posts by id, and the most liked of all.
 
-Axes: C posts asked for, m authors asked for, n posts found.
+Axes: C posts asked for, n posts found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.encoding import pad
 from pipelines.feed.services import Hits
 from pipelines.feed.words import Words
-from serve.stores.lookup import Groups, column, positions
+from serve.stores.lookup import column, positions
 from serve.stores.threads import authors_of, conversations
 
 MAX_TOPICS = 16  # of a post's topics, the first so many
@@ -49,9 +49,6 @@ class PostStore:
             self._facts[name] = np.concatenate([values, last])
         self._facts["language"][-1] = ""
         self._most_liked = np.argsort(-self._popularity, kind="stable")
-        dated = np.flatnonzero((self._author_id > 0) & ~np.isnan(self._created_at_s))
-        newest = dated[np.argsort(-self._created_at_s[dated], kind="stable")]
-        self._by_author = Groups(self._author_id[newest], newest)
 
     def facts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """What is known of posts [C]: the columns that `Services.posts` promises."""
@@ -70,15 +67,6 @@ class PostStore:
     def has(self, post_id: int) -> bool:
         """Whether the bundle knows the post."""
         return bool(positions(self.post_id, np.array([post_id]))[1][0])
-
-    def newest(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
-        """Newest posts of `author_ids` [m], newest first; equal times by post id.
-
-        A post without a known time or author is never found.
-        """
-        rows = self._by_author.first(np.unique(author_ids), at_most=num_posts)
-        order = np.lexsort((rows, -self._created_at_s[rows]))[:num_posts]
-        return Hits(self.post_id[rows[order]], self._created_at_s[rows[order]])
 
     def most_liked(self, num_posts: int) -> Hits:
         """Posts by popularity, best first; equal popularity by post id."""

@@ -25,8 +25,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from serve.stores.recent import RecentPosts, RecentSettings
-from serve.stores.recent_rows import NewPosts
+from serve.stores.recent.rows import NewPosts
+from serve.stores.recent.store import RecentPosts, RecentSettings
 from tests.bench.recent_by_deques import Deques
 from train.report import header, write
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from serve.stores.recent import RecentSettings
-from serve.stores.recent_rows import NewPosts
+from serve.stores.recent.rows import NewPosts
+from serve.stores.recent.store import RecentSettings
 
 
 @dataclass(slots=True)

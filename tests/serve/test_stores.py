@@ -16,6 +16,7 @@ from serve.services import Stores
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
+from serve.stores.recent import RecentPosts
 from serve.stores.served import ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.rows import flatten, read_examples
@@ -107,16 +108,6 @@ def test_long_conversations_have_one_root():
     assert (facts["conversation_id"] == order[0]).all()
 
 
-@given(POST_ROWS, st.lists(IDS, unique=True), st.integers(1, 5))
-def test_newest_are_the_newest(rows, authors, num_posts):
-    """The newest posts of some authors are what sorting all their posts gives."""
-    theirs = [r for r in rows if r["author_id"] in authors and r["created_at_ms"] is not None]
-    theirs.sort(key=lambda row: (-row["created_at_ms"], row["post_id"]))
-    hits = _store(rows).newest(np.array(authors, np.int64), num_posts)
-    assert hits.post_id.tolist() == [row["post_id"] for row in theirs[:num_posts]]
-    assert hits.value.tolist() == [row["created_at_ms"] / 1000 for row in theirs[:num_posts]]
-
-
 @given(POST_ROWS, st.integers(1, 20))
 def test_most_liked_are_the_most_liked(rows, num_posts):
     """Popular posts come best first, and equals by their id."""
@@ -196,19 +187,19 @@ def test_engagement_is_what_the_log_counts(bundle, prepared):
     rows = flatten(read_examples(prepared, *SPLITS))
     post_id = np.append(bundle.posts["post_id"].to_numpy()[:200], 10**9)
     later_ms = bundle.as_of_ms + 100 * DAY_MS
-    counts = Stores.of(bundle).engagement(post_id, later_ms)
+    counts = Stores.of(bundle, RecentPosts()).engagement(post_id, later_ms)
     liked = rows.label(ACTION_NAMES.index("favorite")) > 0
     for place, one in enumerate(post_id):
         assert counts["num_views"][place] == (rows.post_id == one).sum()
         assert counts["num_likes"][place] == (liked & (rows.post_id == one)).sum()
     assert counts["num_likes"].sum() > 0
-    early = Stores.of(bundle).engagement(post_id, bundle.as_of_ms)
+    early = Stores.of(bundle, RecentPosts()).engagement(post_id, bundle.as_of_ms)
     assert (early["num_views"] <= counts["num_views"]).all()
 
 
 def test_what_is_not_counted_is_unknown(bundle):
     """Without counts, or without counts of one action, a post's engagement is -1, not 0."""
-    stores = Stores.of(bundle)
+    stores = Stores.of(bundle, RecentPosts())
     post_id = bundle.posts["post_id"].to_numpy()[:3]
     some = replace(stores, counted={"num_likes": 1}).engagement(post_id, bundle.as_of_ms)
     assert (some["num_quotes"] == -1).all()

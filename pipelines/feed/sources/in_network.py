@@ -23,7 +23,8 @@ class InNetwork(Source):
 
     async def find(self, query: FeedQuery, services: Services) -> Hits:
         """Ask the store of recent posts."""
-        return await services.recent(query["graph"].followed, self.num_posts)
+        followed = query["graph"].followed
+        return await services.recent(query.user_id, followed, self.num_posts, query.now_ms)
 
     def describe(self, query: FeedQuery, value: float) -> str:
         """Turn the publication time into an age."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import ConfigError, check
+from pipelines.feed import variants
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.experiments import Experiment
 from pipelines.feed.pipeline import Pipeline
@@ -141,13 +142,14 @@ def test_wrong_experiments_stop_start_up(settings, error, message):
         build(**settings)
 
 
-def test_only_so_many_variants_are_kept():
+def test_only_so_many_variants_are_kept(monkeypatch):
     """Whatever requests ask for, memory is bounded, and every answer is right."""
+    monkeypatch.setattr(variants, "_KEPT", 4)
     pipeline = build(allow=[FACTOR])
-    factors = np.linspace(0.1, 0.9, 300).tolist()
+    factors = np.linspace(0.1, 0.9, 7).tolist()
     seen = [multipliers(pipeline, **{FACTOR: factor}) for factor in factors[:3]]
     for factor in factors:
         pipeline._variants.of(replace(WORLD.query(), overrides={FACTOR: factor}))
 
     assert seen == [{1.0, factor} for factor in factors[:3]]
-    assert len(pipeline._variants._kept) == 256
+    assert len(pipeline._variants._kept) == 4

@@ -130,7 +130,9 @@ class World:
         """By popularity."""
         return self._best(self.popularity, num_posts)
 
-    async def recent(self, author_ids: NDArray[np.int64], num_posts: int) -> Hits:
+    async def recent(
+        self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
+    ) -> Hits:
         """By time."""
         mine = np.isin(self.author_id, author_ids)
         return self._best(np.where(mine, self.created_at_s, -np.inf), min(num_posts, mine.sum()))

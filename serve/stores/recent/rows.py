@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serve.stores.lookup import column
-from serve.stores.recent_index import Ids, Mask
+from serve.stores.recent.index import Ids, Mask
 
 NEVER = -(2**62)  # before any time
 _AT_LEAST_ONE = ("post_id", "author_id")

@@ -1,4 +1,4 @@
-"""What a viewer is shown of the lists in `recent_lists`: rules, caps, and where to stop looking.
+"""What a viewer is shown of the lists in `lists`: rules, caps, and where to stop looking.
 
 Every rule and cap looks at a post, its parents and the newer posts of its own list. So once all
 posts since some moment are gathered, it is known exactly which of them are shown; a read guesses
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from serve.stores.recent_index import Ids, Mask, Places, spread
-from serve.stores.recent_lists import NUM_LISTS, Held
-from serve.stores.recent_rows import Columns
+from serve.stores.recent.index import Ids, Mask, Places, spread
+from serve.stores.recent.lists import NUM_LISTS, Held
+from serve.stores.recent.rows import Columns
 
 _MARGIN = 1.5  # posts gathered for each that is expected to be shown
 _SURPLUS = 4  # posts whose times are looked at for each that is to be gathered

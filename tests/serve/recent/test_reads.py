@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from serve.stores.recent import RecentPosts, RecentSettings
-from tests.serve.recent_model import Post
-from tests.serve.test_recent_model import new_posts
+from serve.stores.recent.store import RecentPosts, RecentSettings
+from tests.serve.recent.model import Post
+from tests.serve.recent.test_model import new_posts
 
 NOW = 1_800_000_000_000
 RETENTION = 1000 * RecentSettings().retention_s

@@ -16,9 +16,9 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.stores.recent_lists import Held
-from serve.stores.recent_reads import is_video
-from serve.stores.recent_rows import Columns
+from serve.stores.recent.lists import Held
+from serve.stores.recent.reads import is_video
+from serve.stores.recent.rows import Columns
 
 _COUNTED = (
     *("inserted", "duplicate", "from_future", "too_old"),

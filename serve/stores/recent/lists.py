@@ -1,4 +1,4 @@
-"""The columns under `recent.RecentPosts`: posts sorted into lists, and those that came since.
+"""The columns under `store.RecentPosts`: posts sorted into lists, and those that came since.
 
 Rows up to `num_sorted` lie author by author, originals before the rest, newest first (equal times:
 larger id first), so that a list is a range of rows. Later rows are in order of arrival. What is
@@ -14,8 +14,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.stores.recent_index import Ids, Mask, Places, RowIndex
-from serve.stores.recent_rows import NEVER, Columns, NewPosts
+from serve.stores.recent.index import Ids, Mask, Places, RowIndex
+from serve.stores.recent.rows import NEVER, Columns, NewPosts
 
 NUM_LISTS = 2  # of an author: originals; replies and reposts
 _ROOM = 1024  # rows of room at least

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from configs import ConfigError, check
 from pipelines.schema import POSTS
-from serve.stores import recent, recent_reads
-from serve.stores.recent import BusyError, RecentPosts, RecentSettings
-from serve.stores.recent_index import Places
-from serve.stores.recent_reads import Request
-from serve.stores.recent_rows import NewPosts, posts_of
-from tests.serve.recent_model import Post
-from tests.serve.test_recent import (
+from serve.stores.recent import reads
+from serve.stores.recent import store as recent
+from serve.stores.recent.index import Places
+from serve.stores.recent.reads import Request
+from serve.stores.recent.rows import NewPosts, posts_of
+from serve.stores.recent.store import BusyError, RecentPosts, RecentSettings
+from tests.serve.recent.model import Post
+from tests.serve.recent.test_model import new_posts
+from tests.serve.recent.test_reads import (
     DEEPER,
     FRIEND,
     NOW,
@@ -31,7 +33,6 @@ from tests.serve.test_recent import (
     found,
     store_of,
 )
-from tests.serve.test_recent_model import new_posts
 
 
 def test_too_many_reads_are_refused_at_once(monkeypatch):
@@ -131,10 +132,10 @@ def test_reads_look_at_few_posts(num_asleep):
     store.insert(new_posts(posts), NOW)
     store.trim(NOW)
     request = Request(1, authors, authors[:0], NOW, NOW - RETENTION, 200, False)
-    lists, _, head_ms = recent_reads._lists(store._held, request)
+    lists, _, head_ms = reads._lists(store._held, request)
     created_at_ms = np.array([post.created_at_ms for post in posts])
     for target in (1, 10, 100, 149, 150, 151, 290, 299, 300, 301, 1000, 5000, 5999, 6000):
-        since_ms = recent_reads._since(store._held, lists, head_ms, target, request, store.settings)
+        since_ms = reads._since(store._held, lists, head_ms, target, request, store.settings)
         assert target <= np.count_nonzero(created_at_ms >= since_ms) <= target + 300
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.stores import recent
-from serve.stores.recent import RecentPosts, RecentSettings
-from serve.stores.recent_lists import Held
-from serve.stores.recent_rows import Columns, NewPosts
-from tests.serve.recent_model import Model, Post
+from serve.stores.recent import store as recent
+from serve.stores.recent.lists import Held
+from serve.stores.recent.rows import Columns, NewPosts
+from serve.stores.recent.store import RecentPosts, RecentSettings
+from tests.serve.recent.model import Model, Post
 
 SMALL = {"max_authors": 6, "max_excluded": 5, "max_scanned_per_list": 7, "max_concurrent": 1}
 CAPS = {"max_originals_per_author": 4, "max_secondary_per_author": 3, "max_videos_per_author": 3}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from serve.stores.recent import RecentSettings
+from serve.stores.recent.store import RecentSettings
 
 
 @dataclass

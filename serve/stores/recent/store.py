@@ -20,10 +20,10 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipelines.feed.services import Hits
 from pipelines.whole import new_file
-from serve.stores.recent_lists import Held
-from serve.stores.recent_reads import ReadLimits, Request, newest
-from serve.stores.recent_rows import NEVER, Columns, NewPosts, check_ids
-from serve.stores.recent_stats import Counters, about, gauges
+from serve.stores.recent.lists import Held
+from serve.stores.recent.reads import ReadLimits, Request, newest
+from serve.stores.recent.rows import NEVER, Columns, NewPosts, check_ids
+from serve.stores.recent.stats import Counters, about, gauges
 
 _SAVED = tuple(field.name for field in fields(Columns) if field.name != "parent_row")
 _FEW_WRITES = 100  # that a trim makes anew while nobody else may write; more it makes before
@@ -113,7 +113,7 @@ class RecentPosts:
         max_results: int,
         videos: bool = False,
     ) -> Hits:
-        """The newest posts of some authors that the viewer may see, as `recent_reads` says.
+        """The newest posts of some authors that the viewer may see, as `reads` says.
 
         Args:
             viewer_id: who reads.
@@ -216,7 +216,7 @@ class RecentPosts:
         return store
 
     def stats(self) -> dict[str, float]:
-        """Counters and gauges by name, as `recent_stats` says; milliseconds per million posts."""
+        """Counters and gauges by name, as `stats` says; milliseconds per million posts."""
         now_ms = self._now_ms
         return self._counters.values() | gauges(self._held, now_ms, self._oldest_ms(now_ms))
 
