@@ -79,37 +79,42 @@ def compare_ranking(
         if action == DWELL_TIME or not seen.any():
             continue
         name = names.get(schema_name, schema_name)
-        label, who = log.label(action)[test][seen], user[seen]
+        label = log.label(action)[test][seen]
         runs = [p[seen, action].astype(np.float64) for p in predicted]
         scores = {key: score(log, action)[test][seen] for key, score in RANKING.items()}
         for key, p in others.items():
             if not np.isnan(p[seen, action]).any():
                 scores[key] = p[seen, action].astype(np.float64)
-        likely = {key: p for key, p in scores.items() if key not in COUNTS}
         results["rows"][name] = {
             "action": schema_name,
             "num_rows": len(label),
             "num_positives": int(label.sum()),
             "rate": float(label.mean()),
         }
-        measures: list[tuple[str, Callable[[Floats], Statistic], Mapping[str, Floats], bool]] = [
-            ("auc", partial(auc_of_weights, label), scores, False),
-            ("grouped_auc", partial(auc_of_weights, label, group=who), scores, False),
-            ("normalised_entropy", partial(partial, normalised_entropy, label), likely, True),
-        ]
-        for metric, measure, of, lower_is_better in measures:
-            results[metric][name] = _beside(
-                [measure(p) for p in runs],
-                {key: measure(score) for key, score in of.items()},
-                who,
-                lower_is_better,
-            )
-        for function in (calibration, calibration_error):
-            of_each = {key: function(label, p) for key, p in likely.items()}
-            results[function.__name__][name] = (
-                with_spread("model", [function(label, p) for p in runs]) | of_each
-            )
+        for metric, row in _of_action(label, user[seen], runs, scores).items():
+            results[metric][name] = row
     return results
+
+
+def _of_action(
+    label: NDArray[np.bool_], viewer: Ids, runs: Sequence[Floats], scores: Mapping[str, Floats]
+) -> Results:
+    """Every metric of one action: of the model's runs beside the baselines' scores. All [n]."""
+    likely = {key: p for key, p in scores.items() if key not in COUNTS}
+    measures: list[tuple[str, Callable[[Floats], Statistic], Mapping[str, Floats], bool]] = [
+        ("auc", partial(auc_of_weights, label), scores, False),
+        ("grouped_auc", partial(auc_of_weights, label, group=viewer), scores, False),
+        ("normalised_entropy", partial(partial, normalised_entropy, label), likely, True),
+    ]
+    found: Results = {}
+    for metric, measure, of, lower_is_better in measures:
+        baselines = {key: measure(score) for key, score in of.items()}
+        found[metric] = _beside([measure(p) for p in runs], baselines, viewer, lower_is_better)
+    for function in (calibration, calibration_error):
+        of_each = {key: function(label, p) for key, p in likely.items()}
+        of_model = with_spread("model", [function(label, p) for p in runs])
+        found[function.__name__] = of_model | of_each
+    return found
 
 
 def compare_dwell(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.whole import new_file
 from train import git
 
 REPORTS = Path(__file__).parent / "reports"
@@ -55,9 +56,10 @@ def write(name: str, results: dict[str, Any], folder: str | Path = REPORTS) -> P
     folder.mkdir(parents=True, exist_ok=True)
     record = {"name": name, **plain(results)}
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    (folder / f"{name}.json").write_text(text)
     page = folder / f"{name}.md"
-    page.write_text(markdown(record))
+    for file, content in ((folder / f"{name}.json", text), (page, markdown(record))):
+        with new_file(file) as out:
+            out.write(content.encode())
     return page
 
 
@@ -130,6 +132,8 @@ def text(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     if isinstance(value, list):
         return "[" + ", ".join(map(text, value)) + "]"
+    if isinstance(value, dict):
+        return ", ".join(f"{words(key)} {text(item)}" for key, item in value.items())
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 

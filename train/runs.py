@@ -86,6 +86,8 @@ def read_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         settings, story = (json.loads((run / name).read_text()) for name in (CONFIG, RESULT))
     except (OSError, json.JSONDecodeError) as error:
         raise RunError(f"{run}: not a finished run of python -m train") from error
+    if not (isinstance(settings, dict) and isinstance(story, dict) and (run / MODEL).exists()):
+        raise RunError(f"{run}: not a finished run of python -m train: a file is wrong or missing")
     return settings, story
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.data.job import prepare
 from tests.pipelines.data.small_log import config, write_small
-from train.studies.next_item import Asked, measures, strict_rank
+from train.studies.next_item import Asked, _intervals, measures, strict_rank
 
 
 def test_the_last_event_is_asked_for_knowing_all_before_it(tmp_path):
@@ -66,3 +66,12 @@ def test_measures_by_hand():
 
     assert found["hr10"] == pytest.approx(2 / 3)
     assert found["ndcg10"] == pytest.approx((1 + 1 / np.log2(3)) / 3)
+
+
+def test_intervals_are_of_the_mean_over_the_runs():
+    """Two runs that are right about different viewers are right half of the time, surely."""
+    ranks = [np.array([0, 99] * 50), np.array([99, 0] * 50)]
+    found = _intervals(ranks)
+
+    assert found["hr10_interval"] == (0.5, 0.5)
+    assert found["ndcg10_interval"] == (0.5, 0.5)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.conftest import train_config, write_untrained
-from train.runs import RESULT
+from train.runs import CONFIG, MODEL, RESULT
 from train.studies import seeds as module
 from train.studies.seeds import fit_seeds
 
@@ -42,5 +42,18 @@ def test_a_run_that_would_differ_is_trained_anew(prepared, tmp_path, fitted):
     fit_seeds(run.model_copy(update={"num_epochs": 9}), prepared, (0,))
     (folder / RESULT).write_text(json.dumps({"data_fingerprint": "older"}))
     fit_seeds(run.model_copy(update={"num_epochs": 9}), prepared, (0,))
+
+    assert fitted == ["ranker-0"] * 3
+
+
+def test_a_run_of_settings_that_are_no_more_is_trained_anew(prepared, tmp_path, fitted):
+    """Also one that has lost its weights: neither stops a study."""
+    run = train_config("ranker", prepared, tmp_path)
+    (folder,) = fit_seeds(run, prepared, (0,))
+    settings = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(settings | {"old_setting": 1}))
+    fit_seeds(run, prepared, (0,))
+    (folder / MODEL).unlink()
+    fit_seeds(run, prepared, (0,))
 
     assert fitted == ["ranker-0"] * 3

@@ -40,7 +40,7 @@ from train.models.text_towers import Towers
 from train.rows import Past, Rows, flatten, read_examples
 from train.semantic_ids import SemanticIds, make
 from train.studies import ActionName
-from train.studies.seeds import Results, fit_seeds, load_run, prepared
+from train.studies.seeds import Results, each_data_set, fit_seeds, load_run, prepared, stories
 
 Mask = NDArray[np.bool_]
 _FEWEST = 20  # rows without which an AUC says nothing
@@ -80,14 +80,13 @@ def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
         data set -> codes, of how many posts; new_viewers -> ranking and retrieval as
         `compare_ranking` (AUC) and `compare_retrieval` give them; posts -> "unseen" and "seen"
         -> rows, and AUC of a ranker with and without codes, their difference and its 95 %
-        interval over viewers. All are means over the seeds.
-
-    Raises:
-        InputError: a data set's input is missing; the text says what to fetch.
+        interval over viewers. All are means over the seeds; and "runs" -> how each went. Of a data
+        set that is not there "left_out", why.
     """
-    results: Results = {}
-    for asked in settings.data:
-        data = prepared(asked.config)
+    by_config = {asked.config: asked for asked in settings.data}
+
+    def of(config: str) -> Results:
+        asked, data = by_config[config], prepared(config)
         if asked.source == "text":
             encode_texts(data, settings.encode, over_actors)
         ids = settings.semantic_ids.model_copy(update={"source": asked.source})
@@ -95,8 +94,10 @@ def cold_start(settings: ColdStart, seeds: Sequence[int]) -> Results:
         runs = {
             name: fit_seeds(run, data, seeds) for name, run in _runs(data, ids, settings).items()
         }
-        results[data.name] = {"codes": made["posts"], **_measure(data, runs, asked, settings)}
-    return results
+        results = {"codes": made["posts"], **_measure(data, runs, asked, settings)}
+        return {data.name: results | {"runs": stories([r for each in runs.values() for r in each])}}
+
+    return each_data_set(by_config, of)
 
 
 def _runs(data: Path, ids: SemanticIds, settings: ColdStart) -> dict[str, TrainConfig]:

@@ -46,7 +46,14 @@ from train.optim import OptimConfig
 from train.queries import Queries
 from train.rows import Past, Rows, flatten, read_examples
 from train.studies import ActionName
-from train.studies.seeds import Results, fit_seeds, load_run, mean_and_spread
+from train.studies.seeds import (
+    Results,
+    each_data_set,
+    fit_seeds,
+    load_run,
+    mean_and_spread,
+    stories,
+)
 from train.studies.seeds import prepared as prepared_data
 
 Learned = Literal["projected", "states", "ids_and_text"]  # steps that are; the first is "frozen"
@@ -89,14 +96,16 @@ def content(settings: Content, seeds: Sequence[int]) -> Results:
     Returns:
         data set -> num_queries, num_ranked and, for each measure (recall@10 …, auc), "values":
         baseline or step -> mean over seeds, with NAME_spread; "gain": step -> what it adds to the
-        step before, with its spread; "seeds_with_gain": step -> in how many seeds that is above 0.
+        step before, with its spread; "seeds_with_gain": step -> in how many seeds that is above 0;
+        and "runs" -> how each went. Of a data set that is not there "left_out", why.
     """
-    results: Results = {}
-    for config, num_epochs in settings.data.items():
+
+    def of(config: str) -> Results:
         data = prepared_data(config)
         encode(data, settings.encode, over_actors)  # what is encoded already is in its cache
-        results[data.name] = _of_data(data, num_epochs, settings, seeds)
-    return results
+        return {data.name: _of_data(data, settings.data[config], settings, seeds)}
+
+    return each_data_set(settings.data, of)
 
 
 def _of_data(data: Path, num_epochs: int, settings: Content, seeds: Sequence[int]) -> Results:
@@ -128,6 +137,7 @@ def _of_data(data: Path, num_epochs: int, settings: Content, seeds: Sequence[int
         "num_queries": len(task.queries.example),
         "num_ranked": int(task.rows.sum()),
         **{measure: _steps(task.baselines[measure], per_seed, measure) for measure in still},
+        "runs": stories([run for folders in paths.values() for run in folders]),
     }
 
 

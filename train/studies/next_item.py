@@ -7,7 +7,7 @@ chosen on the second-last events (the validate split); the last ones are looked 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,8 @@ def next_item(settings: NextItem, seeds: tuple[int, ...]) -> Results:
     """Train a run per seed and set it beside the baselines.
 
     Returns:
-        split ("validate", "test") -> model -> hr10 and ndcg10, with spread, each seed's, and the
-        first's 95 % intervals over viewers; of "test" also each baseline's; runs -> how each went.
+        split ("validate", "test") -> model -> hr10 and ndcg10, with spread and 95 % intervals
+        over viewers, and each seed's; of "test" also each baseline's; runs -> how each went.
 
     Raises:
         InputError: the data is missing; the text says what to fetch.
@@ -64,7 +64,7 @@ def next_item(settings: NextItem, seeds: tuple[int, ...]) -> Results:
         asked = Asked.of(data, split)
         ranks = [asked.ranks(_scorer(run, data, asked)) for run in runs]
         each = [measures(rank) for rank in ranks]
-        results[split] = {"model": mean_and_spread(each) | _intervals(ranks[0])}
+        results[split] = {"model": mean_and_spread(each) | _intervals(ranks)}
         for run, values in zip(runs, each, strict=True):
             results[split][run.name] = values
         if split == "validate":
@@ -171,12 +171,12 @@ def _scorer(run: Path, data: Path, asked: Asked) -> Scorer:
     return scores
 
 
-def _intervals(rank: Ids) -> dict[str, tuple[float, float]]:
-    """95 % intervals when viewers are drawn anew."""
-    query = np.arange(len(rank))
+def _intervals(ranks: Sequence[Ids]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the runs' means when viewers are drawn anew."""
+    rank = np.stack(ranks)
     hit = rank < _AT
-    values = {"hr10": hit, "ndcg10": hit / np.log2(rank + 2.0)}
+    values = {"hr10": hit.mean(axis=0), "ndcg10": (hit / np.log2(rank + 2.0)).mean(axis=0)}
     return {
-        f"{name}_interval": bootstrap_interval(query, partial(mean, value))
+        f"{name}_interval": bootstrap_interval(np.arange(len(value)), partial(mean, value))
         for name, value in values.items()
     }

@@ -206,4 +206,5 @@ def _story(folder: Path) -> Results:
         "total_steps": story["total_steps"],
         "skipped_steps": story["skipped_steps"],
         "best_validation_loss": min(epoch["loss"] for epoch in story["epochs"]),
+        "git_commit": story.get("git_commit", "unknown"),
     }

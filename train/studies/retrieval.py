@@ -125,11 +125,10 @@ def next_visits(settings: NextVisits, seeds: tuple[int, ...]) -> Results:
     return results
 
 
-def _fingerprints(results: Results) -> list[str]:
+def _fingerprints(results: Any) -> list[str]:
     """Of the data that the runs were made from, each once."""
-    found = {
-        run["data_fingerprint"]
-        for part in results.values()
-        for run in part.get("runs", {}).values()
-    }
-    return sorted(found)
+    if not isinstance(results, dict):
+        return []
+    own = [results["data_fingerprint"]] if "data_fingerprint" in results else []
+    inner = (found for value in results.values() for found in _fingerprints(value))
+    return sorted({*own, *inner})

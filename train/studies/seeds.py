@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
-from configs import check, load
+from configs import ConfigError, check, load
 from pipelines.data.job import DataConfig, prepare
+from pipelines.data.reader import InputError
 from pipelines.data.spread import over_ray
 from pipelines.prepared import is_prepared
 from pipelines.runtime import connect
@@ -21,6 +23,7 @@ from train.runs import MODEL, RunError, origin, read_run, resolve
 from train.worker import fit
 
 Results = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def prepared(config: str) -> Path:
@@ -51,12 +54,28 @@ def _fit_once(run: TrainConfig, data: Path, seed: int) -> Path:
     wanted, folder = resolve(config, data), Path(config.out) / config.name
     try:
         settings, story = read_run(folder)
-    except RunError:
+        made = check(settings, TrainConfig, place=str(folder))
+    except (RunError, ConfigError):  # none there, or of settings that are no more
         return fit(config)
-    same_origin = all(story.get(key) == value for key, value in origin(wanted).items())
-    if same_origin and check(settings, TrainConfig, place=str(folder)) == wanted:
+    if made == wanted and all(story.get(key) == value for key, value in origin(wanted).items()):
+        _log.warning("%s: reused, as trained by %s", folder, story.get("git_commit", "unknown"))
         return folder
     return fit(config)
+
+
+def each_data_set(configs: Iterable[str], of: Callable[[str], Results]) -> Results:
+    """What `of` says of each file of configs/data/; of one whose data are missing, what to fetch.
+
+    A missing one costs the others nothing, which may have been trained for hours.
+    """
+    results: Results = {}
+    for config in configs:
+        try:
+            results |= of(config)
+        except InputError as error:
+            _log.warning("%s: left out: %s", config, error)
+            results[Path(config).stem] = {"left_out": str(error)}
+    return results
 
 
 def stories(runs: Sequence[Path]) -> dict[str, Any]:
