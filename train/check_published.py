@@ -292,7 +292,11 @@ def main() -> int:
             results.append(check_file(file))
         except Exception as error:  # whatever arrays hold, other files are compared all the same
             known = isinstance(error, LayoutError | PublishedError)
-            error = error if known else LayoutError(f"{file}: cannot be compared: {error!r}")
+            error = (
+                error
+                if known
+                else LayoutError(f"{file}: not laid out as a ranker or retrieval file: {error!r}")
+            )
             print(error, file=sys.stderr)
             results.append({"file": str(file), "passed": False, "error": str(error)})
             status = 2

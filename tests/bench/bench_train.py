@@ -147,6 +147,7 @@ def report(
         "load_after": os.getloadavg()[0],  # includes this one's
         "malloc": " ".join(f"{name}={os.environ[name]}" for name in malloc) or "as the system's",
         "torch_threads": torch.get_num_threads(),
+        "ray_worker_niceness": os.environ.get("RAY_worker_niceness", "Ray's default"),  # noqa: SIM112
         "matmul_size": MATMUL_SIZE,
         **sizes,
     }
