@@ -67,6 +67,7 @@ bench: install
 	$(RUN) tests.bench.bench_data
 	$(RUN) tests.bench.bench_serve
 	$(RUN) tests.bench.bench_train
+	$(RUN) tests.bench.bench_recent
 
 clean:
 	rm -rf artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
