@@ -23,11 +23,16 @@ def pad(column: pa.ListArray | pa.ChunkedArray, width: int, newest: bool = False
     lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     kept = np.minimum(lengths, width)
     starts = np.cumsum(lengths) - lengths + (lengths - kept if newest else 0)
-    row = np.repeat(np.arange(len(kept)), kept)
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept)
+    row, slot = expand(kept)
     out = np.zeros((len(kept), width), values.dtype)
-    out[row, slot] = values[np.repeat(starts, kept) + slot]
+    out[row, slot] = values[starts[row] + slot]
     return out
+
+
+def expand(lengths: NDArray) -> tuple[NDArray, NDArray]:
+    """Lists [L] laid end to end: which list each of their entries is of, and its place in it."""
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    return which, np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def multi_hot(masks: NDArray[np.int64], num_actions: int) -> NDArray[np.float32]:

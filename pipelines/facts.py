@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.encoding import expand
 from pipelines.prepared import read_manifest
 
 Ids = NDArray[np.int64]
@@ -206,8 +207,7 @@ def _rows(
     else:
         flat = values.to_numpy(zero_copy_only=False)
     width = int(length.max(initial=0)) if width is None else width
-    row = np.repeat(np.arange(len(length)), length)
-    slot = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+    row, slot = expand(length)
     out = np.zeros((len(length) + 1, width), np.int64)
     kept = slot < width
     out[row[kept], slot[kept]] = flat[kept]

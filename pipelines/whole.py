@@ -32,10 +32,15 @@ def save_array(path: Path, values: NDArray) -> None:
         np.save(file, values)
 
 
+def save_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8."""
+    with new_file(path) as file:
+        file.write(text.encode())
+
+
 def save_json(path: Path, values: Any) -> None:
     """Write a .json file that people can read."""
-    with new_file(path) as file:
-        file.write((json.dumps(values, indent=2) + "\n").encode())
+    save_text(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextmanager

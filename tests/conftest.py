@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -102,6 +103,17 @@ def write_untrained(config: TrainConfig, data: Path) -> Path:
     with new_run(config, story) as folder:
         save_file(make_learner(config.learning, data).model.state_dict(), folder / MODEL)
     return Path(config.out) / config.name
+
+
+def write_untrained_seeds(
+    run: TrainConfig, data: Path, seeds: Sequence[int], out: Path
+) -> list[Path]:
+    """What `train.studies.seeds.fit_seeds` returns, without any training."""
+    changed = [
+        {"name": f"{run.name}-{seed}", "seed": seed, "out": str(out), "data": str(data)}
+        for seed in seeds
+    ]
+    return [write_untrained(run.model_copy(update=settings), data) for settings in changed]
 
 
 def write_bundle(data: Path, folder: Path, seed: int = 0) -> Path:

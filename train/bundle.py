@@ -233,8 +233,7 @@ def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
     """
     if "://" in bundle.path:
         raise BundleError(f"{bundle.path}: metrics are written to a local bundle only; copy it")
-    card = bundle.card | {"metrics": metrics}
-    (bundle.folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    save_json(bundle.folder / "card.json", bundle.card | {"metrics": metrics})
 
 
 def _check_out(out: Path, replace: bool) -> None:

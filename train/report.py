@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.whole import new_file
+from pipelines.whole import save_text
 from train import git
 
 REPORTS = Path(__file__).parent / "reports"
@@ -57,9 +57,8 @@ def write(name: str, results: dict[str, Any], folder: str | Path = REPORTS) -> P
     record = {"name": name, **plain(results)}
     text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     page = folder / f"{name}.md"
-    for file, content in ((folder / f"{name}.json", text), (page, markdown(record))):
-        with new_file(file) as out:
-            out.write(content.encode())
+    save_text(folder / f"{name}.json", text)
+    save_text(page, markdown(record))
     return page
 
 
@@ -166,7 +165,7 @@ def _gpu() -> str:
 def main() -> None:
     """Make every page anew from its record."""
     for file in sorted(REPORTS.glob("*.json")):
-        file.with_suffix(".md").write_text(markdown(json.loads(file.read_text())))
+        save_text(file.with_suffix(".md"), markdown(json.loads(file.read_text())))
 
 
 if __name__ == "__main__":

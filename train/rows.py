@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.encoding import expand
 from pipelines.schema import EXAMPLES
 
 
@@ -134,9 +135,8 @@ class Past:
 
 def ranges(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
     """Every index of each range [start, end), and which range it is of. int64 [n] each."""
-    length = end - start
-    which = np.repeat(np.arange(len(start)), length)
-    return np.arange(len(which)) - np.repeat(np.cumsum(length) - length - start, length), which
+    which, slot = expand(end - start)
+    return start[which] + slot, which
 
 
 def _values(column: pa.ChunkedArray) -> NDArray:

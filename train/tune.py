@@ -20,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from configs import Config, check, load, parse_overrides
 from pipelines.runtime import connect
+from pipelines.whole import save_json
 from train.loop import TrainConfig
 from train.runs import read_run
 from train.worker import fit
@@ -152,7 +153,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     out = Path(_base(config).out) / "tune" / config.name / "trials.json"
-    out.write_text(json.dumps(trials, indent=2) + "\n")
+    save_json(out, trials)
     for entry in trials:
         print("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     best = {name: value for name, value in trials[0].items() if name != "val_loss"}

@@ -8,7 +8,6 @@ of it is there.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from pipelines.data.reader import Fragment, InputError, Reader, Rejected, make_r
 from pipelines.data.scatter import Scatter, Scattered, conflicts, scatter
 from pipelines.data.split import SplitSettings, to_ms
 from pipelines.schema import SPLITS, TABLES, TableSchema, events_table
+from pipelines.whole import save_json
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,8 +105,7 @@ def prepare(config: DataConfig, spread: Spread = one_by_one) -> dict[str, Any]:
     try:
         manifest = _Run(config, reader, partial_out, spread).run()
         shutil.rmtree(partial_out / "scratch")
-        text = json.dumps(manifest, indent=2) + "\n"
-        (partial_out / "manifest.json").write_text(text)
+        save_json(partial_out / "manifest.json", manifest)
         _replace(final, partial_out)
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)

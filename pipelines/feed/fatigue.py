@@ -1,4 +1,4 @@
-"""How much of the same a viewer has had lately."""
+"""How much of the same a viewer has had, and how much less more of it counts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from pipelines.facts import find
 from pipelines.feed.services import Served
+
+
+def fading(times: NDArray, decay: float, floor: float) -> NDArray[np.float64]:
+    """What multiplies a score after so many of the same: (1 - floor) · decay^times + floor."""
+    return (1 - floor) * decay**times + floor
 
 
 def exposure(

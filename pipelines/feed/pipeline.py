@@ -12,7 +12,8 @@ from pipelines.feed.run import Run
 from pipelines.feed.services import Services
 from pipelines.feed.stages import Component, FeedQuery
 from pipelines.feed.table import Candidates
-from pipelines.feed.variants import Stages, Variants, members
+from pipelines.feed.variants import Variants
+from pipelines.feed.waves import Stages, members
 
 
 class Pipeline:

@@ -16,7 +16,7 @@ from pipelines.feed.result import FeedResult, Outcome, Trace
 from pipelines.feed.services import Hits, Services
 from pipelines.feed.stages import Component, FeedQuery, with_context
 from pipelines.feed.table import Candidates
-from pipelines.feed.waves import Wave
+from pipelines.feed.waves import Stages, Wave, members
 
 _NOTHING = Hits(np.empty(0, np.int64), np.empty(0, np.float32))
 
@@ -49,7 +49,7 @@ class Run:
 
     def __init__(
         self,
-        stages: Mapping[str, Sequence[Wave]],
+        stages: Stages,
         query: FeedQuery,
         services: Services,
         posts: Candidates,
@@ -83,7 +83,7 @@ class Run:
             trace=tuple(self.trace),
             degraded=tuple(dict.fromkeys(self.failed)),
             dropped=self.dropped,
-            components=tuple(c for stage in self.stages for c in self._members(stage)),
+            components=tuple(members(self.stages)),
             arms=arms,
         )
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from configs import ConfigError, near_miss
 from pipelines.feed.discover import FeedConfig, Found, build_components
 from pipelines.feed.stages import STAGES, Component, FeedQuery
-from pipelines.feed.waves import Wave, waves
+from pipelines.feed.waves import Stages, members, waves
 
-Stages = Mapping[str, Sequence[Wave]]
 _KEPT = 256  # variants; a request may ask for any value, so there is no end of them
 
 
@@ -49,11 +48,11 @@ class Variants:
         have = _settings_of(members(self.usual))
         for name in config.allow:
             if name not in have:
-                raise ConfigError(f"allow: no such setting: {name}{_hint(name, have)}")
+                hint = near_miss(name, have, listed=False)
+                raise ConfigError(f"allow: no such setting: {name}{hint}")
         owners: dict[str, str] = {}
         for experiment, settings in config.experiments.items():
-            changed = {name for arm in settings.arms.values() for name in arm.settings}
-            for name in sorted(changed):
+            for name in sorted({name for arm in settings.arms.values() for name in arm.settings}):
                 other = owners.setdefault(name, experiment)
                 if other != experiment:
                     raise ConfigError(f"experiments: {other} and {experiment} both change {name}")
@@ -96,11 +95,6 @@ class Variants:
         return stages
 
 
-def members(stages: Stages) -> Iterable[Component]:
-    """All components in the order they run."""
-    return (c for stage in stages.values() for wave in stage for c in wave)
-
-
 def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:
     """`config` with `settings`, as `Arm.settings` names them, on top.
 
@@ -127,7 +121,3 @@ def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:
 
 def _settings_of(components: Iterable[Component]) -> set[str]:
     return {f"{c.key}.{field.name}" for c in components for field in fields(c)}  # type: ignore[arg-type]
-
-
-def _hint(name: str, have: Iterable[str]) -> str:
-    return near_miss(name, have, listed=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 
@@ -11,6 +11,7 @@ from pipelines.feed.stages import STAGES, Component
 
 # Components that do not depend on each other; they run side by side.
 Wave = tuple[Component, ...]
+Stages = Mapping[str, Sequence[Wave]]  # a composed feed
 
 
 class WiringError(ValueError):
@@ -39,6 +40,11 @@ def waves(components: Sequence[Component]) -> dict[str, tuple[Wave, ...]]:
         members = [c for c in components if c.stage == stage]
         ordered[stage] = tuple(_order(members, writers))
     return ordered
+
+
+def members(stages: Stages) -> Iterable[Component]:
+    """All components in the order they run."""
+    return (c for stage in stages.values() for wave in stage for c in wave)
 
 
 def _writers(components: Iterable[Component]) -> dict[str, Component | None]:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.encoding import expand
+
 # Scripts that put no blanks between words: each character counts as a word, and so does a symbol
 # such as an emoji.
 _ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{So}])"
@@ -54,10 +56,9 @@ class Words:
     def take(self, rows: NDArray[np.int64]) -> Words:
         """The given texts, in the order given."""
         length = self.start[rows + 1] - self.start[rows]
-        end = np.cumsum(length)
-        slot = np.arange(length.sum()) - np.repeat(end - length, length)
-        number = self.number[np.repeat(self.start[rows], length) + slot]
-        return Words(number, np.concatenate([[0], end]))
+        which, slot = expand(length)
+        number = self.number[self.start[rows][which] + slot]
+        return Words(number, np.concatenate([[0], np.cumsum(length)]))
 
     def mention(self, phrases: Words) -> NDArray[np.bool_]:
         """Whether each text holds the words of one of `phrases` in a row. bool [n].

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.features import History
 from pipelines.feed.services import Graph
 from pipelines.schema import ACTION_NAMES
 from serve.stores.lookup import Groups, column
@@ -32,18 +33,18 @@ class GraphStore:
 
     def of(self, user_id: int) -> Graph:
         """The viewer's side of the graph; empty for a viewer nobody has heard of."""
-        followed = self._followed.of(user_id)
+        followed, history = self._followed.of(user_id), self._profiles.history(user_id)
         return Graph(
             followed=followed,
-            blocked=self._whom(user_id, "block_author"),
-            muted=self._whom(user_id, "mute_author"),
+            blocked=_whom(history, "block_author"),
+            muted=_whom(history, "mute_author"),
             mutual=np.intersect1d(followed, self._followers.of(user_id)),
         )
 
-    def _whom(self, user_id: int, action: str) -> NDArray[np.int64]:
-        """Authors of the posts to which the viewer did `action`, sorted."""
-        history = self._profiles.history(user_id)
-        if history is None:
-            return np.empty(0, np.int64)
-        done = history.did >> ACTION_NAMES.index(action) & 1 > 0
-        return np.unique(history.author_id[done & (history.author_id > 0)])
+
+def _whom(history: History | None, action: str) -> NDArray[np.int64]:
+    """Authors of the posts to which the viewer did `action`, sorted."""
+    if history is None:
+        return np.empty(0, np.int64)
+    done = history.did >> ACTION_NAMES.index(action) & 1 > 0
+    return np.unique(history.author_id[done & (history.author_id > 0)])

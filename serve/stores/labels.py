@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from configs import near_miss
+from pipelines.encoding import expand
 from pipelines.feed.visibility import LABELS, Kind
 from serve.stores.lookup import column
 
@@ -84,8 +85,8 @@ class LabelStore:
         first = np.searchsorted(known, ids)
         num = np.searchsorted(known, ids, side="right") - first
         if num.any():
-            owner = np.repeat(np.arange(len(ids)), num)
-            row = np.repeat(first - (np.cumsum(num) - num), num) + np.arange(num.sum())
+            owner, slot = expand(num)
+            row = first[owner] + slot
             np.bitwise_or.at(mask, owner, np.where(expires_at_ms[row] > at_ms, bit[row], 0))
         return mask
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
 from pipelines.schema import ACTION_NAMES
-from tests.conftest import write_untrained
+from tests.conftest import write_untrained_seeds
 from train.report import plain
 from train.rows import Past, flatten, read_examples
 from train.studies import cold_start as module
@@ -27,18 +28,9 @@ SETTINGS = ColdStart(
 @pytest.fixture
 def results(prepared, tmp_path, monkeypatch):
     """The study on the synthetic world, with models that learned nothing."""
-
-    def untrained(run, data, seeds):
-        folders = []
-        for seed in seeds:
-            name = f"{run.name}-{seed}"
-            changed = {"name": name, "seed": seed, "out": str(tmp_path), "data": str(data)}
-            folders.append(write_untrained(run.model_copy(update=changed), data))
-        return folders
-
     data = shutil.copytree(prepared, tmp_path / "world")
     monkeypatch.setattr(module, "prepared", lambda config: data)
-    monkeypatch.setattr(module, "fit_seeds", untrained)
+    monkeypatch.setattr(module, "fit_seeds", partial(write_untrained_seeds, out=tmp_path))
     return cold_start(SETTINGS, (0, 1))["world"]
 
 

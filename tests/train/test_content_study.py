@@ -12,7 +12,7 @@ import pytest
 from pipelines.facts import CONTENT, CONTENT_IDS
 from pipelines.prepared import note
 from pipelines.schema import ACTION_NAMES
-from tests.conftest import write_untrained
+from tests.conftest import write_untrained_seeds
 from train.metrics import auc
 from train.report import plain
 from train.rows import flatten, read_examples
@@ -44,8 +44,7 @@ def test_every_step_is_measured_on_the_same_rows(data, tmp_path, monkeypatch):
     fitted = {}
 
     def untrained(run, data, seeds):
-        changed = [{"name": f"{run.name}-{s}", "seed": s, "data": str(data)} for s in seeds]
-        fitted[run.name] = [write_untrained(run.model_copy(update=c), data) for c in changed]
+        fitted[run.name] = write_untrained_seeds(run, data, seeds, tmp_path)
         return fitted[run.name]
 
     monkeypatch.setattr(module, "prepared_data", lambda config: data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from configs import ConfigError, check
 from pipelines.data.reader import InputError
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
-from tests.conftest import train_config, write_untrained
+from tests.conftest import train_config, write_untrained_seeds
 from train.evaluate import evaluate_retrieval
 from train.index import index_posts
 from train.rows import read_examples
@@ -54,13 +55,8 @@ def test_a_part_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
 
 def test_towers_and_baselines_answer_the_same_visits(prepared, tmp_path, monkeypatch):
     """Means over seeds and the baselines' own figures; all from what came before the test split."""
-
-    def untrained(run, data, seeds):
-        changed = [{"name": f"{run.name}-{s}", "seed": s, "out": str(tmp_path)} for s in seeds]
-        return [write_untrained(run.model_copy(update=c), data) for c in changed]
-
     monkeypatch.setattr(module, "prepared", lambda config: prepared)
-    monkeypatch.setattr(module, "fit_seeds", untrained)
+    monkeypatch.setattr(module, "fit_seeds", partial(write_untrained_seeds, out=tmp_path))
     run = train_config("retrieval", prepared, tmp_path)
     found = module.next_visits(module.NextVisits(data="world", run=run), (0, 1))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from pipelines.data.reader import InputError
 from pipelines.data.spread import over_ray
 from pipelines.prepared import is_prepared
 from pipelines.runtime import connect
+from train.compare import with_spread
 from train.learners import make_learner
 from train.loop import TrainConfig
 from train.runs import MODEL, RunError, origin, read_run, resolve
@@ -110,9 +110,7 @@ def mean_and_spread(runs: Sequence[Results]) -> Results:
         if isinstance(value, dict):
             merged[key] = mean_and_spread(values)
         elif isinstance(value, float) and not any(v is None for v in values):
-            merged[key] = float(np.mean(values))
-            if len(set(values)) > 1:
-                merged[f"{key}_spread"] = float(np.std(values, ddof=1))
+            merged |= with_spread(key, values if len(set(values)) > 1 else values[:1])
         else:
             merged[key] = value
     return merged

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from pipelines.feed.fatigue import fading
 from pipelines.feed.services import Services
 from pipelines.feed.stages import FeedQuery, Scorer
 from pipelines.feed.table import Candidates, Columns
@@ -39,7 +40,7 @@ class AuthorDiversity(Scorer):
         position = np.empty(len(posts), np.int64)
         position[by_author] = at - np.maximum.accumulate(np.where(starts, at, 0))
         position[posts["author_id"] == 0] = 0
-        multiplier = (1 - self.floor) * self.decay**position + self.floor
+        multiplier = fading(position, self.decay, self.floor)
         return {"author_position": position, "author_diversity_multiplier": multiplier}
 
     def describe(self, posts: Candidates, row: int) -> str | None:

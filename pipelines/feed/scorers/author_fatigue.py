@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from pipelines.feed.fatigue import exposure
+from pipelines.feed.fatigue import exposure, fading
 from pipelines.feed.services import Services
 from pipelines.feed.stages import FeedQuery, Scorer
 from pipelines.feed.table import Candidates, Columns
@@ -35,8 +35,7 @@ class AuthorFatigue(Scorer):
         """Count what was served; waits for nothing."""
         amount = exposure(query["served"], "author_id", query.now_ms, self.half_life_hours)
         seen = amount(posts["author_id"])
-        multiplier = (1 - self.floor) * self.decay**seen + self.floor
-        return {"author_fatigue_multiplier": multiplier}
+        return {"author_fatigue_multiplier": fading(seen, self.decay, self.floor)}
 
     def describe(self, posts: Candidates, row: int) -> str | None:
         """Say so where it shows."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from pipelines.feed.fatigue import exposure
+from pipelines.feed.fatigue import exposure, fading
 from pipelines.feed.services import Services
 from pipelines.feed.stages import FeedQuery, Scorer
 from pipelines.feed.table import Candidates, Columns
@@ -36,8 +36,7 @@ class TopicFatigue(Scorer):
         amount = exposure(query["served"], "topic_ids", query.now_ms, self.half_life_hours)
         num_topics = (posts["topic_ids"] > 0).sum(axis=1)
         seen = amount(posts["topic_ids"]).sum(axis=1) / np.maximum(num_topics, 1)
-        multiplier = (1 - self.floor) * self.decay**seen + self.floor
-        return {"topic_fatigue_multiplier": multiplier}
+        return {"topic_fatigue_multiplier": fading(seen, self.decay, self.floor)}
 
     def describe(self, posts: Candidates, row: int) -> str | None:
         """Say so where it shows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.encoding import expand
 from serve.stores.lookup import positions
 
 Ids = NDArray[np.int64]
@@ -14,12 +15,6 @@ _NOT_THERE, _SEVERAL = -1, -2  # in a bucket
 _BITS = 16  # of a bucket, unless ids are too few or too many for that
 # An odd number near 2^64 / golden ratio, as a signed one: Knuth's multiplicative hash.
 _SPREAD = -7046029254386353131
-
-
-def spread(lengths: NDArray) -> tuple[NDArray, NDArray]:
-    """Ranges [L] laid end to end: the range of each of their elements, and its place in it."""
-    which = np.repeat(np.arange(len(lengths)), lengths)
-    return which, np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 class RowIndex:
@@ -50,7 +45,7 @@ class RowIndex:
     def all(self, wanted: Ids) -> tuple[NDArray, NDArray]:
         """Every row of each of `wanted` [n]: the place in `wanted` and the row, of each found."""
         begin = np.searchsorted(self._ids, wanted)
-        which, slot = spread(np.searchsorted(self._ids, wanted, side="right") - begin)
+        which, slot = expand(np.searchsorted(self._ids, wanted, side="right") - begin)
         rows = self._rows[begin[which] + slot]
         if self._late:
             late = self._late

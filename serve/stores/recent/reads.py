@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from serve.stores.recent.index import Ids, Mask, Places, spread
+from pipelines.encoding import expand
+from serve.stores.recent.index import Ids, Mask, Places
 from serve.stores.recent.lists import NUM_LISTS, Held
 from serve.stores.recent.rows import Columns
 
@@ -84,7 +85,7 @@ def newest(held: Held, request: Request, limits: ReadLimits) -> tuple[Columns, N
         since_ms = _since(held, lists, times_ms, target, request, limits)
         fresh = (head_ms >= since_ms).nonzero()[0]
         begin, length = _spans(held, lists[fresh], limits)
-        which, slot = spread(_num_since(c, begin, length, since_ms))
+        which, slot = expand(_num_since(c, begin, length, since_ms))
         fresh_late = (late_ms >= since_ms).nonzero()[0]
         rows = np.concatenate([begin[which] + slot, late[fresh_late]])
         gathered = len(rows)
@@ -174,7 +175,7 @@ def _since(
         if depth >= length.max(initial=0):
             break
         depth *= 4
-        which, slot = spread(np.minimum(length, depth))
+        which, slot = expand(np.minimum(length, depth))
         of_lists_ms = held.columns.created_at_ms[begin[which] + slot]
         created_at_ms = np.concatenate([of_lists_ms, times_ms[len(lists) :]])
         created_at_ms = created_at_ms[created_at_ms >= request.oldest_ms]

@@ -20,8 +20,8 @@ _OR_ZERO = ("parent_id", "parent_author_id", "conversation_id")
 
 
 @dataclass(frozen=True)
-class NewPosts:
-    """Posts as they are written; each array [n].
+class _Posts:
+    """What is known of posts; each array [n].
 
     Attributes:
         post_id: at least 1.
@@ -32,9 +32,6 @@ class NewPosts:
         conversation_id: the post that began its conversation, 0 = unknown.
         is_repost: whether it repeats its parent; if not, it answers it.
         has_video: has a video that is long enough to count.
-
-    Raises:
-        ValueError: lengths differ, an id is out of range, or a repost repeats nothing.
     """
 
     post_id: Ids
@@ -45,6 +42,15 @@ class NewPosts:
     conversation_id: Ids
     is_repost: Mask
     has_video: Mask
+
+
+@dataclass(frozen=True)
+class NewPosts(_Posts):
+    """Posts as they are written.
+
+    Raises:
+        ValueError: lengths differ, an id is out of range, or a repost repeats nothing.
+    """
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -88,8 +94,8 @@ def check_ids(name: str, ids: Ids, at_least: int = 1) -> None:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Rows; the first eight columns as in NewPosts.
+class Columns(_Posts):
+    """Rows, and what became of each.
 
     Attributes:
         dead: deleted. The one reason why a post that is young enough is not there.
@@ -98,14 +104,6 @@ class Columns:
         parent_row: row of the parent, -1 = there is none. int32.
     """
 
-    post_id: Ids
-    author_id: Ids
-    created_at_ms: Ids
-    parent_id: Ids
-    parent_author_id: Ids
-    conversation_id: Ids
-    is_repost: Mask
-    has_video: Mask
     dead: Mask
     marked_at_ms: Ids
     marked_until_ms: Ids
