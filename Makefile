@@ -28,7 +28,8 @@ lock:
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check $$($(PYTHON) -c "import tomllib; \
 	  project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-	  print(*project['dependencies'], *project['optional-dependencies']['dev'])" | tr -d "'")
+	  extras = project['optional-dependencies']; \
+	  print(*project['dependencies'], *extras['services'], *extras['dev'])" | tr -d "'")
 	$(VENV)/bin/pip freeze | sed 's/+.*//' | grep -Ev '^nvidia-|^triton' > requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CONTENT)
 	touch $(VENV)/.installed

@@ -200,6 +200,26 @@ FOLLOWS = TableSchema(
     ),
     refs=(("follower_id", "users"),),
 )
+# What viewers did, told one action at a time while the feed is served; no model reads these two.
+ENGAGEMENTS = TableSchema(
+    "engagements",
+    key=("event_id",),
+    columns=(
+        Column("event_id", pa.string(), "name of the engagement, given once"),
+        _id("user_id", "the viewer"),
+        _id("post_id", "the post"),
+        _at("at_ms", "when it was done"),
+        Column("action", pa.string(), "one of ACTIONS; dwell_time comes with dwell_s"),
+        Column("dwell_s", pa.float32(), "time spent on the post; seconds, >= 0", True),
+        Column("surface", pa.int16(), "product surface, 0 = unknown; 0 to 15", True),
+        Column("request_id", pa.string(), "the feed request that showed the post", True),
+    ),
+)
+DELETIONS = TableSchema(
+    "deletions",
+    key=("post_id", "deleted_at_ms"),
+    columns=(_id("post_id", "the post"), _at("deleted_at_ms", "when it was taken away")),
+)
 # Watched before the log begins; the order is known, the times are not.
 HISTORIES = TableSchema(
     "histories",

@@ -1,0 +1,100 @@
+"""Messages of the journal: one event of the wire format each, and what views make of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
+from serve import api
+
+Topic = Literal["posts", "engagements"]
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+_EVENT: TypeAdapter[api.Event] = TypeAdapter(api.Event)
+_TABLES = {
+    "post": ("posts", POSTS.arrow),
+    "deletion": ("deletions", DELETIONS.arrow),
+    "engagement": ("engagements", ENGAGEMENTS.arrow),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One event as it is written down.
+
+    Attributes:
+        key: names it; of two messages with one key the first counts.
+        about: the id whose messages stay in order: the post's, or for engagements the viewer's.
+        body: JSON of api.Event, with nothing left to default.
+    """
+
+    topic: Topic
+    key: str
+    about: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Many events as columns, in the order in which they came.
+
+    Attributes:
+        posts: columns of schema.POSTS; a post may be there twice.
+        deletions: columns of schema.DELETIONS.
+        engagements: columns of schema.ENGAGEMENTS; an event may be there twice.
+    """
+
+    posts: pa.Table
+    deletions: pa.Table
+    engagements: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.posts) + len(self.deletions) + len(self.engagements)
+
+
+class View(Protocol):
+    """What follows the journal: one replica's memory, or a store that replicas share."""
+
+    def apply(self, happened: Happened) -> None:
+        """Take note of what happened; of what it knows already, none. Called by one thread.
+
+        Raises:
+            Exception: it could not; the same comes again.
+        """
+
+
+def message(event: api.Event) -> Message:
+    """The message of a checked event that has its `event_id` and its times."""
+    topic: Topic = "engagements" if event.kind == "engagement" else "posts"
+    about = event.user_id if event.kind == "engagement" else event.post_id
+    return Message(topic, event.key, about, event.model_dump_json(exclude_none=True).encode())
+
+
+def happened(messages: Sequence[Message]) -> tuple[Happened, list[str | None]]:
+    """Read messages, whoever wrote them.
+
+    Returns:
+        What happened, and for each message why it could not be read, None = it could.
+    """
+    rows: dict[str, list[dict]] = {kind: [] for kind in _TABLES}
+    problems: list[str | None] = []
+    for one in messages:
+        try:
+            event = _EVENT.validate_json(one.body)
+            columns = event.columns()
+        except ValidationError as error:
+            told = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            problems.append("; ".join(told))
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            rows[event.kind].append(columns)
+            problems.append(None)
+    tables = {
+        name: pa.Table.from_pylist(rows[kind], schema) for kind, (name, schema) in _TABLES.items()
+    }
+    return Happened(**tables), problems
