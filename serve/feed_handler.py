@@ -18,8 +18,11 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
+from serve.live.intake import Intake
+from serve.live.journal import Journal, JournalError
+from serve.live.state import LiveState
 from serve.pages import posts_of
-from serve.services import AsItWas, Models, ServedFeed, Stores, version
+from serve.services import COUNTED, AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentPosts, RecentSettings
@@ -71,6 +74,7 @@ class FeedHandler:
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
         recent: RecentSettings | None = None,
+        journal: Journal | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -84,6 +88,8 @@ class FeedHandler:
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
             recent: how long posts count as recent, and how many are given out; None = defaults.
+            journal: where events are written, and what the stores follow; closed with this
+                handler. None = no events are taken.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
@@ -91,7 +97,9 @@ class FeedHandler:
         self._limits = limits or Limits()
         self._clock = clock
         self._labels = labels or LabelStore.empty()
-        self._recent = RecentPosts(recent)
+        self._live = LiveState(RecentPosts(recent), tuple(COUNTED.values()), self.now_ms)
+        self._journal = journal
+        self._intake = Intake(journal, self.now_ms) if journal else None
         self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
         self._in_flight = 0
@@ -108,7 +116,7 @@ class FeedHandler:
                 for column, name in enumerate(bundle.actions)
                 if name in bundle.card["observed_actions"]
             },
-            stores=Stores.of(bundle, self._recent),
+            stores=Stores.of(bundle, self._live),
             models=models,
             since_s=time.monotonic(),
         )
@@ -139,6 +147,18 @@ class FeedHandler:
                 posts=posts_of(result, serving.explainer, serving.actions),
             )
 
+    async def events(self, request: api.EventsRequest) -> api.EventsResponse:
+        """Take in posts, deletions and engagements; see `Intake.take`.
+
+        Raises:
+            OverloadedError: as for `feed`.
+            JournalError: there is no journal, or it cannot be written now.
+        """
+        async with self._admitted():
+            if self._intake is None:
+                raise JournalError("no journal: this server takes no events")
+            return await self._intake.take(request.events)
+
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
@@ -168,6 +188,18 @@ class FeedHandler:
                 explanation=api.Explanation.model_validate(explanation),
             )
 
+    def now_ms(self) -> int:
+        """What time it is here; ms since 1970.
+
+        A clock that follows the log is never behind an event that was taken in: it was stopped
+        when the server was, and those go on from the last one.
+        """
+        if self._clock == "wall":
+            return time.time_ns() // 1_000_000
+        serving = self._now_serving()
+        since_ms = int(1000 * (time.monotonic() - serving.since_s))
+        return max(serving.model.as_of_ms + since_ms, self._live.newest_ms)
+
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
@@ -196,6 +228,8 @@ class FeedHandler:
         """Finish what is under way and write out the event log."""
         await self._pipeline.drain()
         await asyncio.to_thread(self._event_log.close)
+        if self._journal:
+            await asyncio.to_thread(self._journal.close)
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -216,15 +250,10 @@ class FeedHandler:
         return self._serving
 
     def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
-        now_ms = (
-            time.time_ns() // 1_000_000
-            if self._clock == "wall"
-            else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
-        )
         return FeedQuery(
             user_id=request.user_id,
             limit=request.limit,
-            now_ms=now_ms,
+            now_ms=self.now_ms(),
             request_id=uuid.uuid4().hex,
             surface=request.surface,
             in_network_only=request.in_network_only,

@@ -11,6 +11,7 @@ from pipelines.feed.services import Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
+from serve.live.state import LiveState
 from serve.services import FromBundle, Stores
 from serve.stores.recent import RecentPosts
 from train.bundle import load
@@ -46,4 +47,7 @@ def services(bundle: str) -> Offline:
         BundleError: it cannot be loaded.
     """
     loaded = load(bundle)
-    return Offline(local_models(loaded), Stores.of(loaded, RecentPosts()))
+    return Offline(
+        local_models(loaded),
+        Stores.of(loaded, LiveState(RecentPosts(), (), lambda: loaded.as_of_ms)),
+    )

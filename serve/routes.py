@@ -6,17 +6,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from configs import ConfigError
 from serve import api
 from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
+from serve.live.journal import JournalError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
     503: {"model": api.Problem, "description": "Too busy; see the Retry-After header"}
+}
+_SOME: _Responses = {
+    207: {"model": api.EventsResponse, "description": "Some events are invalid, and say why"},
 }
 _UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "No such post in the bundle"}}
 
@@ -35,6 +39,17 @@ def create_app(handler: FeedHandler) -> FastAPI:
     async def feed(request: api.FeedRequest) -> api.FeedResponse:
         """A viewer's next page of posts, best first."""
         return await handler.feed(request)
+
+    @app.post("/v1/events", status_code=202, responses=_BUSY | _SOME)
+    async def events(request: api.EventsRequest, response: Response) -> api.EventsResponse:
+        """What has happened: new and deleted posts, and what viewers did.
+
+        Each event is judged by itself, and what is valid is written down before the answer.
+        """
+        results = await handler.events(request)
+        valid = {result.status != "invalid" for result in results.results}
+        response.status_code = 202 if valid == {True} else 422 if valid == {False} else 207
+        return results
 
     @app.get("/v1/explain", responses=_BUSY | _UNKNOWN)
     async def explain(query: Annotated[api.ExplainQuery, Query()]) -> api.ExplainResponse:
@@ -61,6 +76,11 @@ def create_app(handler: FeedHandler) -> FastAPI:
     async def busy(_: Request, error: OverloadedError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
+
+    @app.exception_handler(JournalError)
+    async def unwritten(_: Request, error: JournalError) -> JSONResponse:
+        told = {"detail": f"{error}; send the same again later"}
+        return JSONResponse(told, status_code=503, headers={"Retry-After": "1"})
 
     @app.exception_handler(UnknownPostError)
     async def unknown(_: Request, error: UnknownPostError) -> JSONResponse:

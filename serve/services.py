@@ -18,13 +18,12 @@ from pipelines.features import History
 from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
+from serve.live.state import LiveState
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
 from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
-from serve.stores.recent import RecentPosts
-from serve.stores.recent import posts_of as posts_of_table
 from serve.stores.served import Page, ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.bundle import Bundle
@@ -79,7 +78,7 @@ def version(bundle: Bundle) -> str:
 
 
 # What is counted of posts, and the action that the column counts.
-_COUNTED = {
+COUNTED = {
     "num_likes": "favorite",
     "num_replies": "reply",
     "num_reposts": "repost",
@@ -92,13 +91,14 @@ class Stores:
     """The tables of a bundle, indexed.
 
     Attributes:
-        recent: posts of the last days by author; outlives bundles.
+        live: what came since the bundle was made; outlives bundles.
+        posts: the bundle's and those that came since.
         facts: what models read of posts, of which the feed reads the as-of counts.
-        counted: column of the counts for each of `_COUNTED` that the log observes.
+        counted: column of the counts for each of `COUNTED` that the log observes.
         blend: what predicted actions are worth.
     """
 
-    recent: RecentPosts
+    live: LiveState
     posts: PostStore
     profiles: ProfileStore
     graph: GraphStore
@@ -108,25 +108,23 @@ class Stores:
     blend: Blend
 
     @classmethod
-    def of(cls, bundle: Bundle, recent: RecentPosts) -> Stores:
+    def of(cls, bundle: Bundle, live: LiveState) -> Stores:
         """Index the tables of `bundle`; takes time and memory in proportion to them.
 
-        Its posts are added to `recent`, as of the end of its log.
+        From now on `live` adds to them what comes.
         """
-        posts, _ = posts_of_table(bundle.posts, recent.settings.min_video_s)
-        recent.insert(posts, bundle.as_of_ms)
         profiles = ProfileStore(bundle.profiles)
         observed = bundle.card["observed_actions"]
         return cls(
-            recent=recent,
-            posts=PostStore(bundle.posts),
+            live=live,
+            posts=live.over(bundle.posts, bundle.as_of_ms),
             profiles=profiles,
             graph=GraphStore(bundle.follows, profiles),
             users=UserStore(bundle.users),
             facts=bundle.facts,
             counted={
                 name: 1 + bundle.actions.index(action)
-                for name, action in _COUNTED.items()
+                for name, action in COUNTED.items()
                 if action in observed
             },
             blend=Blend(
@@ -138,14 +136,22 @@ class Stores:
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
-        """What `Services.engagement` promises, from the counts that hold at `at_ms`."""
+        """What `Services.engagement` promises: the bundle's counts at `at_ms`, and since then all.
+
+        How often a post was shown is known of the bundle's time alone.
+        """
         unknown = np.full(len(post_id), -1)
-        if "post" not in self.facts.rates:
-            return dict.fromkeys(("num_views", *_COUNTED), unknown)
-        counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
-        counts = counts.astype(np.int64)
-        found = {name: counts[:, column] for name, column in self.counted.items()}
-        return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
+        found = dict.fromkeys(("num_views", *COUNTED), unknown)
+        if "post" in self.facts.rates:
+            counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
+            counts = counts.astype(np.int64)
+            found["num_views"] = counts[:, 0]
+            found |= {name: counts[:, column] for name, column in self.counted.items()}
+        since = self.live.counts.of(post_id)
+        for at, name in enumerate(COUNTED):
+            more = since[:, at]
+            found[name] = np.where(more > 0, np.maximum(found[name], 0) + more, found[name])
+        return found
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ class FromBundle:
         self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
     ) -> Hits:
         """From the posts of the last days, which are the bundle's and what came since."""
-        return self.stores.recent.read(user_id, author_ids, (), at_ms, num_posts)
+        return self.stores.live.recent.read(user_id, author_ids, (), at_ms, num_posts)
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
