@@ -192,12 +192,7 @@ class EventsRequest(Request):
         max_length=1_000,
         description="posts, deletions and engagements, each with its `kind`",
         json_schema_extra={
-            "items": {
-                "oneOf": [
-                    {"$ref": f"#/components/schemas/{name}"}
-                    for name in ("NewPost", "Deletion", "Engagement")
-                ]
-            }
+            "items": {"oneOf": [m.model_json_schema() for m in (NewPost, Deletion, Engagement)]}
         },
     )
 

@@ -502,9 +502,13 @@ def test_openapi_names_every_route(run):
 
     async def test(client, _):
         assert (await client.get("/docs")).status_code == 200
-        paths = (await client.get("/openapi.json")).json()["paths"]
-        assert set(paths) == {"/v1/feed", "/v1/explain", "/healthz"}
+        told = (await client.get("/openapi.json")).json()
+        paths = told["paths"]
+        assert set(paths) == {"/v1/feed", "/v1/events", "/v1/explain", "/healthz"}
         assert {"200", "422", "503"} <= set(paths["/v1/feed"]["post"]["responses"])
+        events = told["components"]["schemas"]["EventsRequest"]["properties"]["events"]["items"]
+        kinds = [kind["properties"]["kind"]["const"] for kind in events["oneOf"]]
+        assert kinds == ["post", "deletion", "engagement"]
 
     run(test)
 
