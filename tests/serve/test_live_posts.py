@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.schema import POSTS
@@ -35,6 +35,7 @@ def table(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=POSTS.arrow)
 
 
+@settings(max_examples=40)
 @given(ROWS, st.lists(st.integers(1, 5), max_size=5), st.sampled_from([1, 3, 100]))
 def test_posts_in_pieces_are_posts_at_once(rows, pieces, fresh):
     """Whatever pieces posts come in, threads across them included, facts are those of one table."""
@@ -57,6 +58,7 @@ def test_posts_in_pieces_are_posts_at_once(rows, pieces, fresh):
     )
 
 
+@settings(max_examples=40)
 @given(ROWS, ROWS, st.lists(IDS, max_size=3))
 def test_deleted_posts_are_unknown(before, after, deleted):
     """A deleted post and reposts of it are unknown, whether they came before or come later."""
