@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -84,7 +83,7 @@ class KafkaJournal:
         self._settings = settings
         self._kafka = _library()
         self._lock = threading.Lock()
-        self._keys: OrderedDict[str, None] = OrderedDict()  # written lately, oldest first
+        self._written: OrderedDict[tuple[str, str], None] = OrderedDict()  # lately, oldest first
         self._topics_exist = False
         self._closed = threading.Event()
         self._producer = self._new_producer()
@@ -93,21 +92,23 @@ class KafkaJournal:
 
     def append(self, messages: Sequence[Message]) -> list[bool]:
         """As in Journal; whether a message is new is known of what this process wrote lately."""
+        if self._closed.is_set():
+            raise self._error("write", "the journal is closed")
         self._make_topics()
         with self._lock:
-            known = {m.key for m in messages if m.key in self._keys}
-        fresh: dict[str, Message] = {}
+            known = {m.name for m in messages if m.name in self._written}
+        fresh: dict[tuple[str, str], Message] = {}
         news = []
         for message in messages:
-            news.append(message.key not in known and message.key not in fresh)
+            news.append(message.name not in known and message.name not in fresh)
             if news[-1]:
-                fresh[message.key] = message
+                fresh[message.name] = message
         if fresh:
             self._send(list(fresh.values()))
         with self._lock:
-            self._keys.update(dict.fromkeys(fresh))
-            while len(self._keys) > _MAX_KEYS:
-                self._keys.popitem(last=False)
+            self._written.update(dict.fromkeys(fresh))
+            while len(self._written) > _MAX_KEYS:
+                self._written.popitem(last=False)
         return news
 
     def reader(

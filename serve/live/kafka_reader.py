@@ -210,11 +210,11 @@ class KafkaReader:
 
 
 def _read(found: Any, topic: Topic) -> Message:
-    key = dict(found.headers() or ()).get("key")
+    headers: dict[str, bytes] = dict(found.headers() or ())
     try:
         about = int(found.key())
-        named = key.decode()
-    except (TypeError, ValueError, AttributeError):
+        named = headers["key"].decode()
+    except (TypeError, ValueError, AttributeError, KeyError):
         about, named = 0, f"{found.topic()}/{found.partition()}/{found.offset()}"
     if about not in _INT64:
         about = 0

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _WRITE = (
     "INSERT INTO messages (topic, key, about, body, written_at_ms) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (key) DO NOTHING"
+    "ON CONFLICT (topic, key) DO NOTHING"
 )
 _MOST_AT_ONCE = 10_000  # messages of one transaction
 _TRIM_EVERY_S = 3600.0

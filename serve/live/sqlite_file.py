@@ -21,10 +21,11 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
     offset INTEGER PRIMARY KEY AUTOINCREMENT,
     topic TEXT NOT NULL,
-    key TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
     about INTEGER NOT NULL,
     body BLOB NOT NULL,
-    written_at_ms INTEGER NOT NULL
+    written_at_ms INTEGER NOT NULL,
+    UNIQUE (topic, key)
 );
 CREATE TABLE IF NOT EXISTS groups (
     name TEXT PRIMARY KEY,
