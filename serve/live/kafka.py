@@ -206,8 +206,9 @@ class KafkaJournal:
                 for name in wanted
                 if name not in there
             ]
-            made = admin.create_topics(missing, request_timeout=settings.request_timeout_s)
-            for future in made.values() if missing else ():
+            waiting = {"request_timeout": settings.request_timeout_s}
+            made = admin.create_topics(missing, **waiting) if missing else {}
+            for future in made.values():
                 error = future.exception()
                 if error is not None and not self._exists(error):
                     raise error

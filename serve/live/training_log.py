@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -112,7 +113,7 @@ class TrainingLog:
 
     def _remember(self, table: _Table, names: Sequence[tuple]) -> None:
         table.keys.update(dict.fromkeys(names))
-        for old in list(table.keys)[: max(0, len(table.keys) - self._max_keys)]:
+        for old in list(islice(table.keys, max(0, len(table.keys) - self._max_keys))):
             del table.keys[old]
 
 
