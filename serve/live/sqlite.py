@@ -19,10 +19,12 @@ from serve.live.sqlite_file import SqliteFile, SqliteSettings, transaction, trim
 
 _log = logging.getLogger(__name__)
 
-_WRITE = (
-    "INSERT INTO messages (topic, key, about, body, written_at_ms) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (topic, key) DO NOTHING"
-)
+# Not ON CONFLICT, which uses up an offset: without gaps, offsets count messages.
+_WRITE = """
+INSERT INTO messages (topic, key, about, body, written_at_ms)
+SELECT :topic, :key, :about, :body, :now_ms
+WHERE NOT EXISTS (SELECT 1 FROM messages WHERE topic = :topic AND key = :key)
+"""
 _MOST_AT_ONCE = 10_000  # messages of one transaction
 _TRIM_EVERY_S = 3600.0
 
@@ -117,13 +119,10 @@ class SqliteJournal:
 
     def _write(self, messages: Sequence[Message]) -> list[bool]:
         with self._file.use("write") as connection:
-            now_ms = int(time.time() * 1000)
+            now = {"now_ms": int(time.time() * 1000)}
             with transaction(connection):
-                return [
-                    connection.execute(_WRITE, (m.topic, m.key, m.about, m.body, now_ms)).rowcount
-                    == 1
-                    for m in messages
-                ]
+                done = [connection.execute(_WRITE, vars(m) | now).rowcount for m in messages]
+            return [num == 1 for num in done]
 
     def _trim_when_due(self) -> None:
         if time.monotonic() - self._trimmed_at_s < _TRIM_EVERY_S:
