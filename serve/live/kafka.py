@@ -60,9 +60,8 @@ class KafkaSettings(Config):
             "sasl.password": "RAYFEED_KAFKA_PASSWORD",
         }
         secrets = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
-        return {"bootstrap.servers": self.brokers, "log.connection.close": False} | (
-            self.extra | secrets
-        )
+        # Of a broker that is away the library logs every try; JournalError says it once.
+        return {"bootstrap.servers": self.brokers, "log_level": 2} | self.extra | secrets
 
 
 class KafkaJournal:
