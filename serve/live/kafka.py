@@ -21,6 +21,14 @@ from serve.live.messages import TOPICS, Message, Topic
 
 _log = logging.getLogger(__name__)
 _MAX_KEYS = 100_000  # that one process remembers to have written
+# What a broker says to a producer whose count of messages is not its own: that one writes no more.
+_LOST_COUNT = (
+    "PRODUCER_FENCED",
+    "INVALID_PRODUCER_EPOCH",
+    "INVALID_PRODUCER_ID_MAPPING",
+    "UNKNOWN_PRODUCER_ID",
+    "OUT_OF_ORDER_SEQUENCE_NUMBER",
+)
 _SECRETS = ("password", "secret", "token", "passphrase", "key.pem")
 
 
@@ -86,6 +94,7 @@ class KafkaJournal:
         self._topics_exist = False
         self._closed = threading.Event()
         self._producer = self._new_producer()
+        self._retired: list[Any] = []  # of which something is still under way
         self._thread = threading.Thread(target=self._deliver, name="journal", daemon=True)
         self._thread.start()
 
@@ -157,20 +166,25 @@ class KafkaJournal:
         if not sent.all.wait(self._settings.append_timeout_s + 2.0):
             raise self._error("write", f"no answer within {self._settings.append_timeout_s} s")
         if sent.error is not None:
-            if sent.error.fatal():
+            if sent.error.fatal() or sent.error.name() in _LOST_COUNT:
                 self._replace(producer)
             raise self._error("write", sent.error)
 
     def _replace(self, broken: Any) -> None:
-        """A producer that lost count of its own messages writes no more; begin with a new one."""
+        """Begin with a new producer; of the broken one's messages others wait to hear."""
         with self._lock:
             if self._producer is broken:
+                self._retired.append(broken)
                 self._producer = self._new_producer()
 
     def _deliver(self) -> None:
         """Tell waiting callers what became of their messages."""
         while not self._closed.is_set():
             self._producer.poll(0.1)
+            for retired in list(self._retired):
+                retired.poll(0)
+                if len(retired) == 0:
+                    self._retired.remove(retired)
 
     def _new_producer(self) -> Any:
         asked = self._settings.client() | {

@@ -22,7 +22,7 @@ class ObjectStore:
         self.objects: dict[str, bytes] = {}
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"store": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
@@ -32,6 +32,13 @@ class ObjectStore:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a broker that is killed hangs up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
