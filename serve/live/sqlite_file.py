@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class SqliteFile:
     def __init__(self, settings: SqliteSettings) -> None:
         self._settings = settings
         self._connection: sqlite3.Connection | None = None
+        self._opened: int | None = None  # inode
         self.journal_id = ""
 
     @contextmanager
@@ -71,8 +73,11 @@ class SqliteFile:
                 names the file and the `purpose`.
         """
         try:
+            if self._connection is not None and _inode(self._settings) != self._opened:
+                self.close()  # the file was taken away: what is written to it would be lost
             if self._connection is None:
                 self._connection = _connect(self._settings)
+                self._opened = _inode(self._settings)
                 found = self._connection.execute("SELECT id FROM journal").fetchone()
                 self.journal_id = found[0]
             yield self._connection
@@ -120,6 +125,13 @@ def trim(connection: sqlite3.Connection, settings: SqliteSettings) -> None:
             settings.keep_days,
             ", ".join(sorted(name for (name,) in late)),
         )
+
+
+def _inode(settings: SqliteSettings) -> int | None:
+    try:
+        return os.stat(settings.path).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _connect(settings: SqliteSettings) -> sqlite3.Connection:
