@@ -15,13 +15,25 @@ from numpy.typing import NDArray
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """What is written in the block becomes `path` at its end; an error leaves `path` as it was."""
+def new_file(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
+    """What is written in the block becomes `path` at its end; an error leaves `path` as it was.
+
+    If `durable`, it outlives a loss of power from then on, too.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.rename(path)
+        if durable:
+            folder = os.open(path.parent, os.O_RDONLY)  # the new name must last, too
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         partial.unlink(missing_ok=True)
 
