@@ -18,22 +18,22 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
+from serve.live.relations import Relations
 from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentPosts, RecentSettings
-from serve.stores.served import ServedStore
+from serve.stores.viewers import SqliteViewers, ViewerStore
+from serve.stores.viewers.store import ViewerStoreError
 from train.bundle import Bundle
 
 
 class Limits(Config):
-    """What one replica takes on at once, and remembers."""
+    """What one replica takes on at once."""
 
     max_in_flight: PositiveInt = 32  # requests; one more is answered 503
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
-    served_viewers: PositiveInt = 10_000  # viewers whose last pages are kept in memory
-    served_posts: PositiveInt = 400  # posts kept per viewer
 
 
 class OverloadedError(Exception):
@@ -71,6 +71,8 @@ class FeedHandler:
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
         recent: RecentSettings | None = None,
+        viewers: ViewerStore | None = None,
+        relations: Relations | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -84,6 +86,9 @@ class FeedHandler:
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
             recent: how long posts count as recent, and how many are given out; None = defaults.
+            viewers: what viewers did lately and were shown; closed with this handler; None = in
+                memory, so that this replica knows only what it showed itself, until it ends.
+            relations: whom they followed, blocked and muted lately; None = nobody.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
@@ -93,7 +98,8 @@ class FeedHandler:
         self._labels = labels or LabelStore.empty()
         self._recent = RecentPosts(recent)
         self._observe = observe
-        self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
+        self._viewers = viewers or SqliteViewers()
+        self._relations = relations or Relations()
         self._in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
@@ -142,9 +148,8 @@ class FeedHandler:
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
-        Runs the feed again with what is known now, at the instant of that page; of what
-        this replica showed the viewer, only what came before it counts as seen. Records
-        nothing.
+        Runs the feed again with what is known now, at the instant of that page; of what the
+        viewer was shown and did, only what came before it counts. Records nothing.
 
         Raises:
             OverloadedError, ConfigError: as for `feed`.
@@ -153,9 +158,9 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(*self._parts(serving), request.post_id)
+            shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
+            services = AsItWas(*self._parts(serving), request.post_id, shown_at_ms)
             query = self._query(serving, request)
-            shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
@@ -193,9 +198,12 @@ class FeedHandler:
         )
 
     async def close(self) -> None:
-        """Finish what is under way and write out the event log."""
+        """Finish what is under way, write out the event log and leave the store of viewers."""
         await self._pipeline.drain()
-        await asyncio.to_thread(self._event_log.close)
+        try:
+            await asyncio.to_thread(self._event_log.close)
+        finally:
+            await self._viewers.close()
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -207,8 +215,19 @@ class FeedHandler:
         finally:
             self._in_flight -= 1
 
-    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
-        return serving.models, serving.stores, self._served, self._event_log, self._labels
+    async def _shown_at_ms(self, user_id: int, post_id: int) -> int | None:
+        """When the viewer was last shown the post; None if not, as far as is known."""
+        try:
+            pages = await self._viewers.pages(user_id)
+        except ViewerStoreError:  # `degraded` will say that it is not known
+            return None
+        return next((page.at_ms for page in reversed(pages) if post_id in page.post_id), None)
+
+    def _parts(
+        self, serving: _Serving
+    ) -> tuple[Models, Stores, ViewerStore, Relations, EventLog, LabelStore]:
+        stores = (self._viewers, self._relations, self._event_log, self._labels)
+        return serving.models, serving.stores, *stores
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:
