@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs import Config
 from pipelines.feed.explain import Explainer
@@ -18,25 +18,37 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
+from serve.live.follower import FollowerSettings
+from serve.live.following import Follow, Following
 from serve.live.intake import Intake
 from serve.live.journal import Journal, JournalError
 from serve.live.state import LiveState
+from serve.live.training_log import TrainingLog
+from serve.live.viewers import ViewerActions
 from serve.pages import posts_of
 from serve.services import COUNTED, AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentPosts, RecentSettings
-from serve.stores.served import ServedStore
+from serve.stores.viewers import SqliteViewers, ViewerStore
+from serve.stores.viewers.store import ViewerStoreError
 from train.bundle import Bundle
 
 
 class Limits(Config):
-    """What one replica takes on at once, and remembers."""
+    """What one replica takes on at once."""
 
     max_in_flight: PositiveInt = 32  # requests; one more is answered 503
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
-    served_viewers: PositiveInt = 10_000  # viewers whose last pages are kept in memory
-    served_posts: PositiveInt = 400  # posts kept per viewer
+
+
+class LiveSettings(Config):
+    """How a replica follows the journal."""
+
+    training_log: str = "artifacts/live"  # folder of what happened, for the next models
+    training_log_max_age_s: PositiveFloat = 60.0  # how long events wait for more of their file
+    dead_letters: str = "artifacts/live/dead_letters"  # folder of what cannot be read
+    ready_timeout_s: PositiveFloat = 60.0  # then it serves with what it knows, and says so
 
 
 class OverloadedError(Exception):
@@ -74,7 +86,9 @@ class FeedHandler:
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
         recent: RecentSettings | None = None,
+        viewers: ViewerStore | None = None,
         journal: Journal | None = None,
+        live: LiveSettings | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -88,8 +102,11 @@ class FeedHandler:
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
             recent: how long posts count as recent, and how many are given out; None = defaults.
+            viewers: what viewers did lately and were shown; closed with this handler; None = in
+                memory, so that this replica knows only what it showed itself, until it ends.
             journal: where events are written, and what the stores follow; closed with this
                 handler. None = no events are taken.
+            live: how to follow it.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
@@ -100,8 +117,10 @@ class FeedHandler:
         self._live = LiveState(RecentPosts(recent), tuple(COUNTED.values()), self.now_ms)
         self._journal = journal
         self._intake = Intake(journal, self.now_ms) if journal else None
+        self._live_settings = live or LiveSettings()
+        self._following: Following | None = None
         self._observe = observe
-        self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
+        self._viewers = viewers or SqliteViewers()
         self._in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
@@ -147,6 +166,31 @@ class FeedHandler:
                 posts=posts_of(result, serving.explainer, serving.actions),
             )
 
+    async def follow(self) -> None:
+        """Begin to follow the journal, if there is one; returns once all that was there is known.
+
+        Or after `ready_timeout_s`, when `health` says what is missing. Called once, after `use`.
+        """
+        if self._journal is None:
+            return
+        settings, loop = self._live_settings, asyncio.get_running_loop()
+        self._following = Following(
+            self._journal,
+            {
+                "memory": Follow(self._live),
+                "viewers": Follow(
+                    ViewerActions(self._viewers, loop), "viewers" if self._viewers.shared else None
+                ),
+                "training-log": Follow(
+                    TrainingLog(settings.training_log),
+                    "training-log",
+                    FollowerSettings(gather_s=settings.training_log_max_age_s),
+                ),
+            },
+            settings.dead_letters,
+        )
+        await asyncio.to_thread(self._following.wait, settings.ready_timeout_s)
+
     async def events(self, request: api.EventsRequest) -> api.EventsResponse:
         """Take in posts, deletions and engagements; see `Intake.take`.
 
@@ -162,9 +206,8 @@ class FeedHandler:
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
-        Runs the feed again with what is known now, at the instant of that page; of what
-        this replica showed the viewer, only what came before it counts as seen. Records
-        nothing.
+        Runs the feed again with what is known now, at the instant of that page; of what the
+        viewer was shown and did, only what came before it counts. Records nothing.
 
         Raises:
             OverloadedError, ConfigError: as for `feed`.
@@ -173,9 +216,9 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(*self._parts(serving), request.post_id)
+            shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
+            services = AsItWas(*self._parts(serving), request.post_id, shown_at_ms)
             query = self._query(serving, request)
-            shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
@@ -211,9 +254,13 @@ class FeedHandler:
                     f"{name} serves bundle version {', '.join(others)}, "
                     f"FeedHandler {serving.model.version}"
                 )
-        status: Literal["ok", "stale", "unlogged"] = "stale" if problems else "ok"
+        status: Literal["ok", "stale", "unlogged", "behind"] = "stale" if problems else "ok"
+        following = self._following.status() if self._following else None
+        if following and (following.problem or not following.caught_up):
+            status = "behind" if status == "ok" else status
+            problems.append(following.problem or "events from before the start are still being read")
         if unlogged := self._event_log.problem:
-            status = "stale" if problems else "unlogged"
+            status = "stale" if status == "stale" else "unlogged"
             problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")
         return api.Health(
             status=status,
@@ -221,15 +268,21 @@ class FeedHandler:
             versions={name: list(theirs) for name, theirs in versions.items()},
             in_flight=self._in_flight,
             failures=dict(self._pipeline.failures),
+            events=following,
             problem="; ".join(problems) or None,
         )
 
     async def close(self) -> None:
-        """Finish what is under way and write out the event log."""
+        """Finish what is under way, write out the event log and leave the store of viewers."""
         await self._pipeline.drain()
-        await asyncio.to_thread(self._event_log.close)
-        if self._journal:
-            await asyncio.to_thread(self._journal.close)
+        try:
+            await asyncio.to_thread(self._event_log.close)
+        finally:
+            if self._following:
+                await asyncio.to_thread(self._following.close)
+            if self._journal:
+                await asyncio.to_thread(self._journal.close)
+            await self._viewers.close()
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -241,8 +294,16 @@ class FeedHandler:
         finally:
             self._in_flight -= 1
 
-    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
-        return serving.models, serving.stores, self._served, self._event_log, self._labels
+    async def _shown_at_ms(self, user_id: int, post_id: int) -> int | None:
+        """When the viewer was last shown the post; None if not, as far as is known."""
+        try:
+            pages = await self._viewers.pages(user_id)
+        except ViewerStoreError:  # `degraded` will say that it is not known
+            return None
+        return next((page.at_ms for page in reversed(pages) if post_id in page.post_id), None)
+
+    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ViewerStore, EventLog, LabelStore]:
+        return serving.models, serving.stores, self._viewers, self._event_log, self._labels
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:

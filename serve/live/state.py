@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 from pipelines.schema import POSTS
 from serve.live.counts import LiveCounts
 from serve.live.messages import Happened
+from serve.live.relations import Relations
 from serve.stores.posts import PostStore
 from serve.stores.recent import RecentPosts, posts_of
 
 
 class LiveState:
-    """A view of the journal: new and deleted posts, recent posts by author, counts of engagements.
+    """A view of the journal: new and deleted posts, recent posts by author, counts, relations.
 
     Attributes:
         recent: posts of the last days.
         counts: of what was done since the bundle was made.
+        relations: whom viewers followed, blocked and muted since.
         newest_ms: of what happened, the latest; 0 = nothing did. What is from after the present,
             as clocks have it, does not count.
     """
@@ -44,6 +46,7 @@ class LiveState:
         """
         self.recent = recent
         self.counts = LiveCounts(counted)
+        self.relations = Relations()
         self._now_ms = now_ms
         self._max_new_posts = max_new_posts
         self._posts: list[pa.Table] = []
@@ -90,7 +93,8 @@ class LiveState:
             store.delete(deleted)
         self._insert(store, happened.posts, now_ms)
         self.recent.delete(deleted, happened.deletions["deleted_at_ms"].to_numpy(), now_ms)
-        self.counts.add(happened.engagements)
+        self.relations.apply(happened)
+        self.counts.add(happened.engagements)  # last: what raises above comes again
 
     def _note_times(self, happened: Happened) -> None:
         wall_ms = time.time_ns() // 1_000_000

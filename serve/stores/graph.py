@@ -38,8 +38,12 @@ class GraphStore:
             followed=followed,
             blocked=_whom(history, "block_author"),
             muted=_whom(history, "mute_author"),
-            mutual=np.intersect1d(followed, self._followers.of(user_id)),
+            mutual=self.mutual(user_id, followed),
         )
+
+    def mutual(self, user_id: int, followed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `followed` who follow the viewer."""
+        return np.intersect1d(followed, self._followers.of(user_id))
 
 
 def _whom(history: History | None, action: str) -> NDArray[np.int64]:
