@@ -53,9 +53,7 @@ def test_a_history_has_the_columns_of_any(rows):
     for name, values in vars(none).items():
         if name != "user_id":
             assert getattr(history, name).dtype == values.dtype
-            np.testing.assert_array_equal(
-                getattr(none.then(history), name), getattr(history, name)
-            )
+            np.testing.assert_array_equal(getattr(none.then(history), name), getattr(history, name))
     both = history_rows([history.then(history)], [21])
     assert both["history_post_id"].to_pylist() == [history.post_id.tolist() * 2]
 
