@@ -258,7 +258,9 @@ class FeedHandler:
         following = self._following.status() if self._following else None
         if following and (following.problem or not following.caught_up):
             status = "behind" if status == "ok" else status
-            problems.append(following.problem or "events from before the start are still being read")
+            problems.append(
+                following.problem or "events from before the start are still being read"
+            )
         if unlogged := self._event_log.problem:
             status = "stale" if status == "stale" else "unlogged"
             problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")

@@ -9,7 +9,7 @@ from serve.stores.viewers.store import ViewerStore, ViewerStoreError
 
 
 class ViewerActions:
-    """A `View` that writes engagements to a store of viewers; what comes again changes nothing.
+    """A `View` that writes engagements to a store of viewers, which counts each of them once.
 
     The store lives on an event loop, where the feed reads it; the one thread that calls `apply`
     hands its work over to that loop and waits. So that loop must never wait for that thread:

@@ -59,8 +59,10 @@ def posts_of(pages: list[dict]) -> dict[int, set[int]]:
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 def test_redis_goes_and_comes_back_mid_traffic(bundle, tmp_path, fault):
-    """Every page is full all the time. Without Redis exactly what asked it is named, and it is not
-    asked for each of the pages; with it again, what viewers saw before it went is not shown.
+    """Every page is full all the time, and only without Redis it is degraded.
+
+    Then exactly what asked Redis is named, and it is not asked for each of the pages. With it
+    again, what viewers saw before it went is not shown.
     """
     now = 0.0
 

@@ -1,8 +1,7 @@
 """The store in Redis, which replicas on any number of machines share.
 
 Of each viewer there are four keys, all in one hash slot: engagements and pages by name, and beside
-each the names by time. Reads ask for one key; writes are one script a viewer, all in one round
-trip.
+each the names by time. A read is one script, a write one script a viewer, all in one round trip.
 """
 
 from __future__ import annotations
@@ -22,14 +21,17 @@ from pydantic import PositiveFloat, PositiveInt
 from configs import ConfigError
 from pipelines.schema import ENGAGEMENTS
 from serve.stores.viewers.breaker import Breaker, OpenError
-from serve.stores.viewers.store import Bounds, Page, ViewerStoreError
+from serve.stores.viewers.store import Bounds, Page, ViewerStoreError, table_of
 
 T = TypeVar("T")
 URL, USERNAME, PASSWORD = (f"RAYFEED_REDIS_{name}" for name in ("URL", "USERNAME", "PASSWORD"))
+_AT_MS, _EVENT_ID = map(ENGAGEMENTS.arrow.get_field_index, ("at_ms", "event_id"))
 _NOT_INSTALLED = (
     "viewers.kind: redis needs the package redis, which is not installed; it is in the extra "
     "`services` of pyproject.toml"
 )
+# All things of a key in one string: a client reads that five times as fast as one by one.
+_READ = "return '[' .. table.concat(redis.call('HVALS', KEYS[1]), ',') .. ']'"
 # KEYS: things by name, names by time. ARGV: how many to keep, seconds to live, then name, time,
 # thing of each. What has a name that is there already is not added.
 _ADD = """
@@ -86,8 +88,6 @@ class RedisViewers:
         breaker: tells how often Redis was asked, and how often it was not.
     """
 
-    shared = True
-
     def __init__(
         self,
         settings: RedisSettings,
@@ -106,18 +106,18 @@ class RedisViewers:
     async def add_engagements(self, engagements: pa.Table) -> None:
         """As `ViewerStore`, in one round trip; viewer by viewer, not in one transaction."""
         things: dict[int, list[Any]] = {}
-        for row in engagements.to_pylist():
-            name, at_ms = row["event_id"], row["at_ms"]
-            things.setdefault(row.pop("user_id"), []).extend((name, at_ms, json.dumps(row)))
+        columns = (engagements[name].to_pylist() for name in ENGAGEMENTS.arrow.names)
+        for event_id, user_id, post_id, at_ms, *rest in zip(*columns, strict=True):
+            thing = json.dumps([event_id, user_id, post_id, at_ms, *rest])
+            things.setdefault(user_id, []).extend((event_id, at_ms, thing))
         if things:
             await self._add(_ADD_ENGAGEMENTS, "engagements", things, self._settings.num_engagements)
 
     async def engagements(self, user_id: int) -> pa.Table:
         """As `ViewerStore`."""
-        values = await self._values("engagements", user_id)
-        rows = [json.loads(value) | {"user_id": user_id} for value in values]
-        rows.sort(key=lambda row: (row["at_ms"], row["event_id"]))
-        return pa.Table.from_pylist(rows, ENGAGEMENTS.arrow)
+        rows = await self._read("engagements", user_id)
+        rows.sort(key=lambda row: (row[_AT_MS], row[_EVENT_ID]))
+        return table_of(rows)
 
     async def add_page(self, user_id: int, page: Page) -> None:
         """As `ViewerStore`."""
@@ -130,8 +130,7 @@ class RedisViewers:
         """As `ViewerStore`."""
         pages = [
             Page(request_id, surface, at_ms, np.array(posts, np.int64))
-            for value in await self._values("pages", user_id)
-            for _, request_id, surface, at_ms, posts in [json.loads(value)]
+            for _, request_id, surface, at_ms, posts in await self._read("pages", user_id)
         ]
         return sorted(pages, key=lambda page: (page.at_ms, page.request_id))
 
@@ -150,11 +149,11 @@ class RedisViewers:
 
         await self._call(work)
 
-    async def _values(self, kind: str, user_id: int) -> list[str]:
-        async def work() -> list[str]:
-            return await self._client.hvals(self._key(kind, user_id))
+    async def _read(self, kind: str, user_id: int) -> list[Any]:
+        async def work() -> str:
+            return await self._client.eval(_READ, 1, self._key(kind, user_id))
 
-        return await self._call(work)
+        return json.loads(await self._call(work))
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
         async def in_time() -> T:

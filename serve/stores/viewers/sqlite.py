@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import PositiveInt
 
 from pipelines.schema import ENGAGEMENTS
-from serve.stores.viewers.store import Bounds, Page, ViewerStoreError
+from serve.stores.viewers.store import Bounds, Page, ViewerStoreError, table_of
 
 T = TypeVar("T")
 _FORMAT = 1  # of the tables below
@@ -115,13 +115,7 @@ class SqliteViewers:
         """As `ViewerStore`."""
 
         def work(database: sqlite3.Connection) -> pa.Table:
-            rows = database.execute(_ENGAGEMENTS, (user_id,)).fetchall()
-            columns = zip(*rows, strict=True) if rows else [()] * len(ENGAGEMENTS.arrow)
-            arrays = [
-                pa.array(values, field.type)
-                for values, field in zip(columns, ENGAGEMENTS.arrow, strict=True)
-            ]
-            return pa.Table.from_arrays(arrays, schema=ENGAGEMENTS.arrow)
+            return table_of(database.execute(_ENGAGEMENTS, (user_id,)).fetchall())
 
         return await self._read(work)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from configs import Config
+from pipelines.schema import ENGAGEMENTS
 
 
 class Bounds(Config):
@@ -71,6 +72,14 @@ class ViewerStore(Protocol):
 
     async def close(self) -> None:
         """Give back what is held."""
+
+
+def table_of(rows: Sequence[Sequence[Any]]) -> pa.Table:
+    """Rows of engagements, values in the order of schema.ENGAGEMENTS, as its columns."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(ENGAGEMENTS.arrow)
+    fields = zip(columns, ENGAGEMENTS.arrow, strict=True)
+    arrays = [pa.array(values, field.type) for values, field in fields]
+    return pa.Table.from_arrays(arrays, schema=ENGAGEMENTS.arrow)
 
 
 def before(pages: Sequence[Page], post_id: int) -> Sequence[Page]:

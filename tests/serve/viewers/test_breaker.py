@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serve.stores.viewers.breaker import Breaker, OpenError
 
 
-class Down(Exception):
+class DownError(Exception):
     """What the service says while it is down."""
 
 
@@ -29,18 +29,18 @@ def test_calls_within_a_pause_are_not_made(calls):
 
             async def work(up=up):
                 if not up:
-                    raise Down("gone")
+                    raise DownError("gone")
                 return 7
 
             if now < silent_until:
-                with pytest.raises(OpenError, match="Down: gone"):
+                with pytest.raises(OpenError, match="DownError: gone"):
                     await breaker.call(work)
                 assert breaker.num_tried == tried
             elif up:
                 assert await breaker.call(work) == 7
                 silent_until = 0.0
             else:
-                with pytest.raises(Down):
+                with pytest.raises(DownError):
                     await breaker.call(work)
                 silent_until = now + 1
         assert breaker.num_tried + breaker.num_refused == len(calls)
@@ -57,12 +57,12 @@ def test_one_call_finds_out_for_all():
         breaker, go_on = Breaker(1.0, lambda: now), asyncio.Event()
 
         async def down():
-            raise Down
+            raise DownError
 
         async def slow():
             await go_on.wait()
 
-        with pytest.raises(Down):
+        with pytest.raises(DownError):
             await breaker.call(down)
         now = 2.0
         first = asyncio.create_task(breaker.call(slow))
