@@ -21,14 +21,6 @@ from serve.live.messages import TOPICS, Message, Topic
 
 _log = logging.getLogger(__name__)
 _MAX_KEYS = 100_000  # that one process remembers to have written
-# What a broker says to a producer whose count of messages is not its own: that one writes no more.
-_LOST_COUNT = (
-    "PRODUCER_FENCED",
-    "INVALID_PRODUCER_EPOCH",
-    "INVALID_PRODUCER_ID_MAPPING",
-    "UNKNOWN_PRODUCER_ID",
-    "OUT_OF_ORDER_SEQUENCE_NUMBER",
-)
 _SECRETS = ("password", "secret", "token", "passphrase", "key.pem")
 
 
@@ -160,18 +152,24 @@ class KafkaJournal:
                     headers={"key": message.key.encode()},
                     on_delivery=sent.delivered,
                 )
-        except (BufferError, self._kafka.KafkaException) as error:
+        except BufferError as error:
+            raise self._error("write", error) from error
+        except self._kafka.KafkaException as error:
+            self._replace(producer)
             raise self._error("write", error) from error
         # The library gives up by itself; a little longer, lest it be outrun.
-        if not sent.all.wait(self._settings.append_timeout_s + 2.0):
-            raise self._error("write", f"no answer within {self._settings.append_timeout_s} s")
-        if sent.error is not None:
-            if sent.error.fatal() or sent.error.name() in _LOST_COUNT:
-                self._replace(producer)
-            raise self._error("write", sent.error)
+        answered = sent.all.wait(self._settings.append_timeout_s + 2.0)
+        if not answered or sent.error is not None:
+            self._replace(producer)
+            late = f"no answer within {self._settings.append_timeout_s} s"
+            raise self._error("write", sent.error or late)
 
     def _replace(self, broken: Any) -> None:
-        """Begin with a new producer; of the broken one's messages others wait to hear."""
+        """Begin with a new producer; of the old one's messages others wait to hear.
+
+        An idempotent producer that gave a message up must agree with the broker on a new count.
+        Some brokers refuse that for good, or it fails for good; a new producer counts from zero.
+        """
         with self._lock:
             if self._producer is broken:
                 self._retired.append(broken)
