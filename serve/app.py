@@ -24,7 +24,7 @@ from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, local_models
 from serve.feed_handler import FeedHandler, Limits, LiveSettings
-from serve.live.choose import JournalSettings, make_journal
+from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
 from serve.routes import create_app
@@ -170,7 +170,7 @@ class FeedHandlerReplica(Reloading):
             limits=args.limits,
             clock=args.clock,
             recent=args.recent,
-            journal=make_journal(_on_disk(args.journal)),
+            journal=open_journal(_on_disk(args.journal)),
             live=args.live.model_copy(
                 update={
                     "training_log": _absolute(args.live.training_log),

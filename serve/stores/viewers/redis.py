@@ -88,6 +88,8 @@ class RedisViewers:
         breaker: tells how often Redis was asked, and how often it was not.
     """
 
+    shared = True
+
     def __init__(
         self,
         settings: RedisSettings,
