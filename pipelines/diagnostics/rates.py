@@ -1,0 +1,174 @@
+"""How often something was done, how sure that is, and how it stands beside the log's base rate.
+
+Axes: N posts or authors, A actions; every function works row by row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, PositiveInt
+
+from configs import Config
+from pipelines.signals import PRIOR
+
+Floats = NDArray[np.float64]
+
+Z = 1.959963984540054  # a normal variable lies within so many deviations 95 times in 100
+
+
+class Needed(Config):
+    """What must be known before a number is stated; with less it is unknown."""
+
+    # A rate of one half, where intervals are widest, must have a 95 % interval no wider than this.
+    max_interval: float = Field(default=0.3, gt=0, lt=1)
+    # Acts to be expected at the base rate. Half the rule of three: when as many were to be
+    # expected and none came, the rate is, at 95 %, below twice the base rate.
+    expected_acts: float = Field(default=1.5, gt=0)
+    # Posts of an author: a share of one half of ten posts has a standard error of 0.16.
+    min_posts: PositiveInt = 10
+    # Events of a viewer, for shares of them, likewise.
+    min_events: PositiveInt = 20
+
+    def showings(self, base: float = 1.0) -> float:
+        """Fewest showings from which a rate is stated that is `base` over all; inf for 0."""
+        if not base > 0:
+            return math.inf
+        width = Z**2 * (1 / self.max_interval**2 - 1)
+        return float(max(math.ceil(width), math.ceil(self.expected_acts / base)))
+
+
+def wilson(done: ArrayLike, shown: ArrayLike) -> tuple[Floats, Floats]:
+    """95 % interval of a rate; 0 to 1 where nothing was shown.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 1927.
+    """
+    done, shown = np.asarray(done, np.float64), np.asarray(shown, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = done / shown
+        middle = (rate + Z**2 / (2 * shown)) / (1 + Z**2 / shown)
+        half = Z * np.sqrt(rate * (1 - rate) / shown + Z**2 / (4 * shown**2)) / (1 + Z**2 / shown)
+    known = shown > 0
+    # Rounding must not move an end past the rate: at 0 and at 1 they are equal.
+    low = np.where(known, np.clip(np.minimum(middle - half, rate), 0, 1), 0.0)
+    high = np.where(known, np.clip(np.maximum(middle + half, rate), 0, 1), 1.0)
+    return low, high
+
+
+def toward(done: ArrayLike, shown: ArrayLike, base: ArrayLike) -> Floats:
+    """Mean of a rate after `shown`, when it began as PRIOR showings at the base rate."""
+    done, shown, base = (np.asarray(values, np.float64) for values in (done, shown, base))
+    return (done + PRIOR * base) / (shown + PRIOR)
+
+
+def deviation(done: ArrayLike, shown: ArrayLike, base: ArrayLike) -> Floats:
+    """Standard deviation of the same: that of Beta(done + PRIOR p, shown - done + PRIOR (1 - p))."""
+    mean = toward(done, shown, base)
+    return np.sqrt(mean * (1 - mean) / (np.asarray(shown, np.float64) + PRIOR + 1))
+
+
+def beside(rate: ArrayLike, base: ArrayLike) -> Floats:
+    """Odds of `rate` over the sum of its own and the base rate's odds: 0.5 = the base rate."""
+    rate, base = np.asarray(rate, np.float64), np.asarray(base, np.float64)
+    mine, theirs = rate * (1 - base), base * (1 - rate)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return mine / (mine + theirs)
+
+
+def rate_beside(done: ArrayLike, shown: ArrayLike, base: float) -> tuple[Floats, Floats, Floats]:
+    """A smoothed rate beside the base rate, with the ends of its interval. [N] each.
+
+    The interval is Wilson's, of the counts with the prior's showings among them.
+    """
+    done, shown = np.asarray(done, np.float64), np.asarray(shown, np.float64)
+    low, high = wilson(done + PRIOR * base, shown + PRIOR)
+    value, low, high = (beside(r, base) for r in (toward(done, shown, base), low, high))
+    return value, low, high
+
+
+def worth_beside(
+    done: ArrayLike, shown: ArrayLike, base: ArrayLike, weight: ArrayLike
+) -> tuple[Floats, Floats, Floats]:
+    """What a showing is worth beside what it is worth at the base rates: V / (V + V0).
+
+    V = sum of weight times smoothed rate, V0 the same of the base rates. The interval is of V,
+    95 % by the rates' deviations, added as if all acts came together, so it errs on the wide
+    side.
+
+    Args:
+        done: [N, A].
+        shown: [N].
+        base: [A] or [N, A].
+        weight: at least 0. [A].
+
+    Returns:
+        Value and ends of its interval; NaN where V0 is 0 or unknown. [N] each.
+    """
+    shown, weight = np.asarray(shown, np.float64)[:, None], np.asarray(weight, np.float64)
+    base = np.broadcast_to(np.asarray(base, np.float64), np.shape(done))
+    value, typical = toward(done, shown, base) @ weight, base @ weight
+    off = Z * (deviation(done, shown, base) @ weight)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ends = [v / (v + typical) for v in (value, np.maximum(value - off, 0), value + off)]
+    typical_known = typical > 0
+    value, low, high = (np.where(typical_known, end, np.nan) for end in ends)
+    return value, low, high
+
+
+def same_kind(counts: ArrayLike) -> float:
+    """Chance that two things drawn from the counted ones are of one kind; NaN for under two.
+
+    Unbiased in the counts, unlike an entropy (Simpson, "Measurement of diversity", 1949).
+    """
+    counts = np.asarray(counts, np.float64)
+    total = counts.sum()
+    if total < 2:
+        return math.nan
+    return float((counts * (counts - 1)).sum() / (total * (total - 1)))
+
+
+def entropy_bits(counts: ArrayLike) -> float:
+    """Entropy of the shares of the counted kinds, in bits; too low where few were counted."""
+    counts = np.asarray(counts, np.float64)
+    share = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(share * np.log2(share)).sum()) + 0.0  # no -0.0
+
+
+def regularity(at_ms: ArrayLike) -> float:
+    """How evenly instants are spaced: 1 = a clock, 0.5 = at random, 0 = in bursts; NaN if unknown.
+
+    (1 - B) / 2 with the burstiness B = (s - m) / (s + m), m and s the mean and the deviation of
+    the gaps (Goh and Barabasi, "Burstiness and memory in complex systems", EPL 2008).
+    """
+    gaps = np.diff(np.sort(np.asarray(at_ms, np.float64)))
+    if len(gaps) < 2 or gaps.sum() == 0:
+        return math.nan
+    return float(gaps.mean() / (gaps.std() + gaps.mean()))
+
+
+def centrality(follower: NDArray[np.int64], followee: NDArray[np.int64], num: int) -> Floats:
+    """PageRank of accounts 0..num - 1 in the graph of follows; sums to 1. [num].
+
+    Page et al., "The PageRank citation ranking", 1999: damping 0.85, 50 rounds, and who follows
+    nobody passes on to all alike.
+    """
+    damping, rounds = 0.85, 50
+    out = np.bincount(follower, minlength=num).astype(np.float64)
+    rank = np.full(num, 1 / max(num, 1))
+    for _ in range(rounds):
+        sent = np.where(out > 0, rank / np.maximum(out, 1), 0)
+        got = np.bincount(followee, weights=sent[follower], minlength=num)
+        rank = damping * (got + rank[out == 0].sum() / num) + (1 - damping) / num
+    return rank
+
+
+def percentile(value: ArrayLike, among: Floats) -> Floats:
+    """Share of the sorted `among` that lies below, those that are equal counted half."""
+    value = np.asarray(value, np.float64)
+    if not len(among):
+        return np.full(value.shape, np.nan)
+    below, upto = (np.searchsorted(among, value, side=side) for side in ("left", "right"))
+    return np.where(np.isnan(value), np.nan, (below + upto) / (2 * len(among)))
