@@ -26,8 +26,6 @@ class Account:
             post of the bundle points at another.
         num_dated, regularity: posts with a known time, and how evenly they are spaced.
         num_topical, coherence: posts with a topic, and the chance that two share it.
-        num_texts, originality: posts with a text, and the share of them whose text no other
-            post of the bundle has.
     """
 
     num_posts: Floats
@@ -40,8 +38,6 @@ class Account:
     regularity: Floats
     num_topical: Floats
     coherence: Floats
-    num_texts: Floats
-    originality: Floats
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ class Tally:
         quick, long: those of under QUICK_S, and of over LONG_S.
         window, lately: showings in the profiles in the last WINDOW_H hours of the log, and in
             the last LATELY_H of them.
-        num_texts, originality: as for an account, of the post or of all of the author's.
+        num_texts, originality: posts with a text (of a post: 0 or 1), and the share of them
+            whose text no other post of the bundle has.
         account: of the author.
     """
 

@@ -1,0 +1,364 @@
+"""The measured parts of the composites: what each counts, its formula, and from when it is known.
+
+A part lies between 0 and 1, and more is more of what its name says. There are two scales. Beside
+the base rate: 0.5 = as the log over all. Percentile: 0.5 = the middle of the bundle's authors or
+posts. To add one, append to PARTS and name it in a composite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipelines.diagnostics.rates import (
+    Floats,
+    Needed,
+    percentile,
+    rate_beside,
+    worth_beside,
+)
+from pipelines.diagnostics.tally import LATELY_H, LONG_S, QUICK_S, WINDOW_H, Base, Tally
+
+# Acts that carry a post to people who were not shown it.
+SPREAD = ("reply", "repost", "quote", "share", "share_via_dm", "share_via_copy_link")
+
+Window = Literal["log", "profiles", "lately", "bundle"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One part of N posts or authors. [N]; NaN = unknown.
+
+    Attributes:
+        value, low, high: the part and its 95 % interval; where it is counted and not estimated,
+            the three are one.
+        sample: how many things were counted; minimum: how many are needed.
+        inputs: numbers of the formula by name, each [N] or one for all.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    sample: Floats
+    minimum: float
+    inputs: Mapping[str, ArrayLike]
+
+
+@dataclass(frozen=True)
+class Part:
+    """How one part comes about.
+
+    Attributes:
+        about: what it is, in a few plain words.
+        formula: how it follows from the inputs, in the words of the answer.
+        window: "log" = all that the bundle counts; "profiles" = each viewer's newest events;
+            "lately" = of those, the last WINDOW_H hours; "bundle" = its posts and follows.
+        counted: what `sample` counts.
+        scale: "base" = beside the base rate, "percentile" = among the bundle's.
+        of: whose numbers they are, where a post is asked about.
+        absent: why it is unknown where a sample is not the reason.
+        measure: the numbers.
+    """
+
+    name: str
+    about: str
+    formula: str
+    window: Window
+    counted: str
+    scale: Literal["base", "percentile"]
+    of: Literal["subject", "author"]
+    absent: str
+    measure: Callable[[Tally, Base, Needed], Measured]
+
+
+def measure(tally: Tally, base: Base, needed: Needed) -> dict[str, Measured]:
+    """All parts by name; of those on the percentile scale the number that is to be placed.
+
+    What has too small a sample is NaN, whatever was counted.
+    """
+    found = {}
+    for part in PARTS:
+        one = part.measure(tally, base, needed)
+        known = one.sample >= one.minimum
+        value, low, high = (np.where(known, v, np.nan) for v in (one.value, one.low, one.high))
+        found[part.name] = replace(one, value=value, low=low, high=high)
+    return found
+
+
+def place(measured: Mapping[str, Measured], among: Mapping[str, Floats]) -> dict[str, Measured]:
+    """The same with the parts on the percentile scale placed `among` others: name -> sorted."""
+    placed = dict(measured)
+    for part in PARTS:
+        if part.scale == "percentile":
+            one = measured[part.name]
+            at = percentile(one.value, among[part.name])
+            inputs = {**one.inputs, "among": float(len(among[part.name]))}
+            placed[part.name] = replace(one, value=at, low=at, high=at, inputs=inputs)
+    return placed
+
+
+def _rate(
+    done: ArrayLike, shown: Floats, base: float, needed: Needed, words: tuple[str, str]
+) -> Measured:
+    value, low, high = rate_beside(done, shown, base)
+    inputs = {words[0]: done, words[1]: shown, "base_rate": base}
+    return Measured(value, low, high, shown, needed.showings(base), inputs)
+
+
+def _counted(value: Floats, sample: Floats, minimum: float, **inputs: ArrayLike) -> Measured:
+    return Measured(value, value, value, sample, minimum, inputs)
+
+
+def _worth(tally: Tally, base: Base, needed: Needed, weight: Floats) -> Measured:
+    """Acts that have a weight, of all showings, beside the base rates."""
+    counts = worth_beside(tally.done, tally.shown, base.rates, weight)
+    minimum = needed.showings(float(base.rates[weight > 0].sum()))
+    inputs: dict[str, ArrayLike] = {"shown": tally.shown}
+    for at in np.flatnonzero(weight > 0):
+        name = base.actions[at]
+        inputs[name] = tally.done[:, at]
+        inputs[f"{name}_base_rate"] = base.rates[at]
+        inputs[f"{name}_weight"] = weight[at]
+    return Measured(*counts, tally.shown, minimum, inputs)
+
+
+def _beyond_topic(tally: Tally, base: Base, needed: Needed) -> Measured:
+    weight = base.weights(1)
+    shown = tally.topical_shown
+    expected = tally.expected / np.maximum(shown, 1)[:, None]
+    counts = worth_beside(tally.topical_done, shown, expected, weight)
+    minimum = needed.showings(float(base.rates[weight > 0].sum()))
+    inputs: dict[str, ArrayLike] = {"shown": shown}
+    for at in np.flatnonzero(weight > 0):
+        name = base.actions[at]
+        inputs[name] = tally.topical_done[:, at]
+        inputs[f"{name}_topic_rate"] = expected[:, at]
+        inputs[f"{name}_weight"] = weight[at]
+    return Measured(*counts, shown, minimum, inputs)
+
+
+def _spread(tally: Tally, base: Base, needed: Needed) -> Measured:
+    seen: NDArray[np.bool_] = np.isin(base.actions, SPREAD) & (base.done > 0)
+    return _worth(tally, base, needed, seen.astype(np.float64))
+
+
+def _follows_won(tally: Tally, base: Base, needed: Needed) -> Measured:
+    rate = dict(zip(base.actions, base.rates, strict=True))["follow_author"]
+    account = tally.account
+    words = ("follow_author", "shown")
+    return _rate(account.followed, account.shown, rate, needed, words)
+
+
+def _of_account(name: str, counted: str) -> Callable[[Tally, Base, Needed], Measured]:
+    """A number of the author's posts, once there are enough of them."""
+
+    def measured(tally: Tally, base: Base, needed: Needed) -> Measured:
+        value, num = getattr(tally.account, name), getattr(tally.account, counted)
+        return _counted(value, num, needed.min_posts, **{name: value, counted: num})
+
+    return measured
+
+
+def _of_graph(name: str) -> Callable[[Tally, Base, Needed], Measured]:
+    """A number of the graph, which is counted and needs no sample."""
+
+    def measured(tally: Tally, base: Base, needed: Needed) -> Measured:
+        value = getattr(tally.account, name)
+        return _counted(value, tally.account.followers, 0.0, **{name: value})
+
+    return measured
+
+
+_V = "V / (V + V0), V = sum of weight x (act + 20 b) / (shown + 20), V0 = sum of weight x b"
+_R = "r (1 - b) / (r (1 - b) + b (1 - r)), r = ({done} + 20 b) / ({shown} + 20), b = base_rate"
+_P = "share of the bundle's {of} with a lower {what}, those with an equal one counted half"
+
+PARTS: tuple[Part, ...] = (
+    Part(
+        name="worth",
+        about="what viewers did for it, weighed as the ranker weighs it",
+        formula=f"{_V}, b = base rate of the act in the log",
+        window="log",
+        counted="showings",
+        scale="base",
+        of="subject",
+        absent="the log shows no act of positive weight",
+        measure=lambda t, b, n: _worth(t, b, n, b.weights(1)),
+    ),
+    Part(
+        name="long_stays",
+        about=f"viewers who stayed longer than {LONG_S:g} s",
+        formula=_R.format(done="stayed", shown="stays"),
+        window="profiles",
+        counted="showings whose length was measured",
+        scale="base",
+        of="subject",
+        absent="the profiles hold no stay that long, or no measured stay",
+        measure=lambda t, b, n: _rate(
+            t.long, t.stays, b.rate("long", "stays"), n, ("stayed", "stays")
+        ),
+    ),
+    Part(
+        name="beyond_topic",
+        about="what viewers did for it, beside other posts on the same topics",
+        formula=f"{_V}, b = rate of the act for other posts on the same first topic",
+        window="log",
+        counted="showings of posts whose topic has others",
+        scale="base",
+        of="subject",
+        absent="its posts have no topic, or no other posts of the topic were shown",
+        measure=_beyond_topic,
+    ),
+    Part(
+        name="originality",
+        about="posts whose text no other post has",
+        formula=_P.format(of="posts or authors", what="share of original texts"),
+        window="bundle",
+        counted="posts with a text",
+        scale="percentile",
+        of="subject",
+        absent="its posts have no text",
+        measure=lambda t, b, n: _counted(
+            t.originality, t.num_texts, 1.0, original=t.originality, texts=t.num_texts
+        ),
+    ),
+    Part(
+        name="followers",
+        about="how many follow the author",
+        formula=_P.format(of="authors", what="number of followers"),
+        window="bundle",
+        counted="followers",
+        scale="percentile",
+        of="author",
+        absent="the bundle has no follows",
+        measure=_of_graph("followers"),
+    ),
+    Part(
+        name="centrality",
+        about="how much those who follow the author are followed themselves",
+        formula=_P.format(of="authors", what="PageRank in the graph of follows (damping 0.85)"),
+        window="bundle",
+        counted="followers",
+        scale="percentile",
+        of="author",
+        absent="the bundle has no follows",
+        measure=_of_graph("centrality"),
+    ),
+    Part(
+        name="cited",
+        about="how often others reply to, repeat or quote the author's posts",
+        formula=_P.format(of="authors", what="number of such posts by others per own post"),
+        window="bundle",
+        counted="posts of the author",
+        scale="percentile",
+        of="author",
+        absent="no post of the bundle points at another",
+        measure=_of_account("cited", "num_posts"),
+    ),
+    Part(
+        name="follows_won",
+        about="viewers who followed the author after one of the author's posts",
+        formula=_R.format(done="follow_author", shown="shown"),
+        window="log",
+        counted="showings of the author's posts",
+        scale="base",
+        of="author",
+        absent="the log shows no follow",
+        measure=_follows_won,
+    ),
+    Part(
+        name="regularity",
+        about="how evenly the author's posts are spaced in time",
+        formula=_P.format(of="authors", what="m / (m + s), m and s mean and deviation of the gaps"),
+        window="bundle",
+        counted="dated posts of the author",
+        scale="percentile",
+        of="author",
+        absent="the author's posts have no times, or all the same",
+        measure=_of_account("regularity", "num_dated"),
+    ),
+    Part(
+        name="coherence",
+        about="how much the author keeps to a topic",
+        formula=_P.format(of="authors", what="chance that two of the author's posts share a topic"),
+        window="bundle",
+        counted="posts of the author with a topic",
+        scale="percentile",
+        of="author",
+        absent="the author's posts have no topics",
+        measure=_of_account("coherence", "num_topical"),
+    ),
+    Part(
+        name="regret",
+        about="viewers who hid, blocked, muted or reported, weighed as the ranker weighs it",
+        formula=f"{_V}, b = base rate of the act in the log, weights without their sign",
+        window="log",
+        counted="showings",
+        scale="base",
+        of="subject",
+        absent="the log shows no act of negative weight",
+        measure=lambda t, b, n: _worth(t, b, n, b.weights(-1)),
+    ),
+    Part(
+        name="quick_exits",
+        about=f"viewers who left within {QUICK_S:g} s",
+        formula=_R.format(done="left", shown="stays"),
+        window="profiles",
+        counted="showings whose length was measured",
+        scale="base",
+        of="subject",
+        absent="the profiles hold no stay that short, or no measured stay",
+        measure=lambda t, b, n: _rate(
+            t.quick, t.stays, b.rate("quick", "stays"), n, ("left", "stays")
+        ),
+    ),
+    Part(
+        name="spread",
+        about="acts that carry it to others: replies, reposts, quotes and shares",
+        formula=f"{_V}, b = base rate of the act in the log, each act weighing 1",
+        window="log",
+        counted="showings",
+        scale="base",
+        of="subject",
+        absent="the log shows no such act",
+        measure=_spread,
+    ),
+    Part(
+        name="momentum",
+        about=f"showings of the last {LATELY_H} hours among those of the last {WINDOW_H}",
+        formula=_R.format(done="lately", shown="window"),
+        window="lately",
+        counted=f"showings of the last {WINDOW_H} hours",
+        scale="base",
+        of="subject",
+        absent="the profiles hold no dated showings",
+        measure=lambda t, b, n: _rate(
+            t.lately, t.window, b.rate("lately", "window"), n, ("lately", "window")
+        ),
+    ),
+)
+BY_NAME = {part.name: part for part in PARTS}
+
+
+def why_unknown(part: Part, sample: float, minimum: float, needed: Needed) -> str:
+    """In words, why a part is not stated."""
+    if math.isinf(minimum) or not sample < minimum:
+        return part.absent
+    if part.scale == "percentile":
+        why = f"a share of one half of {minimum:g} has a standard error of {0.5 / minimum**0.5:.2f}"
+    elif minimum > needed.showings():
+        why = (
+            f"with fewer, under {needed.expected_acts:g} acts are to be expected at the base rate, "
+            "and even none would not tell it from twice that rate"
+        )
+    else:
+        why = (
+            "with fewer, the 95 % interval of a rate of one half is wider than "
+            f"{needed.max_interval:g}"
+        )
+    return f"{sample:g} of the {minimum:g} {part.counted} needed: {why}"
