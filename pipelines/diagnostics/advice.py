@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pipelines.diagnostics.report import Finding, Report
 
 MOST = 5  # sentences about parts
@@ -61,19 +59,6 @@ _SAID = {
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A complaint that people make, and what the numbers say to it.
-
-    Attributes:
-        numbers: by name, those that the answer names; empty = nothing is known.
-    """
-
-    complaint: str
-    answer: str
-    numbers: dict[str, float]
-
-
 def advise(report: Report) -> tuple[str, ...]:
     """Sentences on the parts farthest from the typical value, farthest first.
 
@@ -95,12 +80,12 @@ def advise(report: Report) -> tuple[str, ...]:
 
 
 def _distance(part: Finding) -> float:
-    return 0.0 if part.value is None else abs(part.value - part.typical)
+    return 0.0 if part.value is None or part.typical is None else abs(part.value - part.typical)
 
 
 def _side(part: Finding) -> int:
     """-1 = low, 1 = high, 0 = neither, as far as one can tell."""
-    if part.value is None or part.low is None or part.high is None:
+    if part.low is None or part.high is None or part.typical is None:
         return 0
     margin = FAR if part.low == part.high else 0.0
     if part.low > part.typical + margin:
@@ -117,5 +102,3 @@ def _numbers(part: Finding) -> str:
     if part.sample is not None:
         text += f"; {part.sample:g} {part.counted}"
     return text
-
-

@@ -15,6 +15,7 @@ from configs import Config
 from pipelines.signals import PRIOR
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 Z = 1.959963984540054  # a normal variable lies within so many deviations 95 times in 100
 
@@ -118,38 +119,64 @@ def worth_beside(
     return value, low, high
 
 
-def same_kind(counts: ArrayLike) -> float:
-    """Chance that two things drawn from the counted ones are of one kind; NaN for under two.
+def same_kind(owner: Ids, kind: Ids, num: int) -> Floats:
+    """Chance that two things drawn from those of one owner are of one kind; NaN for under two.
 
-    Unbiased in the counts, unlike an entropy (Simpson, "Measurement of diversity", 1949).
+    Unbiased by how many there are, unlike an entropy (Simpson, "Measurement of diversity",
+    Nature 1949).
+
+    Args:
+        owner: 0..num - 1, of each thing. [n].
+        kind: of each thing. [n].
+        num: owners.
     """
-    counts = np.asarray(counts, np.float64)
-    total = counts.sum()
-    if total < 2:
-        return math.nan
-    return float((counts * (counts - 1)).sum() / (total * (total - 1)))
+    mine, count = _kinds(owner, kind)
+    total = np.bincount(mine, weights=count, minlength=num)
+    pairs = np.bincount(mine, weights=count * (count - 1), minlength=num)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 1, pairs / (total * (total - 1)), np.nan)
 
 
-def entropy_bits(counts: ArrayLike) -> float:
-    """Entropy of the shares of the counted kinds, in bits; too low where few were counted."""
-    counts = np.asarray(counts, np.float64)
-    share = counts[counts > 0] / max(counts.sum(), 1)
-    return float(-(share * np.log2(share)).sum()) + 0.0  # no -0.0
+def entropy_bits(owner: Ids, kind: Ids, num: int) -> Floats:
+    """Entropy of the kinds of each owner's things, in bits; too low where there are few. [num]."""
+    mine, count = _kinds(owner, kind)
+    total = np.bincount(mine, weights=count, minlength=num)
+    share = count / total[mine]
+    return np.bincount(mine, weights=-share * np.log2(share), minlength=num) + 0.0  # no -0.0
 
 
-def regularity(at_ms: ArrayLike) -> float:
+def _kinds(owner: Ids, kind: Ids) -> tuple[Ids, Floats]:
+    """Owner of each pair of owner and kind that there is, and how often it is there."""
+    if not len(owner):
+        return np.empty(0, np.int64), np.empty(0)
+    pairs, count = np.unique(np.stack([owner, kind]), axis=1, return_counts=True)
+    return pairs[0], count.astype(np.float64)
+
+
+def regularity(owner: Ids, at_ms: Ids, num: int) -> Floats:
     """How evenly instants are spaced: 1 = a clock, 0.5 = at random, 0 = in bursts; NaN if unknown.
 
-    (1 - B) / 2 with the burstiness B = (s - m) / (s + m), m and s the mean and the deviation of
-    the gaps (Goh and Barabasi, "Burstiness and memory in complex systems", EPL 2008).
+    (1 - B) / 2 with the burstiness B = (s - m) / (s + m), which is m / (m + s), m and s the mean
+    and the deviation of the gaps (Goh and Barabasi, "Burstiness and memory in complex systems",
+    EPL 2008).
+
+    Args:
+        owner: 0..num - 1, of each instant. [n].
+        at_ms: the instants. [n].
+        num: owners.
     """
-    gaps = np.diff(np.sort(np.asarray(at_ms, np.float64)))
-    if len(gaps) < 2 or gaps.sum() == 0:
-        return math.nan
-    return float(gaps.mean() / (gaps.std() + gaps.mean()))
+    order = np.lexsort((at_ms, owner))
+    owner, at_ms = owner[order], at_ms[order]
+    within = owner[1:] == owner[:-1]
+    mine, gap = owner[1:][within], np.diff(at_ms)[within].astype(np.float64)
+    count = np.bincount(mine, minlength=num)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(mine, weights=gap, minlength=num) / count
+        off = np.bincount(mine, weights=(gap - mean[mine]) ** 2, minlength=num) / count
+        return np.where((count > 1) & (mean > 0), mean / (mean + np.sqrt(off)), np.nan)
 
 
-def centrality(follower: NDArray[np.int64], followee: NDArray[np.int64], num: int) -> Floats:
+def centrality(follower: Ids, followee: Ids, num: int) -> Floats:
     """PageRank of accounts 0..num - 1 in the graph of follows; sums to 1. [num].
 
     Page et al., "The PageRank citation ranking", 1999: damping 0.85, 50 rounds, and who follows

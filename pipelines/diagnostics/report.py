@@ -28,7 +28,7 @@ class Finding:
 
     Attributes:
         value: None = unknown, and `unknown` says why; low, high: ends of its interval.
-        typical: the value of a post or author that is like the log over all, or in the middle.
+        typical: the value of what is like the log over all, or in the middle; None = unknown.
         formula: in words; inputs: its numbers by name, or the known terms of a composite.
         over: terms of a composite that are known, and that it was taken over.
         sample: how many of what `counted` says.
@@ -41,7 +41,7 @@ class Finding:
     value: float | None
     low: float | None
     high: float | None
-    typical: float
+    typical: float | None
     formula: str
     inputs: Mapping[str, float]
     over: tuple[str, ...]

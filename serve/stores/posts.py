@@ -64,6 +64,10 @@ class PostStore:
         texts = self._words.take(np.where(known, place, len(self.post_id)))
         return texts.mention(Words.of(pa.array(keywords)))
 
+    def texts(self) -> NDArray[np.int64]:
+        """A number for the text of each post of `post_id`, as `Words.digest` gives it. [N]."""
+        return self._words.digest()[:-1]
+
     def has(self, post_id: int) -> bool:
         """Whether the bundle knows the post."""
         return bool(positions(self.post_id, np.array([post_id]))[1][0])
