@@ -17,7 +17,10 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
+from pipelines.feed.visibility import Kind
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import Diagnostics
 from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
@@ -57,6 +60,7 @@ class _Serving:
     actions: dict[str, int]  # learned ones -> column of p_action
     stores: Stores
     models: Models
+    diagnostics: Diagnostics
     since_s: float  # monotonic
 
 
@@ -100,16 +104,19 @@ class FeedHandler:
 
     def use(self, bundle: Bundle, models: Models) -> None:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
+        stores = Stores.of(bundle, self._recent)
         self._serving = _Serving(
-            model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
+            model=model,
             explainer=Explainer(bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
                 if name in bundle.card["observed_actions"]
             },
-            stores=Stores.of(bundle, self._recent),
+            stores=stores,
             models=models,
+            diagnostics=Diagnostics(stores, model, self._labels),
             since_s=time.monotonic(),
         )
         self.problem = None
@@ -168,6 +175,22 @@ class FeedHandler:
                 explanation=api.Explanation.model_validate(explanation),
             )
 
+    async def diagnose(self, kind: Kind, one_id: int) -> wire.DiagnosticsResponse:
+        """Say what the bundle knows of a post or an author; the first question takes longer.
+
+        Raises:
+            OverloadedError: as for `feed`.
+            UnknownIdError: the bundle does not have it.
+        """
+        async with self._admitted() as serving:
+            now_ms = self._now_ms(serving)
+            return await asyncio.to_thread(serving.diagnostics.subject, kind, one_id, now_ms)
+
+    async def diagnose_viewer(self, user_id: int) -> wire.ViewerDiagnosticsResponse:
+        """Say how well the bundle knows a viewer; errors as for `diagnose`."""
+        async with self._admitted() as serving:
+            return await asyncio.to_thread(serving.diagnostics.viewer, user_id)
+
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
@@ -215,16 +238,16 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
+    def _now_ms(self, serving: _Serving) -> int:
+        if self._clock == "wall":
+            return time.time_ns() // 1_000_000
+        return serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
+
     def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
-        now_ms = (
-            time.time_ns() // 1_000_000
-            if self._clock == "wall"
-            else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
-        )
         return FeedQuery(
             user_id=request.user_id,
             limit=request.limit,
-            now_ms=now_ms,
+            now_ms=self._now_ms(serving),
             request_id=uuid.uuid4().hex,
             surface=request.surface,
             in_network_only=request.in_network_only,

@@ -12,13 +12,15 @@ from fastapi.responses import JSONResponse
 
 from configs import ConfigError
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import UnknownIdError
 from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
     503: {"model": api.Problem, "description": "Too busy; see the Retry-After header"}
 }
-_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "No such post in the bundle"}}
+_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "Not in the bundle"}}
 
 
 def create_app(handler: FeedHandler) -> FastAPI:
@@ -40,6 +42,21 @@ def create_app(handler: FeedHandler) -> FastAPI:
     async def explain(query: Annotated[api.ExplainQuery, Query()]) -> api.ExplainResponse:
         """Why a viewer gets a post, or does not."""
         return await handler.explain(query)
+
+    @app.get("/v1/diagnostics/post/{post_id}", responses=_BUSY | _UNKNOWN)
+    async def post_diagnostics(post_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """What the log says of a post: scores, their parts, and what they were made of."""
+        return await handler.diagnose("post", post_id)
+
+    @app.get("/v1/diagnostics/author/{author_id}", responses=_BUSY | _UNKNOWN)
+    async def author_diagnostics(author_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """The same of an author."""
+        return await handler.diagnose("author", author_id)
+
+    @app.get("/v1/diagnostics/viewer/{user_id}", responses=_BUSY | _UNKNOWN)
+    async def viewer_diagnostics(user_id: wire.IdInPath) -> wire.ViewerDiagnosticsResponse:
+        """How well a viewer is known, and how varied the feed was."""
+        return await handler.diagnose_viewer(user_id)
 
     @app.get("/healthz")
     async def health() -> api.Health:
@@ -63,7 +80,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
         return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
 
     @app.exception_handler(UnknownPostError)
-    async def unknown(_: Request, error: UnknownPostError) -> JSONResponse:
+    @app.exception_handler(UnknownIdError)
+    async def unknown(_: Request, error: LookupError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=404)
 
     return app

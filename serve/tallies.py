@@ -6,7 +6,6 @@ known, not what was shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,37 +13,20 @@ from numpy.typing import NDArray
 
 from pipelines.diagnostics.rates import Needed, centrality, regularity, same_kind
 from pipelines.diagnostics.tally import (
-    LATELY_H,
-    LONG_S,
-    QUICK_S,
-    WINDOW_H,
     Account,
     Base,
     Reach,
     Surfaces,
     Tally,
 )
-from pipelines.encoding import HOUR_MS, multi_hot
 from pipelines.facts import Facts, find
+from serve.dated import Events
 from serve.services import Stores
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _END_MS = 2**52  # later than any count
 _POINTERS = ("reply_to_post_id", "repost_of_post_id", "quote_of_post_id")
-
-
-@dataclass(frozen=True)
-class Events:
-    """Dated events of the profiles. [E] each; -1 = not in the bundle."""
-
-    user_id: Ids
-    post: Ids  # place among the posts
-    author: Ids  # place among the authors
-    surface: Ids
-    worth: Floats  # sum of the positive weights of what was done
-    dwell_s: Floats  # NaN = not measured
-    at_ms: Ids
 
 
 class Tallies:
@@ -70,7 +52,7 @@ class Tallies:
         self._topic = stores.facts.topic[stores.facts.post_row(self.post_id)][:, 0]
         self._text = stores.posts.texts()
         self._pointers = [posts[name] for name in _POINTERS]
-        self.events = self._dated(stores, as_of_ms)
+        self.events = Events.of(stores, self.post_id, self._author, as_of_ms)
         self.base = self._base(stores, as_of_ms)
 
     def posts(self, post_id: Ids) -> Tally:
@@ -119,6 +101,11 @@ class Tallies:
             account=self._account(places),
         )
 
+    def author_of(self, post_id: int) -> int:
+        """Who wrote a post of the bundle, 0 = unknown."""
+        place = self._author[find(np.array([post_id]), self.post_id)[0]]
+        return int(self.author_id[place]) if place >= 0 else 0
+
     def surfaces(self, kind: str, one_id: int) -> Surfaces:
         """Where one "post" or "author" was shown, of the dated events."""
         ids = self.post_id if kind == "post" else self.author_id
@@ -162,22 +149,6 @@ class Tallies:
         seen = find(self.events.user_id, users) * len(self.author_id) + self.events.author
         return np.isin(seen, follows) & (self.events.author >= 0)
 
-    def _dated(self, stores: Stores, as_of_ms: int) -> Events:
-        events = stores.profiles.events()
-        dated = (events["at_ms"] > 0) & (events["at_ms"] <= as_of_ms)
-        columns = {name: values[dated] for name, values in events.items()}
-        post = find(columns["post_id"], self.post_id)
-        weight = np.maximum(stores.blend.own, 0)
-        return Events(
-            user_id=columns["user_id"],
-            post=post,
-            author=np.where(post >= 0, self._author[post], -1),
-            surface=columns["surface"].astype(np.int64),
-            worth=multi_hot(columns["did"], len(weight)) @ weight,
-            dwell_s=columns["dwell_s"].astype(np.float64),
-            at_ms=columns["at_ms"],
-        )
-
     def _base(self, stores: Stores, as_of_ms: int) -> Base:
         num = len(stores.blend.actions)
         counts = self._facts.counts("all", np.array([1]), np.array([_END_MS]), num)[0]
@@ -189,13 +160,13 @@ class Tallies:
             done=counts[1:].astype(np.float64),
             to_ms=as_of_ms,
             profiles_from_ms=int(dated.min()) if len(dated) else 0,
-            **{name: float(np.sum(mask)) for name, mask in _masks(self.events, as_of_ms).items()},
+            **{name: float(np.sum(mask)) for name, mask in self.events.masks(as_of_ms).items()},
         )
 
     @cached_property
     def _of_events(self) -> dict[str, dict[str, Floats]]:
         """Stays and recent showings of every post and author, by kind and field of Tally."""
-        masks = _masks(self.events, self.base.to_ms)
+        masks = self.events.masks(self.base.to_ms)
         kinds = {
             "post": (self.events.post, len(self.post_id)),
             "author": (self.events.author, len(self.author_id)),
@@ -284,18 +255,6 @@ class Tallies:
         }
 
 
-def _masks(events: Events, to_ms: int) -> dict[str, NDArray[np.bool_]]:
-    """Which events count for which field of Tally."""
-    age_ms = to_ms - events.at_ms
-    return {
-        "stays": ~np.isnan(events.dwell_s),
-        "quick": events.dwell_s < QUICK_S,
-        "long": events.dwell_s > LONG_S,
-        "window": age_ms < WINDOW_H * HOUR_MS,
-        "lately": age_ms < LATELY_H * HOUR_MS,
-    }
-
-
 def _sums(owner: Ids, values: Floats, num: int) -> Floats:
     """Sum of the rows [n, K] of each of `num` owners. [num, K]."""
     out = np.zeros((num, values.shape[1]))
@@ -303,6 +262,6 @@ def _sums(owner: Ids, values: Floats, num: int) -> Floats:
     return out
 
 
-def _over(values: Floats, by: Floats) -> Floats:
+def _over(values: NDArray, by: NDArray) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(by > 0, values / by, np.nan)

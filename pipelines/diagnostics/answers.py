@@ -21,7 +21,7 @@ class Answer:
 
 
 def followers_see(reach: Reach | None, needed: Needed) -> Answer:
-    """Of an author: do followers get the posts?"""
+    """Whether an author's followers get the posts."""
     complaint = "my followers don't see my posts"
     if reach is None:
         return Answer(complaint, "Unknown: the bundle has no follows.", {})
@@ -56,7 +56,7 @@ def followers_see(reach: Reach | None, needed: Needed) -> Answer:
 
 
 def small_are_throttled(one: Tally, others: Tally) -> Answer:
-    """Of an author: are posts of small accounts shown less?
+    """Whether an author's posts are shown less than others', and small accounts' in general.
 
     Args:
         one: the author's counts (N = 1).
@@ -93,7 +93,8 @@ def rank_correlation(x: Floats, y: Floats) -> float:
     ranks = [_ranks(values) for values in (x, y)]
     if len(x) < 2 or any(np.ptp(rank) == 0 for rank in ranks):
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    x, y = (rank - rank.mean() for rank in ranks)
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def _ranks(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Signals that people ask for and that a bundle does not hold: named with the reason, never made up."""
+"""Signals that people ask for and that a bundle does not hold, each with the reason."""
 
 from __future__ import annotations
 

@@ -13,40 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from pipelines.diagnostics.rates import (
-    Floats,
-    Needed,
-    percentile,
-    rate_beside,
-    worth_beside,
+from pipelines.diagnostics.measures import (
+    Measured,
+    beyond_topic,
+    counted,
+    follows_won,
+    of_account,
+    of_graph,
+    rate,
+    spread,
+    worth,
 )
+from pipelines.diagnostics.rates import Floats, Needed, percentile
 from pipelines.diagnostics.tally import LATELY_H, LONG_S, QUICK_S, WINDOW_H, Base, Tally
 
-# Acts that carry a post to people who were not shown it.
-SPREAD = ("reply", "repost", "quote", "share", "share_via_dm", "share_via_copy_link")
-
 Window = Literal["log", "profiles", "lately", "bundle"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One part of N posts or authors. [N]; NaN = unknown.
-
-    Attributes:
-        value, low, high: the part and its 95 % interval; where it is counted and not estimated,
-            the three are one.
-        sample: how many things were counted; minimum: how many are needed.
-        inputs: numbers of the formula by name, each [N] or one for all.
-    """
-
-    value: Floats
-    low: Floats
-    high: Floats
-    sample: Floats
-    minimum: float
-    inputs: Mapping[str, ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -102,78 +84,6 @@ def place(measured: Mapping[str, Measured], among: Mapping[str, Floats]) -> dict
     return placed
 
 
-def _rate(
-    done: ArrayLike, shown: Floats, base: float, needed: Needed, words: tuple[str, str]
-) -> Measured:
-    value, low, high = rate_beside(done, shown, base)
-    inputs = {words[0]: done, words[1]: shown, "base_rate": base}
-    return Measured(value, low, high, shown, needed.showings(base), inputs)
-
-
-def _counted(value: Floats, sample: Floats, minimum: float, **inputs: ArrayLike) -> Measured:
-    return Measured(value, value, value, sample, minimum, inputs)
-
-
-def _worth(tally: Tally, base: Base, needed: Needed, weight: Floats) -> Measured:
-    """Acts that have a weight, of all showings, beside the base rates."""
-    counts = worth_beside(tally.done, tally.shown, base.rates, weight)
-    minimum = needed.showings(float(base.rates[weight > 0].sum()))
-    inputs: dict[str, ArrayLike] = {"shown": tally.shown}
-    for at in np.flatnonzero(weight > 0):
-        name = base.actions[at]
-        inputs[name] = tally.done[:, at]
-        inputs[f"{name}_base_rate"] = base.rates[at]
-        inputs[f"{name}_weight"] = weight[at]
-    return Measured(*counts, tally.shown, minimum, inputs)
-
-
-def _beyond_topic(tally: Tally, base: Base, needed: Needed) -> Measured:
-    weight = base.weights(1)
-    shown = tally.topical_shown
-    expected = tally.expected / np.maximum(shown, 1)[:, None]
-    counts = worth_beside(tally.topical_done, shown, expected, weight)
-    minimum = needed.showings(float(base.rates[weight > 0].sum()))
-    inputs: dict[str, ArrayLike] = {"shown": shown}
-    for at in np.flatnonzero(weight > 0):
-        name = base.actions[at]
-        inputs[name] = tally.topical_done[:, at]
-        inputs[f"{name}_topic_rate"] = expected[:, at]
-        inputs[f"{name}_weight"] = weight[at]
-    return Measured(*counts, shown, minimum, inputs)
-
-
-def _spread(tally: Tally, base: Base, needed: Needed) -> Measured:
-    seen: NDArray[np.bool_] = np.isin(base.actions, SPREAD) & (base.done > 0)
-    return _worth(tally, base, needed, seen.astype(np.float64))
-
-
-def _follows_won(tally: Tally, base: Base, needed: Needed) -> Measured:
-    rate = dict(zip(base.actions, base.rates, strict=True))["follow_author"]
-    account = tally.account
-    words = ("follow_author", "shown")
-    return _rate(account.followed, account.shown, rate, needed, words)
-
-
-def _of_account(name: str, counted: str) -> Callable[[Tally, Base, Needed], Measured]:
-    """A number of the author's posts, once there are enough of them."""
-
-    def measured(tally: Tally, base: Base, needed: Needed) -> Measured:
-        value, num = getattr(tally.account, name), getattr(tally.account, counted)
-        return _counted(value, num, needed.min_posts, **{name: value, counted: num})
-
-    return measured
-
-
-def _of_graph(name: str) -> Callable[[Tally, Base, Needed], Measured]:
-    """A number of the graph, which is counted and needs no sample."""
-
-    def measured(tally: Tally, base: Base, needed: Needed) -> Measured:
-        value = getattr(tally.account, name)
-        return _counted(value, tally.account.followers, 0.0, **{name: value})
-
-    return measured
-
-
 _V = "V / (V + V0), V = sum of weight x (act + 20 b) / (shown + 20), V0 = sum of weight x b"
 _R = "r (1 - b) / (r (1 - b) + b (1 - r)), r = ({done} + 20 b) / ({shown} + 20), b = base_rate"
 _P = "share of the bundle's {of} with a lower {what}, those with an equal one counted half"
@@ -188,7 +98,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the log shows no act of positive weight",
-        measure=lambda t, b, n: _worth(t, b, n, b.weights(1)),
+        measure=lambda t, b, n: worth(t, b, n, b.weights(1)),
     ),
     Part(
         name="long_stays",
@@ -199,7 +109,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the profiles hold no stay that long, or no measured stay",
-        measure=lambda t, b, n: _rate(
+        measure=lambda t, b, n: rate(
             t.long, t.stays, b.rate("long", "stays"), n, ("stayed", "stays")
         ),
     ),
@@ -212,7 +122,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="its posts have no topic, or no other posts of the topic were shown",
-        measure=_beyond_topic,
+        measure=beyond_topic,
     ),
     Part(
         name="originality",
@@ -223,7 +133,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="subject",
         absent="its posts have no text",
-        measure=lambda t, b, n: _counted(
+        measure=lambda t, b, n: counted(
             t.originality, t.num_texts, 1.0, original=t.originality, texts=t.num_texts
         ),
     ),
@@ -236,7 +146,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="the bundle has no follows",
-        measure=_of_graph("followers"),
+        measure=of_graph("followers"),
     ),
     Part(
         name="centrality",
@@ -247,7 +157,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="the bundle has no follows",
-        measure=_of_graph("centrality"),
+        measure=of_graph("centrality"),
     ),
     Part(
         name="cited",
@@ -258,7 +168,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="no post of the bundle points at another",
-        measure=_of_account("cited", "num_posts"),
+        measure=of_account("cited", "num_posts"),
     ),
     Part(
         name="follows_won",
@@ -269,7 +179,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="author",
         absent="the log shows no follow",
-        measure=_follows_won,
+        measure=follows_won,
     ),
     Part(
         name="regularity",
@@ -280,7 +190,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="the author's posts have no times, or all the same",
-        measure=_of_account("regularity", "num_dated"),
+        measure=of_account("regularity", "num_dated"),
     ),
     Part(
         name="coherence",
@@ -291,7 +201,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="the author's posts have no topics",
-        measure=_of_account("coherence", "num_topical"),
+        measure=of_account("coherence", "num_topical"),
     ),
     Part(
         name="regret",
@@ -302,7 +212,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the log shows no act of negative weight",
-        measure=lambda t, b, n: _worth(t, b, n, b.weights(-1)),
+        measure=lambda t, b, n: worth(t, b, n, b.weights(-1)),
     ),
     Part(
         name="quick_exits",
@@ -313,7 +223,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the profiles hold no stay that short, or no measured stay",
-        measure=lambda t, b, n: _rate(
+        measure=lambda t, b, n: rate(
             t.quick, t.stays, b.rate("quick", "stays"), n, ("left", "stays")
         ),
     ),
@@ -326,7 +236,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the log shows no such act",
-        measure=_spread,
+        measure=spread,
     ),
     Part(
         name="momentum",
@@ -337,7 +247,7 @@ PARTS: tuple[Part, ...] = (
         scale="base",
         of="subject",
         absent="the profiles hold no dated showings",
-        measure=lambda t, b, n: _rate(
+        measure=lambda t, b, n: rate(
             t.lately, t.window, b.rate("lately", "window"), n, ("lately", "window")
         ),
     ),

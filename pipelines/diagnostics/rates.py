@@ -66,7 +66,7 @@ def toward(done: ArrayLike, shown: ArrayLike, base: ArrayLike) -> Floats:
 
 
 def deviation(done: ArrayLike, shown: ArrayLike, base: ArrayLike) -> Floats:
-    """Standard deviation of the same: that of Beta(done + PRIOR p, shown - done + PRIOR (1 - p))."""
+    """Standard deviation of the same: of Beta(done + PRIOR p, shown - done + PRIOR (1 - p))."""
     mean = toward(done, shown, base)
     return np.sqrt(mean * (1 - mean) / (np.asarray(shown, np.float64) + PRIOR + 1))
 
@@ -189,7 +189,7 @@ def centrality(follower: Ids, followee: Ids, num: int) -> Floats:
         sent = np.where(out > 0, rank / np.maximum(out, 1), 0)
         got = np.bincount(followee, weights=sent[follower], minlength=num)
         rank = damping * (got + rank[out == 0].sum() / num) + (1 - damping) / num
-    return rank
+    return rank.astype(np.float64)
 
 
 def percentile(value: ArrayLike, among: Floats) -> Floats:

@@ -27,15 +27,14 @@ class Viewer:
 
     Attributes:
         author_id, topic: of each event, oldest first, 0 = unknown. [n].
-        following: how many the viewer follows; in_network: whether the viewer follows the
-            author of each event, None where the bundle has no follows. bool [n].
+        in_network: whether the viewer follows the author of each dated event, as 0 or 1; None
+            where the bundle has no follows.
         base_in_network: share of such events among all viewers'.
         as_of_ms: when the log ends.
     """
 
     author_id: Ids
     topic: Ids
-    following: int
     in_network: Floats | None
     base_in_network: float
     as_of_ms: int
@@ -191,7 +190,8 @@ def _of_late(complaint: str, kind: str, ids: Ids, needed: Needed) -> Answer:
 def _echo_chamber(viewer: Viewer, findings: list[Finding], needed: Needed) -> Answer:
     complaint = "I am stuck in an echo chamber"
     known = {finding.name: finding for finding in findings}
-    topic, numbers, said = known["same_topic"], {}, []
+    topic, said = known["same_topic"], []
+    numbers: dict[str, float] = {}
     if topic.value is not None and topic.percentile is not None:
         numbers |= {"same_topic": topic.value, "percentile": topic.percentile}
         said.append(
@@ -217,7 +217,7 @@ def _advice(length: float, findings: list[Finding], needed: Needed) -> tuple[str
     if length < needed.min_events:
         said.append(
             f"The viewer is hardly known ({length:g} events, {needed.min_events} are needed to "
-            "tell tastes): the feed leans on what is popular. Following a few authors helps at once."
+            "tell tastes), so the feed leans on what is popular. Following a few authors helps."
         )
     for finding in findings:
         if finding.value is None or finding.percentile is None or finding.percentile < 0.9:

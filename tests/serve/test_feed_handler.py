@@ -503,7 +503,11 @@ def test_openapi_names_every_route(run):
     async def test(client, _):
         assert (await client.get("/docs")).status_code == 200
         paths = (await client.get("/openapi.json")).json()["paths"]
-        assert set(paths) == {"/v1/feed", "/v1/explain", "/healthz"}
+        diagnostics = {
+            f"/v1/diagnostics/{name}"
+            for name in ("post/{post_id}", "author/{author_id}", "viewer/{user_id}")
+        }
+        assert set(paths) == {"/v1/feed", "/v1/explain", "/healthz"} | diagnostics
         assert {"200", "422", "503"} <= set(paths["/v1/feed"]["post"]["responses"])
 
     run(test)
