@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import Field
 
-from serve.api import Explained, Model, Number
+from serve.api import Explained, Model
 
+Number = float | None  # null = unknown; diagnostics give no NaN
 IdInPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
@@ -42,6 +43,7 @@ class ActionRate(Explained):
     low: Number = Field(description="lower end of Wilson's 95 % interval")
     high: Number
     base_rate: Number = Field(description="the same of the log over all")
+    weight: Number = Field(description="what the ranker's value model weighs it with")
     beside: str = Field(description="above or below the base rate, or cannot be told apart from it")
 
 

@@ -42,7 +42,6 @@ class Tallies:
         """Count what `stores` hold, whose log ends at `as_of_ms`."""
         self._facts: Facts = stores.facts
         self._graph = stores.graph
-        self._needed = needed
         self.post_id = stores.posts.post_id
         posts = stores.posts.facts(self.post_id)
         self._created_at_ms = np.nan_to_num(posts["created_at_s"] * 1000).astype(np.int64)
@@ -54,6 +53,7 @@ class Tallies:
         self._pointers = [posts[name] for name in _POINTERS]
         self.events = Events.of(stores, self.post_id, self._author, as_of_ms)
         self.base = self._base(stores, as_of_ms)
+        self._min_others = needed.showings(self.base.rates, self.base.weights(1))
 
     def posts(self, post_id: Ids) -> Tally:
         """Counts of posts [N] that are in the bundle."""
@@ -117,7 +117,7 @@ class Tallies:
         )
         worth = np.bincount(events.surface[mine], weights=events.worth[mine], minlength=num)
         return Surfaces(
-            np.arange(num), shown.astype(np.float64), worth, base_shown.astype(np.float64)
+            np.arange(num), *(of.astype(np.float64) for of in (shown, worth, base_shown))
         )
 
     def reach(self, author_id: int) -> Reach | None:
@@ -196,7 +196,7 @@ class Tallies:
             Acts [n, A], and whether the topic's rates are known [n].
         """
         others = self._counts("topic", self._topic[rows]) - counts
-        known = (self._topic[rows] > 0) & (others[:, 0] >= self._needed.showings())
+        known = (self._topic[rows] > 0) & (others[:, 0] >= self._min_others)
         rate = _over(others[:, 1:], others[:, :1])
         return np.nan_to_num(rate) * counts[:, :1], known
 

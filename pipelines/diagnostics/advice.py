@@ -63,8 +63,8 @@ def advise(report: Report) -> tuple[str, ...]:
     """Sentences on the parts farthest from the typical value, farthest first.
 
     A part beside the base rate counts only when its whole interval lies on one side of it; one
-    that is a percentile only in the lowest or the highest tenth. At most MOST, then one on what
-    is unknown.
+    that is a percentile only in the lowest or the highest tenth. At most MOST; before them acts of
+    regret that are surely above their base rate, after them what is unknown.
     """
     said = []
     for part in sorted(report.parts, key=_distance, reverse=True):
@@ -72,7 +72,13 @@ def advise(report: Report) -> tuple[str, ...]:
         sentence = _SAID[part.name][max(side, 0)] if side else None
         if sentence:
             said.append(f"{sentence} ({_numbers(part)}).")
-    said = said[:MOST] or ["Nothing stands out from the log over all."]
+    regrets = [
+        f"More {one.action} than the log over all ({one.done} of {one.shown} showings; at least "
+        f"{one.low:.2%} at 95 %, base rate {one.base_rate:.2%})."
+        for one in report.rates
+        if one.weight < 0 and one.beside == "above"
+    ]
+    said = [*regrets, *said[:MOST]] or ["Nothing stands out from the log over all."]
     unknown = [part.name for part in report.parts if part.value is None]
     if unknown:
         said.append(f"Unknown, with the reason beside each: {', '.join(unknown)}.")

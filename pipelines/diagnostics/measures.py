@@ -5,6 +5,7 @@ Axes: N posts or authors, A actions. NaN = unknown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def counted(value: Floats, sample: Floats, minimum: float, **inputs: ArrayLike) 
 def worth(tally: Tally, base: Base, needed: Needed, weight: Floats) -> Measured:
     """Acts that have a weight, of all showings, beside the base rates."""
     counts = worth_beside(tally.done, tally.shown, base.rates, weight)
-    minimum = needed.showings(float(base.rates[weight > 0].sum()))
+    minimum = needed.showings(base.rates, weight)
     inputs: dict[str, ArrayLike] = {"shown": tally.shown}
     for at in np.flatnonzero(weight > 0):
         name = base.actions[at]
@@ -70,7 +71,7 @@ def beyond_topic(tally: Tally, base: Base, needed: Needed) -> Measured:
     shown = tally.topical_shown
     expected = tally.expected / np.maximum(shown, 1)[:, None]
     counts = worth_beside(tally.topical_done, shown, expected, weight)
-    minimum = needed.showings(float(base.rates[weight > 0].sum()))
+    minimum = needed.showings(base.rates, weight)
     inputs: dict[str, ArrayLike] = {"shown": shown}
     for at in np.flatnonzero(weight > 0):
         name = base.actions[at]
@@ -88,10 +89,10 @@ def spread(tally: Tally, base: Base, needed: Needed) -> Measured:
 
 def follows_won(tally: Tally, base: Base, needed: Needed) -> Measured:
     """Follows of the author among the showings of all the author's posts."""
-    rate = dict(zip(base.actions, base.rates, strict=True))["follow_author"]
+    base_rate = dict(zip(base.actions, base.rates, strict=True))["follow_author"]
     account = tally.account
     words = ("follow_author", "shown")
-    return rate(account.followed, account.shown, rate, needed, words)
+    return rate(account.followed, account.shown, base_rate, needed, words)
 
 
 def of_account(name: str, number: str) -> Callable[[Tally, Base, Needed], Measured]:
@@ -109,6 +110,13 @@ def of_graph(name: str) -> Callable[[Tally, Base, Needed], Measured]:
 
     def measured(tally: Tally, base: Base, needed: Needed) -> Measured:
         value = getattr(tally.account, name)
-        return counted(value, tally.account.followers, 0.0, **{name: value})
+        return counted(value, np.zeros(len(value)), 0.0, **{name: value})
 
     return measured
+
+
+def cited(tally: Tally, base: Base, needed: Needed) -> Measured:
+    """Pointers of others to the author's posts; never known where no post points at any."""
+    found, num = tally.account.cited, tally.account.num_posts
+    minimum = math.inf if np.isnan(found).all() else needed.min_posts
+    return counted(found, num, minimum, cited=found, num_posts=num)

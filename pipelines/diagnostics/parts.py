@@ -17,6 +17,7 @@ import numpy as np
 from pipelines.diagnostics.measures import (
     Measured,
     beyond_topic,
+    cited,
     counted,
     follows_won,
     of_account,
@@ -43,6 +44,8 @@ class Part:
         counted: what `sample` counts.
         scale: "base" = beside the base rate, "percentile" = among the bundle's.
         of: whose numbers they are, where a post is asked about.
+        sampled: of a part on the percentile scale: whether it is estimated from a sample of
+            `counted`, and not known in full.
         absent: why it is unknown where a sample is not the reason.
         measure: the numbers.
     """
@@ -56,6 +59,7 @@ class Part:
     of: Literal["subject", "author"]
     absent: str
     measure: Callable[[Tally, Base, Needed], Measured]
+    sampled: bool = True
 
 
 def measure(tally: Tally, base: Base, needed: Needed) -> dict[str, Measured]:
@@ -72,15 +76,24 @@ def measure(tally: Tally, base: Base, needed: Needed) -> dict[str, Measured]:
     return found
 
 
-def place(measured: Mapping[str, Measured], among: Mapping[str, Floats]) -> dict[str, Measured]:
-    """The same with the parts on the percentile scale placed `among` others: name -> sorted."""
+def place(
+    measured: Mapping[str, Measured], among: Mapping[str, Floats], needed: Needed
+) -> dict[str, Measured]:
+    """The same with the parts on the percentile scale placed `among` others: name -> sorted.
+
+    Of fewer than `needed.min_compared` others there are no percentiles.
+    """
     placed = dict(measured)
     for part in PARTS:
         if part.scale == "percentile":
-            one = measured[part.name]
-            at = percentile(one.value, among[part.name])
-            inputs = {**one.inputs, "among": float(len(among[part.name]))}
-            placed[part.name] = replace(one, value=at, low=at, high=at, inputs=inputs)
+            one, others = measured[part.name], among[part.name]
+            enough = len(others) >= needed.min_compared
+            at = percentile(one.value, others if enough else others[:0])
+            sample = one.sample if part.sampled else np.full(len(at), float(len(others)))
+            inputs = {**one.inputs, "among": float(len(others))}
+            placed[part.name] = replace(
+                one, value=at, low=at, high=at, sample=sample, inputs=inputs
+            )
     return placed
 
 
@@ -129,35 +142,38 @@ PARTS: tuple[Part, ...] = (
         about="posts whose text no other post has",
         formula=_P.format(of="posts or authors", what="share of original texts"),
         window="bundle",
-        counted="posts with a text",
+        counted="posts or authors compared with",
         scale="percentile",
         of="subject",
         absent="its posts have no text",
         measure=lambda t, b, n: counted(
-            t.originality, t.num_texts, 1.0, original=t.originality, texts=t.num_texts
+            t.originality, np.zeros(len(t.shown)), 0.0, original=t.originality, texts=t.num_texts
         ),
+        sampled=False,
     ),
     Part(
         name="followers",
         about="how many follow the author",
         formula=_P.format(of="authors", what="number of followers"),
         window="bundle",
-        counted="followers",
+        counted="authors compared with",
         scale="percentile",
         of="author",
         absent="the bundle has no follows",
         measure=of_graph("followers"),
+        sampled=False,
     ),
     Part(
         name="centrality",
         about="how much those who follow the author are followed themselves",
         formula=_P.format(of="authors", what="PageRank in the graph of follows (damping 0.85)"),
         window="bundle",
-        counted="followers",
+        counted="authors compared with",
         scale="percentile",
         of="author",
         absent="the bundle has no follows",
         measure=of_graph("centrality"),
+        sampled=False,
     ),
     Part(
         name="cited",
@@ -168,7 +184,7 @@ PARTS: tuple[Part, ...] = (
         scale="percentile",
         of="author",
         absent="no post of the bundle points at another",
-        measure=of_account("cited", "num_posts"),
+        measure=cited,
     ),
     Part(
         name="follows_won",
@@ -255,20 +271,21 @@ PARTS: tuple[Part, ...] = (
 BY_NAME = {part.name: part for part in PARTS}
 
 
-def why_unknown(part: Part, sample: float, minimum: float, needed: Needed) -> str:
-    """In words, why a part is not stated."""
-    if math.isinf(minimum) or not sample < minimum:
+def why_unknown(part: Part, one: Measured, among: Floats, needed: Needed) -> str:
+    """In words, why a part of one post or author (N = 1) is not stated; `among` as for `place`."""
+    sample, minimum = float(one.sample[0]), one.minimum
+    if math.isinf(minimum) or not (sample < minimum or 0 < len(among) < needed.min_compared):
         return part.absent
-    if part.scale == "percentile":
-        why = f"a share of one half of {minimum:g} has a standard error of {0.5 / minimum**0.5:.2f}"
-    elif minimum > needed.showings():
-        why = (
-            f"with fewer, under {needed.expected_acts:g} acts are to be expected at the base rate, "
-            "and even none would not tell it from twice that rate"
+    if sample < minimum:
+        what = f"{sample:g} of the {minimum:g} {part.counted} needed"
+        if part.scale == "percentile":
+            off = 0.5 / minimum**0.5
+            return f"{what}: a share of one half of {minimum:g} has a standard error of {off:.2f}"
+        return (
+            f"{what}: with fewer, the 95 % interval of one that is like the log over all is "
+            f"wider than {needed.max_interval:g}"
         )
-    else:
-        why = (
-            "with fewer, the 95 % interval of a rate of one half is wider than "
-            f"{needed.max_interval:g}"
-        )
-    return f"{sample:g} of the {minimum:g} {part.counted} needed: {why}"
+    return (
+        f"{len(among)} of the {needed.min_compared} to compare with that are needed: with fewer, "
+        f"percentiles go in steps of more than {1 / needed.min_compared:.0%}"
+    )

@@ -21,24 +21,38 @@ Z = 1.959963984540054  # a normal variable lies within so many deviations 95 tim
 
 
 class Needed(Config):
-    """What must be known before a number is stated; with less it is unknown."""
+    """What must be known before a number is stated; with less it is unknown.
 
-    # A rate of one half, where intervals are widest, must have a 95 % interval no wider than this.
-    max_interval: float = Field(default=0.3, gt=0, lt=1)
-    # Acts to be expected at the base rate. Half the rule of three: when as many were to be
-    # expected and none came, the rate is, at 95 %, below twice the base rate.
-    expected_acts: float = Field(default=1.5, gt=0)
+    How much is needed depends on the log, never on what was counted of the post itself: what is
+    unknown is no sign of what it is.
+    """
+
+    # A part of something like the log over all must have a 95 % interval no wider than this.
+    max_interval: float = Field(default=0.4, gt=0, lt=1)
     # Posts of an author: a share of one half of ten posts has a standard error of 0.16.
     min_posts: PositiveInt = 10
-    # Events of a viewer, for shares of them, likewise.
+    # Events of a viewer: likewise, 0.11.
     min_events: PositiveInt = 20
+    # Posts, authors or viewers that a percentile is among: its steps are then of 5 %.
+    min_compared: PositiveInt = 20
 
-    def showings(self, base: float = 1.0) -> float:
-        """Fewest showings from which a rate is stated that is `base` over all; inf for 0."""
-        if not base > 0:
+    def showings(self, base: ArrayLike, weight: ArrayLike = 1.0) -> float:
+        """Fewest showings from which a part beside the base rates is stated; inf = never.
+
+        Of n showings at the base rates p, V = sum of w times rate has a deviation of at most
+        sum of w sqrt(p (1 - p) / n), and V / (V + V0) about a quarter of that over V0: 95 % of
+        which must fit into `max_interval`.
+
+        Args:
+            base: rate of each act in the log.
+            weight: of each.
+        """
+        base, weight = np.broadcast_arrays(base, np.asarray(weight, np.float64))
+        typical = float((weight * base).sum())
+        if not typical > 0:
             return math.inf
-        width = Z**2 * (1 / self.max_interval**2 - 1)
-        return float(max(math.ceil(width), math.ceil(self.expected_acts / base)))
+        off = float((weight * np.sqrt(base * np.maximum(1 - base, 0))).sum())
+        return max(float(math.ceil((Z / (2 * self.max_interval) * off / typical) ** 2)), 1.0)
 
 
 def wilson(done: ArrayLike, shown: ArrayLike) -> tuple[Floats, Floats]:
@@ -142,15 +156,17 @@ def entropy_bits(owner: Ids, kind: Ids, num: int) -> Floats:
     mine, count = _kinds(owner, kind)
     total = np.bincount(mine, weights=count, minlength=num)
     share = count / total[mine]
-    return np.bincount(mine, weights=-share * np.log2(share), minlength=num) + 0.0  # no -0.0
+    bits = np.bincount(mine, weights=-share * np.log2(share), minlength=num)
+    return np.maximum(bits, 0.0).astype(np.float64)  # no -0.0
 
 
 def _kinds(owner: Ids, kind: Ids) -> tuple[Ids, Floats]:
     """Owner of each pair of owner and kind that there is, and how often it is there."""
-    if not len(owner):
-        return np.empty(0, np.int64), np.empty(0)
-    pairs, count = np.unique(np.stack([owner, kind]), axis=1, return_counts=True)
-    return pairs[0], count.astype(np.float64)
+    order = np.lexsort((kind, owner))
+    owner, kind = owner[order], kind[order]
+    new = np.append(True, (np.diff(owner) != 0) | (np.diff(kind) != 0))[: len(owner)]
+    start = np.flatnonzero(new)
+    return owner[start], np.diff(np.append(start, len(owner))).astype(np.float64)
 
 
 def regularity(owner: Ids, at_ms: Ids, num: int) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +63,7 @@ class ActionRate:
     low: float
     high: float
     base_rate: float
+    weight: float
     beside: str
 
 
@@ -117,7 +117,7 @@ def rank(tally: Tally, base: Base, needed: Needed, authors: Ranks | None = None)
     raw = {part.name: _sorted(measured[part.name].value) for part in PARTS}
     if authors is not None:
         raw |= {part.name: authors.raw[part.name] for part in PARTS if part.of == "author"}
-    placed = place(measured, raw)
+    placed = place(measured, raw, needed)
     values: dict[str, Measured | Value] = {**placed, **compose(placed)}
     return Ranks(raw, {name: _sorted(one.value) for name, one in values.items()})
 
@@ -135,7 +135,7 @@ def report(
         authors: what its author is ranked among; for an author the same.
         needed: with less, a number is unknown.
     """
-    placed = place(measure(tally, base, needed), among.raw)
+    placed = place(measure(tally, base, needed), among.raw, needed)
     composites = compose(placed)
     known: dict[str, Measured | Value] = {**placed, **composites}
     ranks = {
@@ -144,16 +144,20 @@ def report(
     return Report(
         shown=int(tally.shown[0]),
         rates=_rates(tally, base),
-        scores=tuple(_composite(one, known, among, base) for one in SCORES),
-        dimensions=tuple(_composite(one, known, among, base) for one in DIMENSIONS),
-        parts=tuple(_part(one, placed[one.name], ranks[one.name], base, needed) for one in PARTS),
+        scores=tuple(_composite(one, known, among, base, needed) for one in SCORES),
+        dimensions=tuple(_composite(one, known, among, base, needed) for one in DIMENSIONS),
+        parts=tuple(
+            _part(one, placed[one.name], (ranks[one.name], among.raw[one.name]), base, needed)
+            for one in PARTS
+        ),
         surfaces=_surfaces(surfaces),
     )
 
 
-def _part(part: Part, one: Measured, ranks: Floats, base: Base, needed: Needed) -> Finding:
-    value, sample = _number(one.value[0]), _number(one.sample[0])
-    counted = 0.0 if sample is None else sample
+def _part(
+    part: Part, one: Measured, among: tuple[Floats, Floats], base: Base, needed: Needed
+) -> Finding:
+    value, (ranks, raw) = _number(one.value[0]), among
     inputs = {name: np.ravel(np.asarray(v, np.float64))[0] for name, v in one.inputs.items()}
     return Finding(
         name=part.name,
@@ -166,18 +170,20 @@ def _part(part: Part, one: Measured, ranks: Floats, base: Base, needed: Needed) 
         inputs={name: float(v) for name, v in inputs.items() if not np.isnan(v)},
         over=(),
         window=window(part.window, base),
-        sample=sample,
+        sample=_number(one.sample[0]),
         counted=part.counted,
-        unknown=None
-        if value is not None
-        else why_unknown(part, math.nan if sample is None else counted, one.minimum, needed),
-        percentile=_number(percentile(one.value, ranks)[0]),
+        unknown=None if value is not None else why_unknown(part, one, raw, needed),
+        percentile=_place(one.value, ranks, needed),
         among=len(ranks),
     )
 
 
 def _composite(
-    composite: Composite, known: Mapping[str, Measured | Value], among: Ranks, base: Base
+    composite: Composite,
+    known: Mapping[str, Measured | Value],
+    among: Ranks,
+    base: Base,
+    needed: Needed,
 ) -> Finding:
     one, ranks = known[composite.name], among.values[composite.name]
     terms = {term.name: _number(known[term.name].value[0]) for term in composite.terms}
@@ -200,7 +206,7 @@ def _composite(
         sample=sample if inputs else None,
         counted="in the smallest of the samples of the known terms",
         unknown=None if value is not None else _why(composite, inputs, weight),
-        percentile=_number(percentile(one.value, ranks)[0]),
+        percentile=_place(one.value, ranks, needed),
         among=len(ranks),
     )
 
@@ -232,6 +238,7 @@ def _rates(tally: Tally, base: Base) -> tuple[ActionRate, ...]:
                 low=low,
                 high=high,
                 base_rate=base_rate,
+                weight=float(base.weight[at]),
                 beside=beside,
             )
         )
@@ -274,6 +281,12 @@ def day(at_ms: int) -> str:
     if at_ms <= 0:
         return "an unknown time"
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _place(value: Floats, ranks: Floats, needed: Needed) -> float | None:
+    """Percentile of the one value, None = unknown, or too few others are known."""
+    others = ranks if len(ranks) >= needed.min_compared else ranks[:0]
+    return _number(percentile(value, others)[0])
 
 
 def _number(value: float) -> float | None:

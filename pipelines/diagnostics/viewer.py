@@ -162,8 +162,11 @@ def _of_late(complaint: str, kind: str, ids: Ids, needed: Needed) -> Answer:
     """The commonest topic or author of the newest events, beside its share of those before."""
     late, before = ids[-NEWEST:], ids[:-NEWEST]
     late, before = late[late > 0], before[before > 0]
-    if len(late) < min(needed.min_events, NEWEST):
-        text = f"Unknown: of the newest {NEWEST} events {len(late)} have a known {kind}."
+    if len(late) < needed.min_posts:
+        text = (
+            f"Unknown: {len(late)} of the newest {NEWEST} events have a known {kind}; "
+            f"{needed.min_posts} are needed."
+        )
         return Answer(complaint, text, {"events": float(len(late))})
     found, count = np.unique(late, return_counts=True)
     top, num = int(found[count.argmax()]), int(count.max())
@@ -181,8 +184,9 @@ def _of_late(complaint: str, kind: str, ids: Ids, needed: Needed) -> Answer:
     )
     if len(before) >= needed.min_events:
         share = float(np.mean(before == top))
+        most = float(wilson(np.sum(before == top), len(before))[1])
         numbers |= {"share_before": share, "events_before": float(len(before))}
-        more = "more than" if low > share else "not clearly more than"
+        more = "more than" if low > most else "not clearly more than"
         text += f", {more} the {share:.0%} of the {len(before)} before"
     return Answer(complaint, f"{text}.", numbers)
 
@@ -224,8 +228,8 @@ def _advice(length: float, findings: list[Finding], needed: Needed) -> tuple[str
             continue
         if finding.name == "history_length":
             said.append(
-                f"The viewer is known better than most ({length:g} events, more than "
-                f"{finding.percentile:.0%} of {finding.among} viewers)."
+                f"The viewer is known better than most ({length:g} events; half of "
+                f"{finding.among} viewers have under {finding.typical:g})."
             )
         else:
             kind = finding.name.removeprefix("same_")
