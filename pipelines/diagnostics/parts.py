@@ -274,7 +274,8 @@ BY_NAME = {part.name: part for part in PARTS}
 def why_unknown(part: Part, one: Measured, among: Floats, needed: Needed) -> str:
     """In words, why a part of one post or author (N = 1) is not stated; `among` as for `place`."""
     sample, minimum = float(one.sample[0]), one.minimum
-    if math.isinf(minimum) or not (sample < minimum or 0 < len(among) < needed.min_compared):
+    few = part.scale == "percentile" and 0 < len(among) < needed.min_compared
+    if math.isinf(minimum) or math.isnan(sample) or not (sample < minimum or few):
         return part.absent
     if sample < minimum:
         what = f"{sample:g} of the {minimum:g} {part.counted} needed"
