@@ -6,8 +6,10 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -98,6 +100,8 @@ class FeedHandler:
         self._recent = RecentPosts(recent)
         self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
+        # One at a time and beside the threads of models: the first question counts the whole log.
+        self._diagnosing = ThreadPoolExecutor(1, "diagnostics")
         self._in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
@@ -184,12 +188,14 @@ class FeedHandler:
         """
         async with self._admitted() as serving:
             now_ms = self._now_ms(serving)
-            return await asyncio.to_thread(serving.diagnostics.subject, kind, one_id, now_ms)
+            ask = partial(serving.diagnostics.subject, kind, one_id, now_ms)
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
 
     async def diagnose_viewer(self, user_id: int) -> wire.ViewerDiagnosticsResponse:
         """Say how well the bundle knows a viewer; errors as for `diagnose`."""
         async with self._admitted() as serving:
-            return await asyncio.to_thread(serving.diagnostics.viewer, user_id)
+            ask = partial(serving.diagnostics.viewer, user_id)
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
 
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
@@ -218,6 +224,7 @@ class FeedHandler:
     async def close(self) -> None:
         """Finish what is under way and write out the event log."""
         await self._pipeline.drain()
+        self._diagnosing.shutdown(wait=False)
         await asyncio.to_thread(self._event_log.close)
 
     @asynccontextmanager

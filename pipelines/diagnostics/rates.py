@@ -1,5 +1,8 @@
 """How often something was done, how sure that is, and how it stands beside the log's base rate.
 
+Intervals take showings for independent. Those to one viewer resemble each other, so where a few
+viewers make up most showings of an author the truth is less sure than they say.
+
 Axes: N posts or authors, A actions; every function works row by row.
 """
 
