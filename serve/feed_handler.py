@@ -6,8 +6,10 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -17,7 +19,10 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
+from pipelines.feed.visibility import Kind
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import Diagnostics
 from serve.live.follower import FollowerSettings
 from serve.live.following import Follow, Following
 from serve.live.intake import Intake
@@ -72,6 +77,7 @@ class _Serving:
     actions: dict[str, int]  # learned ones -> column of p_action
     stores: Stores
     models: Models
+    diagnostics: Diagnostics
     since_s: float  # monotonic
 
 
@@ -121,22 +127,27 @@ class FeedHandler:
         self._following: Following | None = None
         self._observe = observe
         self._viewers = viewers or SqliteViewers()
+        # One at a time and beside the threads of models: the first question counts the whole log.
+        self._diagnosing = ThreadPoolExecutor(1, "diagnostics")
         self._in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
 
     def use(self, bundle: Bundle, models: Models) -> None:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
+        stores = Stores.of(bundle, self._live)
         self._serving = _Serving(
-            model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
+            model=model,
             explainer=Explainer(bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
                 if name in bundle.card["observed_actions"]
             },
-            stores=Stores.of(bundle, self._live),
+            stores=stores,
             models=models,
+            diagnostics=Diagnostics(stores, model, self._labels),
             since_s=time.monotonic(),
         )
         self.problem = None
@@ -243,6 +254,23 @@ class FeedHandler:
         since_ms = int(1000 * (time.monotonic() - serving.since_s))
         return max(serving.model.as_of_ms + since_ms, self._live.newest_ms)
 
+    async def diagnose(self, kind: Kind, one_id: int) -> wire.DiagnosticsResponse:
+        """Say what the bundle knows of a post or an author; the first question takes longer.
+
+        Raises:
+            OverloadedError: as for `feed`.
+            UnknownIdError: the bundle does not have it.
+        """
+        async with self._admitted() as serving:
+            ask = partial(serving.diagnostics.subject, kind, one_id, self.now_ms())
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
+
+    async def diagnose_viewer(self, user_id: int) -> wire.ViewerDiagnosticsResponse:
+        """Say how well the bundle knows a viewer; errors as for `diagnose`."""
+        async with self._admitted() as serving:
+            ask = partial(serving.diagnostics.viewer, user_id)
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
+
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
@@ -277,6 +305,7 @@ class FeedHandler:
     async def close(self) -> None:
         """Finish what is under way, write out the event log and leave the store of viewers."""
         await self._pipeline.drain()
+        self._diagnosing.shutdown(wait=False)
         try:
             await asyncio.to_thread(self._event_log.close)
         finally:

@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse
 
 from configs import ConfigError
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import UnknownIdError
 from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
 from serve.live.journal import JournalError
 
@@ -22,7 +24,7 @@ _BUSY: _Responses = {
 _SOME: _Responses = {
     207: {"model": api.EventsResponse, "description": "Some events are invalid, and say why"},
 }
-_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "No such post in the bundle"}}
+_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "Not in the bundle"}}
 
 
 def create_app(handler: FeedHandler) -> FastAPI:
@@ -56,6 +58,21 @@ def create_app(handler: FeedHandler) -> FastAPI:
         """Why a viewer gets a post, or does not."""
         return await handler.explain(query)
 
+    @app.get("/v1/diagnostics/post/{post_id}", responses=_BUSY | _UNKNOWN)
+    async def post_diagnostics(post_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """What the log says of a post: scores, their parts, and what they were made of."""
+        return await handler.diagnose("post", post_id)
+
+    @app.get("/v1/diagnostics/author/{author_id}", responses=_BUSY | _UNKNOWN)
+    async def author_diagnostics(author_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """The same of an author."""
+        return await handler.diagnose("author", author_id)
+
+    @app.get("/v1/diagnostics/viewer/{user_id}", responses=_BUSY | _UNKNOWN)
+    async def viewer_diagnostics(user_id: wire.IdInPath) -> wire.ViewerDiagnosticsResponse:
+        """How well a viewer is known, and how varied the feed was."""
+        return await handler.diagnose_viewer(user_id)
+
     @app.get("/healthz")
     async def health() -> api.Health:
         """What this replica is serving."""
@@ -83,7 +100,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
         return JSONResponse(told, status_code=503, headers={"Retry-After": "1"})
 
     @app.exception_handler(UnknownPostError)
-    async def unknown(_: Request, error: UnknownPostError) -> JSONResponse:
+    @app.exception_handler(UnknownIdError)
+    async def unknown(_: Request, error: LookupError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=404)
 
     return app

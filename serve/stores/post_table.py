@@ -69,6 +69,10 @@ class PostTable:
         texts = self._words.take(np.where(known, place, len(self.post_id)))
         return texts.mention(Words.of(pa.array(keywords)))
 
+    def texts(self) -> NDArray[np.int64]:
+        """A number for the text of each post of `post_id`, as `Words.digest` gives it. [N]."""
+        return self._words.digest()[:-1]
+
     def has(self, post_id: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each post [C] is in the table."""
         return positions(self.post_id, post_id)[1]

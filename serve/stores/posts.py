@@ -31,6 +31,9 @@ class PostStore:
 
     Any thread may read at any time; writes wait for each other. A read sees all of a write or
     nothing of it.
+
+    Attributes:
+        bundle: the bundle's table.
     """
 
     def __init__(self, posts: pa.Table, max_new: int = 1_000_000) -> None:
@@ -41,11 +44,11 @@ class PostStore:
             max_new: posts kept beside them; of more the first to come go.
         """
         self._max_new = max_new
-        self._bundle = PostTable(posts)
+        self.bundle = PostTable(posts)
         self._settled = self._fresh = POSTS.arrow.empty_table()
         self._settled_index: list[PostTable] = []
         # What reads look at: swapped as a whole. No post is in two tables.
-        self._state: tuple[Sequence[PostTable], Ids] = ((self._bundle,), np.empty(0, np.int64))
+        self._state: tuple[Sequence[PostTable], Ids] = ((self.bundle,), np.empty(0, np.int64))
         self._writing = threading.Lock()
 
     def add(self, posts: pa.Table) -> int:
@@ -61,7 +64,7 @@ class PostStore:
             if len(self._fresh) > _FRESH:
                 self._settle()
             fresh = [PostTable(self._fresh)] if len(self._fresh) else []
-            self._state = ((self._bundle, *self._settled_index, *fresh), deleted)
+            self._state = ((self.bundle, *self._settled_index, *fresh), deleted)
             return len(new)
 
     def delete(self, post_id: Ids) -> None:
@@ -98,7 +101,7 @@ class PostStore:
 
     def most_liked(self, num_posts: int) -> Hits:
         """The bundle's posts by popularity, best first; equal popularity by post id."""
-        return self._bundle.most_liked(num_posts)
+        return self.bundle.most_liked(num_posts)
 
     def _settle(self) -> None:
         """Index what came lately with what came before, so that it is one table again."""

@@ -132,7 +132,12 @@ def test_openapi_names_every_route(run):
         assert (await client.get("/docs")).status_code == 200
         told = (await client.get("/openapi.json")).json()
         paths = told["paths"]
-        assert set(paths) == {"/v1/feed", "/v1/events", "/v1/explain", "/healthz"}
+        diagnostics = {
+            f"/v1/diagnostics/{name}"
+            for name in ("post/{post_id}", "author/{author_id}", "viewer/{user_id}")
+        }
+        routes = {"/v1/feed", "/v1/events", "/v1/explain", "/healthz"}
+        assert set(paths) == routes | diagnostics
         assert {"200", "422", "503"} <= set(paths["/v1/feed"]["post"]["responses"])
         events = told["components"]["schemas"]["EventsRequest"]["properties"]["events"]["items"]
         kinds = [kind["properties"]["kind"]["const"] for kind in events["oneOf"]]
