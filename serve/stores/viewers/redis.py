@@ -26,6 +26,7 @@ from serve.stores.viewers.store import Bounds, Page, ViewerStoreError, table_of
 T = TypeVar("T")
 URL, USERNAME, PASSWORD = (f"RAYFEED_REDIS_{name}" for name in ("URL", "USERNAME", "PASSWORD"))
 _AT_MS, _EVENT_ID = map(ENGAGEMENTS.arrow.get_field_index, ("at_ms", "event_id"))
+_BATCH = 200  # engagements written at once, so that many take no longer than one may
 _NOT_INSTALLED = (
     "viewers.kind: redis needs the package redis, which is not installed; it is in the extra "
     "`services` of pyproject.toml"
@@ -106,14 +107,9 @@ class RedisViewers:
         self.breaker = Breaker(settings.pause_s, clock)
 
     async def add_engagements(self, engagements: pa.Table) -> None:
-        """As `ViewerStore`, in one round trip; viewer by viewer, not in one transaction."""
-        things: dict[int, list[Any]] = {}
-        columns = (engagements[name].to_pylist() for name in ENGAGEMENTS.arrow.names)
-        for event_id, user_id, post_id, at_ms, *rest in zip(*columns, strict=True):
-            thing = json.dumps([event_id, user_id, post_id, at_ms, *rest])
-            things.setdefault(user_id, []).extend((event_id, at_ms, thing))
-        if things:
-            await self._add(_ADD_ENGAGEMENTS, "engagements", things, self._settings.num_engagements)
+        """As `ViewerStore`, viewer by viewer and not in one transaction; 200 in a round trip."""
+        for start in range(0, len(engagements), _BATCH):
+            await self._add_batch(engagements.slice(start, _BATCH))
 
     async def engagements(self, user_id: int) -> pa.Table:
         """As `ViewerStore`."""
@@ -139,6 +135,14 @@ class RedisViewers:
     async def close(self) -> None:
         """As `ViewerStore`; what Redis holds stays."""
         await self._client.aclose()
+
+    async def _add_batch(self, engagements: pa.Table) -> None:
+        things: dict[int, list[Any]] = {}
+        columns = (engagements[name].to_pylist() for name in ENGAGEMENTS.arrow.names)
+        for event_id, user_id, post_id, at_ms, *rest in zip(*columns, strict=True):
+            thing = json.dumps([event_id, user_id, post_id, at_ms, *rest])
+            things.setdefault(user_id, []).extend((event_id, at_ms, thing))
+        await self._add(_ADD_ENGAGEMENTS, "engagements", things, self._settings.num_engagements)
 
     async def _add(self, script: str, kind: str, things: Mapping[int, list], num: int) -> None:
         async def work() -> None:
