@@ -6,8 +6,9 @@ No `from __future__ import annotations` here: with it Serve would not check `Arg
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from fastapi import FastAPI
@@ -29,9 +30,12 @@ from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.recent import RecentSettings
+from serve.stores.watched import Watched
 from train import bundle as bundles
 
+T = TypeVar("T")
 _log = logging.getLogger("ray.serve")
 _ROOT = Path(__file__).parent.parent
 _VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
@@ -49,7 +53,10 @@ class Args(Config):
         "dag"  # models in replicas of their own, or in FeedHandler's
     )
     clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
-    labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
+    # Files, read again when another one is put in their place.
+    labels: str | None = None  # of posts and authors, as serve/stores/labels.py
+    preferences: str | None = None  # of viewers, as serve/stores/preferences.py
+    audit_log: str | None = None  # directory for scores that side_effects.audit samples
     limits: Limits = Limits()
     recent: RecentSettings = RecentSettings()  # posts that the in-network source finds
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
@@ -149,18 +156,25 @@ class FeedHandlerReplica(Reloading):
         # Handles may be touched on the event loop only, so here and not in `use`.
         self._remote = _behind(*models) if models else None
         replica_id = serve.get_replica_context().replica_id.unique_id
+        writer = f"{time.time_ns() // 1_000_000}-{replica_id}"
         self._handler = FeedHandler(
             Pipeline.build(load(_absolute(args.feed), FeedConfig)),
             EventLog(
                 _absolute(args.event_log),
-                writer=f"{time.time_ns() // 1_000_000}-{replica_id}",
+                writer=writer,
                 max_rows=args.event_log_max_rows,
                 max_age_s=args.event_log_max_age_s,
             ),
             limits=args.limits,
             clock=args.clock,
             recent=args.recent,
-            labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
+            labels=_watched(args.labels, LabelStore.read),
+            preferences=_watched(args.preferences, PreferenceStore.read),
+            audit_log=(
+                EventLog(_absolute(args.audit_log), writer=writer, name="audits")
+                if args.audit_log
+                else None
+            ),
             observe=ComponentMetrics().observe,
         )
 
@@ -213,6 +227,10 @@ def _behind(
         return dict(zip(deployments, answers, strict=True))
 
     return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote, versions)
+
+
+def _watched(path: str | None, read: Callable[[str], T]) -> Watched[T] | None:
+    return Watched(_absolute(path), read) if path else None
 
 
 def _absolute(path: str) -> str:

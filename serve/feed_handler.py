@@ -8,23 +8,31 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.result import Trace
+from pipelines.feed.result import FeedResult, Trace
+from pipelines.feed.slots import WHO_TO_FOLLOW, placed, who_to_follow
 from pipelines.feed.stages import FeedQuery
 from serve import api
 from serve.pages import posts_of
 from serve.services import AsItWas, Models, ServedFeed, Stores, version
+from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.recent import RecentPosts, RecentSettings
 from serve.stores.served import ServedStore
+from serve.stores.slots import SlotStore
+from serve.stores.watched import Fixed, Watched
 from train.bundle import Bundle
+
+T = TypeVar("T")
+_SUGGESTED = 5  # authors in a slot who_to_follow
 
 
 class Limits(Config):
@@ -34,6 +42,7 @@ class Limits(Config):
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
     served_viewers: PositiveInt = 10_000  # viewers whose last pages are kept in memory
     served_posts: PositiveInt = 400  # posts kept per viewer
+    cached_bytes: NonNegativeInt = 128 * 2**20  # of posts scored for last pages; 80 kB a viewer
 
 
 class OverloadedError(Exception):
@@ -69,7 +78,9 @@ class FeedHandler:
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
-        labels: LabelStore | None = None,
+        labels: LabelStore | Watched[LabelStore] | None = None,
+        preferences: PreferenceStore | Watched[PreferenceStore] | None = None,
+        audit_log: EventLog | None = None,
         recent: RecentSettings | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
@@ -83,6 +94,8 @@ class FeedHandler:
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
+            preferences: of viewers; None = nobody has any.
+            audit_log: where scores for audit go, closed with this handler; None = nowhere.
             recent: how long posts count as recent, and how many are given out; None = defaults.
             observe: told what each component did: of each page, then of its side effects.
         """
@@ -90,7 +103,11 @@ class FeedHandler:
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
-        self._labels = labels or LabelStore.empty()
+        self._labels = _watched(labels or LabelStore.empty())
+        self._preferences = _watched(preferences or PreferenceStore.empty())
+        self._audit_log = audit_log
+        self.candidates = CandidateStore(self._limits.cached_bytes)  # follows the journal
+        self._slots = SlotStore(self._limits.served_viewers)
         self._recent = RecentPosts(recent)
         self._observe = observe
         self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
@@ -122,7 +139,7 @@ class FeedHandler:
             ConfigError: an override of a setting that the feed does not allow, or a wrong value.
         """
         async with self._admitted() as serving:
-            services = ServedFeed(*self._parts(serving))
+            services = ServedFeed(**self._parts(serving))
             query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             after = self._pipeline.start_side_effects(result, services)
@@ -137,7 +154,26 @@ class FeedHandler:
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
+                slots=self._slots_of(result),
             )
+
+    def _slots_of(self, result: FeedResult) -> list[api.Slot]:
+        """Where what is no post stands on the page, which is remembered as shown."""
+        query = result.query
+        if not self._pipeline.slots:
+            return []
+        shown = self._slots.of(query.user_id)
+        found = placed(self._pipeline.slots, len(result.page), shown, query.now_ms)
+        slots = []
+        for one in found:
+            authors: list[int] = []
+            if one.kind == WHO_TO_FOLLOW:
+                authors = who_to_follow(query.context, query.user_id, _SUGGESTED).tolist()
+                if not authors:
+                    continue  # nobody to suggest is nothing to show
+            slots.append(api.Slot(kind=one.kind, position=one.position, author_ids=authors))
+        self._slots.add(query.user_id, (slot.kind for slot in slots), query.now_ms)
+        return slots
 
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
@@ -153,7 +189,7 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(*self._parts(serving), request.post_id)
+            services = AsItWas(**self._parts(serving), post_id=request.post_id)
             query = self._query(serving, request)
             shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
             if shown_at_ms is not None:
@@ -179,10 +215,12 @@ class FeedHandler:
                     f"{name} serves bundle version {', '.join(others)}, "
                     f"FeedHandler {serving.model.version}"
                 )
+        problems += [one.problem for one in (self._labels, self._preferences) if one.problem]
         status: Literal["ok", "stale", "unlogged"] = "stale" if problems else "ok"
-        if unlogged := self._event_log.problem:
-            status = "stale" if problems else "unlogged"
-            problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")
+        for log, what in ((self._event_log, "impressions"), (self._audit_log, "audits")):
+            if log is not None and log.problem:
+                status = "unlogged" if status == "ok" else status
+                problems.append(f"{log.problem} ({log.num_lost} {what} lost so far)")
         return api.Health(
             status=status,
             model=serving.model,
@@ -196,6 +234,8 @@ class FeedHandler:
         """Finish what is under way and write out the event log."""
         await self._pipeline.drain()
         await asyncio.to_thread(self._event_log.close)
+        if self._audit_log is not None:
+            await asyncio.to_thread(self._audit_log.close)
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -207,8 +247,18 @@ class FeedHandler:
         finally:
             self._in_flight -= 1
 
-    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
-        return serving.models, serving.stores, self._served, self._event_log, self._labels
+    def _parts(self, serving: _Serving) -> dict[str, Any]:
+        """What a ServedFeed is made of."""
+        return {
+            "models": serving.models,
+            "stores": serving.stores,
+            "pages": self._served,
+            "event_log": self._event_log,
+            "label_store": self._labels.now,
+            "preferences": self._preferences.now,
+            "candidates": self.candidates,
+            "audit_log": self._audit_log,
+        }
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:
@@ -234,3 +284,7 @@ class FeedHandler:
             seen_ids=tuple(request.seen_ids),
             overrides=request.overrides,
         )
+
+
+def _watched(store: T | Watched[T]) -> Watched[T]:
+    return store if isinstance(store, Watched) else Fixed(store)

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.features import History
-from pipelines.feed.services import Blend, Graph, Hits, Served
+from pipelines.feed.services import Blend, Graph, Hits, Scored, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
+from serve.stores.audits import audit as audited
+from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
 from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.profiles import ProfileStore
 from serve.stores.recent import RecentPosts
 from serve.stores.recent import posts_of as posts_of_table
@@ -96,6 +99,7 @@ class Stores:
         facts: what models read of posts, of which the feed reads the as-of counts.
         counted: column of the counts for each of `_COUNTED` that the log observes.
         blend: what predicted actions are worth.
+        version: of the bundle.
     """
 
     recent: RecentPosts
@@ -106,6 +110,7 @@ class Stores:
     facts: Facts
     counted: Mapping[str, int]
     blend: Blend
+    version: str
 
     @classmethod
     def of(cls, bundle: Bundle, recent: RecentPosts) -> Stores:
@@ -135,6 +140,7 @@ class Stores:
                 learned=np.isin(bundle.actions, observed),
                 weights=bundle.weights,
             ),
+            version=version(bundle),
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
@@ -233,11 +239,21 @@ class ServedFeed(FromBundle):
         pages: what this process has shown lately.
         event_log: where impressions go.
         label_store: labels of posts and authors.
+        preferences: what viewers want, beside what they do.
+        candidates: what was scored for viewers' last pages.
+        audit_log: where scores for audit go; None = nowhere.
     """
 
     pages: ServedStore
     event_log: EventLog
     label_store: LabelStore
+    preferences: PreferenceStore
+    candidates: CandidateStore
+    audit_log: EventLog | None
+
+    async def graph(self, user_id: int) -> Graph:
+        """From the bundle, and what the viewer said they want."""
+        return self.preferences.of(user_id).added_to(self.stores.graph.of(user_id))
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
         """In the viewer's history, or shown lately by this process."""
@@ -264,6 +280,30 @@ class ServedFeed(FromBundle):
         self.pages.add(user_id, post_id, now_ms)
         self.event_log.append(impressions(user_id, request_id, now_ms, surface, post_id))
 
+    async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
+        """From this process, by the bundle in use."""
+        return self.candidates.get(user_id, self._key(key), after_ms, before_ms)
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """In this process."""
+        self.candidates.put(user_id, self._key(key), scored)
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Append the posts to the log of audits.
+
+        Raises:
+            RuntimeError: the feed is to be audited, and the server was given no log to do it in.
+        """
+        if self.audit_log is None:
+            raise RuntimeError("no audit_log in the server's args")
+        request = user_id, request_id, now_ms, surface, self.stores.version
+        self.audit_log.append(audited(*request, pool))
+
+    def _key(self, key: str) -> str:
+        return f"{self.stores.version}/{key}"
+
     def _pages(self, user_id: int) -> list[Page]:
         """Pages that the viewer was shown, oldest first."""
         return self.pages.before(user_id)
@@ -286,3 +326,11 @@ class AsItWas(ServedFeed):
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Nothing was shown."""
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """Nothing: what is there is what pages were made from."""
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Nothing was served."""

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.features import History
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
-from pipelines.feed.services import Blend, Graph, Served, Viewer
+from pipelines.feed.services import Blend, Graph, Scored, Served, Viewer
 from pipelines.feed.stages import STAGES, Component, FeedQuery, QueryHydrator, Waiting, with_context
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS
@@ -36,6 +36,12 @@ WIDTH = {
     "topic_ids": 3,
 }  # columns that are not one value a post
 KEYWORDS = [(), ("cat",), ("a cat", "rain")]
+SCORED = Scored(
+    post_id=np.array([9, 4, 30, 2, 7, 21, 3]),
+    p_action=np.full((7, len(ACTIONS)), 0.5, np.float32),
+    left_out=np.array([5, 8]),
+    at_ms=NOW_MS - 1000,
+)
 CREATED_AT_S = st.sampled_from([NOW_MS / 1000 - 60, NOW_MS / 1000 - 10**6, np.nan])
 SMALL_IDS = st.lists(st.integers(1, 9), unique=True, max_size=6).map(
     lambda ids: np.array(sorted(ids), np.int64)
@@ -88,6 +94,8 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
             context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
         elif kind == History | None:
             context[name] = History.empty(query.user_id)
+        elif kind == Scored | None:
+            context[name] = draw(st.sampled_from([None, SCORED]))
         else:
             raise NotImplementedError(f"{name}: say here how to make up a {kind}")
     return with_context(query, context)
@@ -241,6 +249,7 @@ def test_source_brings_posts_best_first(component):
     """No post twice, at most as many as asked, values not increasing."""
     few = type(component)(num_posts=7)
     query = asyncio.run(_hydrated(WORLD.query(2)))
+    query = with_context(query, {"query.cached_posts": SCORED})
     hits = asyncio.run(few.find(query, WORLD))
     found = table_of(few, hits)
     assert 0 < len(found) <= 7
@@ -252,7 +261,8 @@ def test_source_brings_posts_best_first(component):
 @pytest.mark.parametrize("user_id", [2, 10_000])
 def test_query_hydrator_finds_what_it_declares(component, user_id):
     """For a known viewer and for one never heard of."""
-    found = asyncio.run(component.hydrate(WORLD.query(user_id), WORLD))
+    query = asyncio.run(_hydrated(WORLD.query(user_id)))
+    found = asyncio.run(component.hydrate(query, WORLD))
     context_of(component, found)
 
 
@@ -271,7 +281,7 @@ def _work(component: Any) -> Any:
 
 
 async def _hydrated(query: FeedQuery) -> FeedQuery:
-    for cls in CLASSES:
-        if issubclass(cls, QueryHydrator):
-            query = with_context(query, await cls().hydrate(query, WORLD))
+    hydrators = [cls for cls in CLASSES if issubclass(cls, QueryHydrator)]
+    for cls in sorted(hydrators, key=lambda cls: len(cls.needs)):  # what needs nothing goes first
+        query = with_context(query, await cls().hydrate(query, WORLD))
     return query
