@@ -248,7 +248,8 @@ class Run:
                 cause = self._causes.get(need)
                 error = cause and f"needs {need!r}, which {cause} failed to provide"
                 return Attempt(component, "skipped", error=error, cause=cause)
-        if component.stage in ("sources", "scorers") and not component.enabled(self.query):
+        optional = component.stage in ("sources", "scorers", "side_effects")
+        if optional and not component.enabled(self.query):
             return Attempt(component, "skipped")
         if component.stage == "sources" and self.query.from_cache and not component.beside_cache:
             return Attempt(component, "skipped")

@@ -250,13 +250,17 @@ class PostFilter(Component, ABC, stage="post_filters"):
 class SideEffect(Waiting, stage="side_effects"):
     """Happens after the reply; its failure is counted and changes no answer.
 
-    The context has one more part, `query.degraded`: what the page was made without. One of the
+    Its context has one more part, `query.degraded`: what the page was made without. One of the
     `whole_pool` is given all scored posts, best first, instead of the page.
     """
 
     provides: ClassVar = {}
     fails = "open"
     whole_pool: ClassVar[bool] = False
+
+    def enabled(self, query: FeedQuery) -> bool:
+        """Whether to act at all."""
+        return True
 
     @abstractmethod
     async def run(self, query: FeedQuery, page: Candidates, services: Services) -> None:

@@ -269,10 +269,17 @@ def test_query_hydrator_finds_what_it_declares(component, user_id):
 @of_stage("side_effects")
 def test_side_effect_leaves_the_page_alone(component):
     """The served page is only read, an empty one too."""
-    page = Candidates({"post_id": np.array([3, 1], np.int64)})
-    for given_page in (page, Candidates.empty()):
+    columns = {"post_id": np.array([3, 1], np.int64)}
+    for name in component.needs:
+        if name in providers() and not name.startswith("query."):
+            shape = (2, WIDTH[name]) if name in WIDTH else 2
+            columns[name] = np.zeros(shape, providers()[name])
+    page = Candidates(columns)
+    query = asyncio.run(_hydrated(WORLD.query(2)))
+    assert component.enabled(query) in (True, False)
+    for given_page in (page, page.take(slice(0))):
         before = contents(given_page)
-        asyncio.run(component.run(WORLD.query(2), given_page, World()))
+        asyncio.run(component.run(query, given_page, World()))
         assert contents(given_page) == before
 
 

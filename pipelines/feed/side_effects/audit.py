@@ -24,12 +24,11 @@ class Audit(SideEffect):
     timeout_ms: PositiveInt = 5000
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    def enabled(self, query: FeedQuery) -> bool:
+        """Compare the first 8 bytes of sha256 of the id, as a fraction of 2^64, with the share."""
+        digest = hashlib.sha256(query.request_id.encode()).digest()
+        return int.from_bytes(digest[:8], "big") < self.share * 2**64
+
     async def run(self, query: FeedQuery, page: Candidates, services: Services) -> None:
         """Hand the posts to the log."""
-        if self.sampled(query.request_id):
-            await services.audit(query.user_id, query.request_id, query.now_ms, query.surface, page)
-
-    def sampled(self, request_id: str) -> bool:
-        """Compare the first 8 bytes of sha256 of the id, as a fraction of 2^64, with the share."""
-        drawn = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big") / 2**64
-        return drawn < self.share
+        await services.audit(query.user_id, query.request_id, query.now_ms, query.surface, page)

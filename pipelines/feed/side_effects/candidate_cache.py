@@ -24,11 +24,13 @@ class CandidateCache(SideEffect):
     whole_pool = True
     num_posts: PositiveInt = 750
 
+    def enabled(self, query: FeedQuery) -> bool:
+        """Only where the cache was asked and had nothing, and all went well."""
+        asked = "cached_posts" in query.context
+        return asked and not query.from_cache and not query.context.get("degraded")
+
     async def run(self, query: FeedQuery, page: Candidates, services: Services) -> None:
         """Hand them to the cache."""
-        nothing_kept = query.context.get("cached_posts", ...) is None
-        if not nothing_kept or query.context.get("degraded"):
-            return
         best, others = page.post_id[: self.num_posts], page.post_id[self.num_posts :]
         p_action = page["p_action"][: self.num_posts]
         # Copies: a slice would keep the whole table in memory.

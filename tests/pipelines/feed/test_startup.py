@@ -134,11 +134,14 @@ def test_stages_order_themselves():
         stage: [[component.name for component in wave] for wave in waves]
         for stage, waves in Pipeline.build().stages.items()
     }
-    assert stages["query_hydrators"] == [["blend", "graph", "history", "seen", "served", "viewer"]]
-    assert stages["sources"] == [["in_network", "popular", "two_tower"]]
+    assert stages["query_hydrators"] == [
+        ["blend", "graph", "history", "seen", "served", "viewer"],
+        ["cached_posts"],
+    ]
+    assert stages["sources"] == [["cached_posts", "in_network", "popular", "two_tower"]]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
-        ["author_facts", "in_network", "muted_words"],
+        ["author_facts", "in_network", "muted_words", "subscriptions"],
         ["visibility"],
     ]
     assert stages["scorers"] == [
