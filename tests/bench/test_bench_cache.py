@@ -30,7 +30,7 @@ NUM_PAGES, NUM_VIEWERS = 6, 30
 def large(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Posts enough for every source to bring all it may."""
     folder = tmp_path_factory.mktemp("large")
-    settings = SyntheticConfig(num_users=150, num_authors=200, num_posts=4000, num_events=20_000)
+    settings = SyntheticConfig(num_users=150, num_authors=150, num_posts=4000, num_events=20_000)
     World.make(settings).write(folder / "log")
     return load(write_bundle(prepare_world(folder / "log", folder / "data"), folder / "models"))
 
