@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields
 
+import numpy as np
+
 from pipelines.features import History
 from pipelines.feed.stages import FeedQuery
 
@@ -25,7 +27,5 @@ def pool_key(query: FeedQuery) -> str:
             digest.update(f"{part.name}={getattr(query, part.name)!r};".encode())
     history = query["history"]
     for part in fields(History) if history is not None else ():
-        value = getattr(history, part.name)
-        if part.name != "user_id":
-            digest.update(value.tobytes())
+        digest.update(np.asarray(getattr(history, part.name)).tobytes())
     return digest.hexdigest()
