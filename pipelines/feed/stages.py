@@ -153,12 +153,9 @@ class QueryHydrator(Waiting, stage="query_hydrators"):
 
 @dataclass(frozen=True, kw_only=True)
 class Source(Waiting, stage="sources"):
-    """Brings posts; leaves `<name>_rank` (1 = best, 0 = not brought) and `<name>_value`.
+    """Brings posts; leaves `<name>_rank` (1 = best, 0 = not brought) and `<name>_value`."""
 
-    One that is `beside_cache` is asked even where posts of an earlier page are at hand.
-    """
-
-    beside_cache: ClassVar[bool] = False
+    beside_cache: ClassVar[bool] = False  # whether to ask it even where `query.from_cache`
 
     def enabled(self, query: FeedQuery) -> bool:
         """Whether to ask this source at all."""
