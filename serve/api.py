@@ -242,6 +242,16 @@ class Post(BaseModel):
     reason: str = Field(description="why the post is where it is, in words")
 
 
+class Slot(BaseModel):
+    """A place between the posts of a page for something else."""
+
+    kind: str = Field(description="as feed.yaml names it, such as who_to_follow")
+    position: int = Field(description="posts above it")
+    author_ids: list[int] = Field(
+        default_factory=list, description="of who_to_follow: whom to suggest, best first"
+    )
+
+
 class FeedResponse(BaseModel):
     """A page, best post first."""
 
@@ -256,6 +266,10 @@ class FeedResponse(BaseModel):
     now_ms: int = Field(description="the server's idea of now; ms since 1970 UTC")
     model: Model
     posts: list[Post]
+    slots: list[Slot] = Field(
+        default_factory=list,
+        description="places between posts, top first; see `slots` of feed.yaml",
+    )
 
 
 class Explained(BaseModel):
@@ -350,8 +364,9 @@ class Health(BaseModel):
 
     status: Literal["ok", "stale", "unlogged", "behind"] = Field(
         description="stale: a newer bundle could not be loaded, by this replica or by one of "
-        "the models', which goes on with the one before; unlogged: impressions cannot be written; "
-        "behind: what happened is not all known, or cannot be read"
+        "the models', or a newer file of labels or preferences; all go on with the one before; "
+        "unlogged: impressions or audits cannot be written; behind: what happened is not all "
+        "known, or cannot be read"
     )
     model: Model
     versions: dict[str, list[str]] = Field(

@@ -6,6 +6,7 @@ No `from __future__ import annotations` here: with it Serve would not check `Arg
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,12 +32,15 @@ from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.recent import RecentSettings
 from serve.stores.viewers import ViewerSettings, make_viewer_store
 from serve.stores.viewers.sqlite import SqliteSettings as ViewersInFile
+from serve.stores.watched import Watched
 from train import bundle as bundles
 
 S = TypeVar("S", bound=Config)
+T = TypeVar("T")
 _log = logging.getLogger("ray.serve")
 _ROOT = Path(__file__).parent.parent
 _VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
@@ -54,7 +58,10 @@ class Args(Config):
         "dag"  # models in replicas of their own, or in FeedHandler's
     )
     clock: Literal["wall", "log"] = "wall"  # "log": starts at the bundle's newest event
-    labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
+    # Files, read again when another one is put in their place.
+    labels: str | None = None  # of posts and authors, as serve/stores/labels.py
+    preferences: str | None = None  # of viewers, as serve/stores/preferences.py
+    audit_log: str | None = None  # directory for scores that side_effects.audit samples
     limits: Limits = Limits()
     recent: RecentSettings = RecentSettings()  # posts that the in-network source finds
     # Where events are written: the file holds for one machine, several need Kafka.
@@ -159,11 +166,12 @@ class FeedHandlerReplica(Reloading):
         # Handles may be touched on the event loop only, so here and not in `use`.
         self._remote = _behind(*models) if models else None
         replica_id = serve.get_replica_context().replica_id.unique_id
+        writer = f"{time.time_ns() // 1_000_000}-{replica_id}"
         self._handler = FeedHandler(
             Pipeline.build(load(_absolute(args.feed), FeedConfig)),
             EventLog(
                 _absolute(args.event_log),
-                writer=f"{time.time_ns() // 1_000_000}-{replica_id}",
+                writer=writer,
                 max_rows=args.event_log_max_rows,
                 max_age_s=args.event_log_max_age_s,
             ),
@@ -179,7 +187,13 @@ class FeedHandlerReplica(Reloading):
                 }
             ),
             viewers=make_viewer_store(_on_disk(args.viewers)),
-            labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
+            labels=_watched(args.labels, LabelStore.read),
+            preferences=_watched(args.preferences, PreferenceStore.read),
+            audit_log=(
+                EventLog(_absolute(args.audit_log), writer=writer, name="audits")
+                if args.audit_log
+                else None
+            ),
             observe=ComponentMetrics().observe,
         )
 
@@ -245,6 +259,10 @@ def _on_disk(settings: S) -> S:
     """The same with its `path`, if it has one, from the project on."""
     path = getattr(settings, "path", None)
     return settings.model_copy(update={"path": _absolute(path)}) if path else settings
+
+
+def _watched(path: str | None, read: Callable[[str], T]) -> Watched[T] | None:
+    return Watched(_absolute(path), read) if path else None
 
 
 def _absolute(path: str) -> str:

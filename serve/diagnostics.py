@@ -7,6 +7,7 @@ next bundle.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,7 +55,7 @@ class Diagnostics:
         self,
         stores: Stores,
         model: api.Model,
-        labels: LabelStore,
+        labels: Callable[[], LabelStore],
         needed: Needed | None = None,
     ) -> None:
         """Ready to be asked, from any thread.
@@ -62,7 +63,7 @@ class Diagnostics:
         Args:
             stores: tables of the bundle.
             model: names it.
-            labels: of posts and authors.
+            labels: those of posts and authors, as they are now.
             needed: with less, a number is unknown; None = defaults.
         """
         self._stores = stores
@@ -144,7 +145,7 @@ class Diagnostics:
         )
 
     def _labelled(self, kind: Kind, one_id: int, now_ms: int) -> list[str]:
-        mask = int(self._labels.of(kind, np.array([one_id]), now_ms)[0])
+        mask = int(self._labels().of(kind, np.array([one_id]), now_ms)[0])
         return [name for bit, name in enumerate(LABELS) if mask >> bit & 1]
 
     @cached_property

@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.result import Trace
+from pipelines.feed.result import FeedResult, Trace
+from pipelines.feed.slots import WHO_TO_FOLLOW, placed, who_to_follow
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.visibility import Kind
 from serve import api
@@ -32,12 +33,19 @@ from serve.live.training_log import TrainingLog
 from serve.live.viewers import ViewerActions
 from serve.pages import posts_of
 from serve.services import COUNTED, AsItWas, Models, ServedFeed, Stores, version
+from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.recent import RecentPosts, RecentSettings
+from serve.stores.slots import SlotStore
 from serve.stores.viewers import SqliteViewers, ViewerStore
 from serve.stores.viewers.store import ViewerStoreError
+from serve.stores.watched import Fixed, Watched
 from train.bundle import Bundle
+
+T = TypeVar("T")
+_SUGGESTED = 5  # authors in a slot who_to_follow
 
 
 class Limits(Config):
@@ -45,6 +53,8 @@ class Limits(Config):
 
     max_in_flight: PositiveInt = 32  # requests; one more is answered 503
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
+    slot_viewers: PositiveInt = 10_000  # whose last slots are kept in memory
+    cached_bytes: NonNegativeInt = 128 * 2**20  # of posts scored for last pages; 80 kB a viewer
 
 
 class LiveSettings(Config):
@@ -90,7 +100,9 @@ class FeedHandler:
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
-        labels: LabelStore | None = None,
+        labels: LabelStore | Watched[LabelStore] | None = None,
+        preferences: PreferenceStore | Watched[PreferenceStore] | None = None,
+        audit_log: EventLog | None = None,
         recent: RecentSettings | None = None,
         viewers: ViewerStore | None = None,
         journal: Journal | None = None,
@@ -107,6 +119,8 @@ class FeedHandler:
                 newest event when the bundle was loaded, so that a data set from the
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
+            preferences: of viewers; None = nobody has any.
+            audit_log: where scores for audit go, closed with this handler; None = nowhere.
             recent: how long posts count as recent, and how many are given out; None = defaults.
             viewers: what viewers did lately and were shown; closed with this handler; None = in
                 memory, so that this replica knows only what it showed itself, until it ends.
@@ -119,7 +133,11 @@ class FeedHandler:
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
-        self._labels = labels or LabelStore.empty()
+        self._labels = _watched(labels or LabelStore.empty())
+        self._preferences = _watched(preferences or PreferenceStore.empty())
+        self._audit_log = audit_log
+        self._candidates = CandidateStore(self._limits.cached_bytes)
+        self._slots = SlotStore(self._limits.slot_viewers)
         self._live = LiveState(RecentPosts(recent), tuple(COUNTED.values()), self.now_ms)
         self._journal = journal
         self._intake = Intake(journal, self.now_ms) if journal else None
@@ -147,7 +165,7 @@ class FeedHandler:
             },
             stores=stores,
             models=models,
-            diagnostics=Diagnostics(stores, model, self._labels),
+            diagnostics=Diagnostics(stores, model, lambda: self._labels.now),
             since_s=time.monotonic(),
         )
         self.problem = None
@@ -160,7 +178,7 @@ class FeedHandler:
             ConfigError: an override of a setting that the feed does not allow, or a wrong value.
         """
         async with self._admitted() as serving:
-            services = ServedFeed(*self._parts(serving))
+            services = ServedFeed(**self._parts(serving))
             query = self._query(serving, request)
             result = await self._pipeline.run(query, services)
             after = self._pipeline.start_side_effects(result, services)
@@ -175,6 +193,7 @@ class FeedHandler:
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
+                slots=self._slots_of(result),
             )
 
     async def follow(self) -> None:
@@ -189,6 +208,7 @@ class FeedHandler:
             self._journal,
             {
                 "memory": Follow(self._live),
+                "cached-pages": Follow(self._candidates),
                 "viewers": Follow(
                     ViewerActions(self._viewers, loop), "viewers" if self._viewers.shared else None
                 ),
@@ -214,6 +234,24 @@ class FeedHandler:
                 raise JournalError("no journal: this server takes no events")
             return await self._intake.take(request.events)
 
+    def _slots_of(self, result: FeedResult) -> list[api.Slot]:
+        """Where what is no post stands on the page, which is remembered as shown."""
+        query = result.query
+        if not self._pipeline.slots:
+            return []
+        shown = self._slots.of(query.user_id)
+        found = placed(self._pipeline.slots, len(result.page), shown, query.now_ms)
+        slots = []
+        for one in found:
+            authors: list[int] = []
+            if one.kind == WHO_TO_FOLLOW:
+                authors = who_to_follow(query.context, query.user_id, _SUGGESTED).tolist()
+                if not authors:
+                    continue  # nobody to suggest is nothing to show
+            slots.append(api.Slot(kind=one.kind, position=one.position, author_ids=authors))
+        self._slots.add(query.user_id, (slot.kind for slot in slots), query.now_ms)
+        return slots
+
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
@@ -228,7 +266,9 @@ class FeedHandler:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
             shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
-            services = AsItWas(*self._parts(serving), request.post_id, shown_at_ms)
+            services = AsItWas(
+                **self._parts(serving), post_id=request.post_id, shown_at_ms=shown_at_ms
+            )
             query = self._query(serving, request)
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
@@ -282,6 +322,7 @@ class FeedHandler:
                     f"{name} serves bundle version {', '.join(others)}, "
                     f"FeedHandler {serving.model.version}"
                 )
+        problems += [one.problem for one in (self._labels, self._preferences) if one.problem]
         status: Literal["ok", "stale", "unlogged", "behind"] = "stale" if problems else "ok"
         following = self._following.status() if self._following else None
         if following and (following.problem or not following.caught_up):
@@ -289,9 +330,10 @@ class FeedHandler:
             problems.append(
                 following.problem or "events from before the start are still being read"
             )
-        if unlogged := self._event_log.problem:
-            status = "stale" if status == "stale" else "unlogged"
-            problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")
+        for log, what in ((self._event_log, "impressions"), (self._audit_log, "audits")):
+            if log is not None and log.problem:
+                status = "stale" if status == "stale" else "unlogged"
+                problems.append(f"{log.problem} ({log.num_lost} {what} lost so far)")
         return api.Health(
             status=status,
             model=serving.model,
@@ -314,6 +356,8 @@ class FeedHandler:
             if self._journal:
                 await asyncio.to_thread(self._journal.close)
             await self._viewers.close()
+            if self._audit_log:
+                await asyncio.to_thread(self._audit_log.close)
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -333,8 +377,18 @@ class FeedHandler:
             return None
         return next((page.at_ms for page in reversed(pages) if post_id in page.post_id), None)
 
-    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ViewerStore, EventLog, LabelStore]:
-        return serving.models, serving.stores, self._viewers, self._event_log, self._labels
+    def _parts(self, serving: _Serving) -> dict[str, Any]:
+        """What a ServedFeed is made of."""
+        return {
+            "models": serving.models,
+            "stores": serving.stores,
+            "viewers": self._viewers,
+            "event_log": self._event_log,
+            "label_store": self._labels.now,
+            "preferences": self._preferences.now,
+            "candidates": self._candidates,
+            "audit_log": self._audit_log,
+        }
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:
@@ -355,3 +409,7 @@ class FeedHandler:
             seen_ids=tuple(request.seen_ids),
             overrides=request.overrides,
         )
+
+
+def _watched(store: T | Watched[T]) -> Watched[T]:
+    return store if isinstance(store, Watched) else Fixed(store)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Served
+from pipelines.feed.services import Scored, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
@@ -44,6 +44,17 @@ class Offline(FromBundle):
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Nothing was shown."""
+
+    async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
+        """Nothing: every page of a replay is made from the start."""
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """As above."""
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Nobody was served."""
 
 
 def services(bundle: str) -> Offline:

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.features import History
-from pipelines.feed.services import Blend, Graph, Hits, Served
+from pipelines.feed.services import Blend, Graph, Hits, Scored, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.live.relations import BLOCK, FOLLOW, MUTE
 from serve.live.state import LiveState
+from serve.stores.audits import audit as audited
+from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
 from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
+from serve.stores.preferences import PreferenceStore
 from serve.stores.profiles import ProfileStore
 from serve.stores.users import UserStore
 from serve.stores.viewers.history import history_of
@@ -99,6 +102,7 @@ class Stores:
         counted: column of the counts for each of `COUNTED` that the log observes.
         blend: what predicted actions are worth.
         as_of_ms: newest event that the bundle knows.
+        version: of the bundle.
     """
 
     live: LiveState
@@ -110,6 +114,7 @@ class Stores:
     counted: Mapping[str, int]
     blend: Blend
     as_of_ms: int
+    version: str
 
     @classmethod
     def of(cls, bundle: Bundle, live: LiveState) -> Stores:
@@ -138,6 +143,7 @@ class Stores:
                 weights=bundle.weights,
             ),
             as_of_ms=bundle.as_of_ms,
+            version=version(bundle),
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
@@ -248,11 +254,17 @@ class ServedFeed(FromBundle):
         viewers: what viewers did since the bundle was made, and what they were shown.
         event_log: where impressions go.
         label_store: labels of posts and authors.
+        preferences: what viewers want, beside what they do.
+        candidates: what was scored for viewers' last pages.
+        audit_log: where scores for audit go; None = nowhere.
     """
 
     viewers: ViewerStore
     event_log: EventLog
     label_store: LabelStore
+    preferences: PreferenceStore
+    candidates: CandidateStore
+    audit_log: EventLog | None
 
     async def recent_actions(self, user_id: int, at_ms: int) -> History:
         """From the store of viewers; authors are those of the posts."""
@@ -264,7 +276,10 @@ class ServedFeed(FromBundle):
         return replace(history, author_id=facts["author_id"])
 
     async def graph(self, user_id: int) -> Graph:
-        """From the bundle, and what was done since; that asks no store that may be down."""
+        """From the bundle, what the viewer said they want, and what they did since.
+
+        None of this asks a store that may be down.
+        """
         return await self._graph(user_id, before_ms=None)
 
     async def served(self, user_id: int) -> Served:
@@ -293,13 +308,37 @@ class ServedFeed(FromBundle):
         """Into the store of viewers."""
         await self.viewers.add_page(user_id, Page(request_id, surface, now_ms, page["post_id"]))
 
+    async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
+        """From this process, by the bundle in use."""
+        return self.candidates.get(user_id, self._key(key), after_ms, before_ms)
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """In this process."""
+        self.candidates.put(user_id, self._key(key), scored)
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Append the posts to the log of audits.
+
+        Raises:
+            RuntimeError: the feed is to be audited, and the server was given no log to do it in.
+        """
+        if self.audit_log is None:
+            raise RuntimeError("no audit_log in the server's args")
+        request = user_id, request_id, now_ms, surface, self.stores.version
+        self.audit_log.append(audited(*request, pool))
+
+    def _key(self, key: str) -> str:
+        return f"{self.stores.version}/{key}"
+
     async def _pages(self, user_id: int) -> Sequence[Page]:
         """Pages that the viewer was shown, oldest first."""
         return await self.viewers.pages(user_id)
 
     async def _graph(self, user_id: int, before_ms: int | None) -> Graph:
-        """The bundle's, and what was done since and before some instant, None = now."""
-        graph = self.stores.graph.of(user_id)
+        """What `graph` says, of what was done before some instant, None = now."""
+        graph = self.preferences.of(user_id).added_to(self.stores.graph.of(user_id))
         action, post_id = self.stores.live.relations.posts(user_id, before_ms)
         if not len(post_id):
             return graph
@@ -349,3 +388,11 @@ class AsItWas(ServedFeed):
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Nothing was shown."""
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """Nothing: what is there is what pages were made from."""
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Nothing was served."""

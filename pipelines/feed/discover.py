@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from configs import Config, ConfigError, near_miss
 from pipelines.feed.experiments import Experiment
+from pipelines.feed.slots import Slot
 from pipelines.feed.stages import STAGES, Component, snake_case
 
 Found = Mapping[str, Mapping[str, type[Component]]]  # stage -> name -> class
@@ -36,6 +37,7 @@ class FeedConfig(Config):
     selectors: Settings = Field(default_factory=dict)
     post_filters: Settings = Field(default_factory=dict)
     side_effects: Settings = Field(default_factory=dict)
+    slots: tuple[Slot, ...] = ()  # places between posts for what is no post
     allow: tuple[str, ...] = ()  # settings that a request may change, as stage.component.setting
     experiments: dict[str, Experiment] = Field(default_factory=dict)
 

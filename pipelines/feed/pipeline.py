@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pipelines.feed.discover import FeedConfig, Found, discover
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.run import Run
 from pipelines.feed.services import Services
-from pipelines.feed.stages import Component, FeedQuery
+from pipelines.feed.slots import Slot
+from pipelines.feed.stages import Component, FeedQuery, with_context
 from pipelines.feed.table import Candidates
 from pipelines.feed.variants import Variants
 from pipelines.feed.waves import Stages, members
@@ -34,6 +36,11 @@ class Pipeline:
     def stages(self) -> Stages:
         """Of the usual feed: stage -> waves of components, in the order they run."""
         return self._variants.usual
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Places between the posts of its pages."""
+        return self._variants.slots
 
     @classmethod
     def build(cls, config: FeedConfig | None = None, found: Found | None = None) -> Pipeline:
@@ -64,6 +71,7 @@ class Pipeline:
             ConfigError: the query overrides a setting that it may not, or with a wrong value.
         """
         variant = self._variants.of(query)
+        query = replace(query, variant=variant.fingerprint)
         run = Run(variant.stages, query, services, Candidates.empty())
         result = await run.feed(variant.arms)
         self.failures.update(run.failed)
@@ -86,7 +94,8 @@ class Pipeline:
         await asyncio.gather(*self._background)
 
     async def _side_effects(self, result: FeedResult, services: Services) -> tuple[Trace, ...]:
-        run = Run(self._variants.of(result.query).stages, result.query, services, result.page)
-        trace = await run.side_effects()
+        query = with_context(result.query, {"query.degraded": result.degraded})
+        run = Run(self._variants.of(query).stages, query, services, result.page)
+        trace = await run.side_effects(result.pool)
         self.failures.update(run.failed)
         return trace

@@ -81,3 +81,14 @@ class FeedResult:
     def cold_start(self) -> bool:
         """Whether nobody has heard of this viewer, so the feed is the same for all such."""
         return self.query.cold_start
+
+    @property
+    def pool(self) -> Candidates:
+        """All posts of `scored`, best first: those that the selector chose, then by score."""
+        scored = self.scored
+        by_id = np.argsort(scored.post_id)
+        chosen = by_id[np.searchsorted(scored.post_id, self.ranked.post_id, sorter=by_id)]
+        others = np.setdiff1d(np.arange(len(scored)), chosen)
+        if "score" in scored:
+            others = others[np.argsort(-scored["score"][others], kind="stable")]
+        return scored.take(np.concatenate([chosen, others]))

@@ -170,15 +170,19 @@ class Run:
         self.posts = self.posts.take(rows[:limit])
         self._close()
 
-    async def side_effects(self) -> tuple[Trace, ...]:
-        """Run what happens after the reply."""
+    async def side_effects(self, pool: Candidates) -> tuple[Trace, ...]:
+        """Run what happens after the reply; `pool` is what the page was drawn from."""
+
+        def given(component: Any) -> Candidates:
+            return pool if component.whole_pool else self.posts
 
         async def work(component: Any) -> None:
-            await component.run(self.query, self.posts, self.services)
+            await component.run(self.query, given(component), self.services)
 
         for wave in self.stages["side_effects"]:
             for attempt in await self._together(wave, work):
-                self._note(attempt, len(self.posts), len(self.posts))
+                num = len(given(attempt.component))
+                self._note(attempt, num, num)
         return tuple(self.trace)
 
     async def _add_columns(
@@ -244,7 +248,10 @@ class Run:
                 cause = self._causes.get(need)
                 error = cause and f"needs {need!r}, which {cause} failed to provide"
                 return Attempt(component, "skipped", error=error, cause=cause)
-        if component.stage in ("sources", "scorers") and not component.enabled(self.query):
+        optional = component.stage in ("sources", "scorers", "side_effects")
+        if optional and not component.enabled(self.query):
+            return Attempt(component, "skipped")
+        if component.stage == "sources" and self.query.from_cache and not component.beside_cache:
             return Attempt(component, "skipped")
         return None
 

@@ -101,6 +101,23 @@ class Served:
     shown_at_ms: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Posts that were scored for a viewer's page, and may do for the next ones.
+
+    Attributes:
+        post_id: the best of them, best first. int64 [n].
+        p_action: what was predicted of each. float32 [n, A].
+        left_out: the others, sorted. int64 [m].
+        at_ms: instant of that page, ms since 1970.
+    """
+
+    post_id: NDArray[np.int64]
+    p_action: NDArray[np.float32]
+    left_out: NDArray[np.int64]
+    at_ms: int
+
+
 class Services(Protocol):
     """Axes: n posts found, C candidates, T topics, A actions in the order of schema.ACTIONS."""
 
@@ -197,3 +214,17 @@ class Services(Protocol):
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Keep the page for `served`; the same request's again changes nothing."""
+
+    async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
+        """What `cache` was last given of the viewer under `key` for the same models.
+
+        Only if it is of an instant in [after_ms, before_ms) and still there.
+        """
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """Keep what was scored for a page, if there is room; it takes the place of the last."""
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Write all posts scored for a request, best first, with their predictions to a log."""

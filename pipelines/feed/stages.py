@@ -59,6 +59,7 @@ class FeedQuery:
         excluded_topic_ids: topics not wanted.
         seen_ids: posts that the client knows were seen, whatever the server knows.
         overrides: settings for this request alone, stage.component.setting -> value.
+        variant: names the settings of all components in use; the engine's to say.
         context: what query hydrators found; read it as `query["seen"]`.
     """
 
@@ -73,6 +74,7 @@ class FeedQuery:
     excluded_topic_ids: tuple[int, ...] = ()
     seen_ids: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,6 +86,11 @@ class FeedQuery:
     def cold_start(self) -> bool:
         """Whether the viewer's history was asked for and nobody has heard of the viewer."""
         return self.context.get("history", ...) is None
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether posts scored for an earlier page take the place of what sources would bring."""
+        return self.context.get("cached_posts") is not None
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -147,6 +154,8 @@ class QueryHydrator(Waiting, stage="query_hydrators"):
 @dataclass(frozen=True, kw_only=True)
 class Source(Waiting, stage="sources"):
     """Brings posts; leaves `<name>_rank` (1 = best, 0 = not brought) and `<name>_value`."""
+
+    beside_cache: ClassVar[bool] = False  # whether to ask it even where `query.from_cache`
 
     def enabled(self, query: FeedQuery) -> bool:
         """Whether to ask this source at all."""
@@ -236,10 +245,19 @@ class PostFilter(Component, ABC, stage="post_filters"):
 
 @dataclass(frozen=True, kw_only=True)
 class SideEffect(Waiting, stage="side_effects"):
-    """Happens after the reply; its failure is counted and changes no answer."""
+    """Happens after the reply; its failure is counted and changes no answer.
+
+    Its context has one more part, `query.degraded`: what the page was made without. One of the
+    `whole_pool` is given all scored posts, best first, instead of the page.
+    """
 
     provides: ClassVar = {}
     fails = "open"
+    whole_pool: ClassVar[bool] = False
+
+    def enabled(self, query: FeedQuery) -> bool:
+        """Whether to act at all."""
+        return True
 
     @abstractmethod
     async def run(self, query: FeedQuery, page: Candidates, services: Services) -> None:

@@ -6,6 +6,7 @@ strictly as the usual one; those in use are kept.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -22,10 +23,14 @@ _KEPT = 256  # variants; a request may ask for any value, so there is no end of 
 
 @dataclass(frozen=True)
 class Variant:
-    """A composed feed, and which arm of each experiment the viewer is in."""
+    """A composed feed, and which arm of each experiment the viewer is in.
+
+    `fingerprint` names all settings of its components: equal iff they are.
+    """
 
     stages: Stages
     arms: Mapping[str, str]
+    fingerprint: str
 
 
 class Variants:
@@ -33,6 +38,7 @@ class Variants:
 
     Attributes:
         usual: stages of the feed without any experiment.
+        slots: of every feed.
     """
 
     def __init__(self, config: FeedConfig, found: Found) -> None:
@@ -43,8 +49,9 @@ class Variants:
                 is not there, or two experiments change the same setting.
         """
         self._config, self._found = config, found
-        self._kept: OrderedDict[str, Stages] = OrderedDict()
-        self.usual = self._composed({})
+        self.slots = config.slots
+        self._kept: OrderedDict[str, tuple[Stages, str]] = OrderedDict()
+        self.usual, self._usual = self._composed({})
         have = _settings_of(members(self.usual))
         for name in config.allow:
             if name not in have:
@@ -81,18 +88,21 @@ class Variants:
         for name, arm in arms.items():
             settings |= experiments[name].arms[arm].settings
         settings |= query.overrides
-        return Variant(self._composed(settings) if settings else self.usual, arms)
+        stages, name = self._composed(settings) if settings else (self.usual, self._usual)
+        return Variant(stages, arms, name)
 
-    def _composed(self, settings: Mapping[str, Any]) -> Stages:
+    def _composed(self, settings: Mapping[str, Any]) -> tuple[Stages, str]:
+        """A feed and its fingerprint."""
         key = json.dumps(settings, sort_keys=True, default=repr)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         stages = waves(build_components(changed(self._config, settings), self._found))
-        self._kept[key] = stages
+        made = repr(list(members(stages))).encode()  # of dataclasses: names and all settings
+        self._kept[key] = stages, hashlib.sha256(made).hexdigest()[:16]
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return stages
+        return self._kept[key]
 
 
 def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:

@@ -26,6 +26,7 @@ LABELS: tuple[str, ...] = (
     *("takedown", "dmca", "geo_restricted", "nullcast", "stale", "do_not_amplify"),
     *("adult", "adult_high_recall", "adult_text", "adult_profile"),
     *("graphic_violence", "gore", "sensitive_media", "disputed"),
+    "for_subscribers",  # no rule's: the filter ineligible_subscription asks who subscribes
 )
 MAX_LABELS = 63  # the sign bit stays free
 assert len(LABELS) <= MAX_LABELS

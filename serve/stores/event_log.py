@@ -1,8 +1,8 @@
-"""Appends served impressions as Parquet files in the contract that `pipelines.data` reads.
+"""Appends rows as Parquet files: served impressions, in the contract that `pipelines.data` reads.
 
 A file appears under its final name only when it is whole and on disk, so a reader
 never meets half a file, whenever the process dies. What dies with the process is the
-buffer: at most the impressions of the last `max_age_s` seconds.
+buffer: at most the rows of the last `max_age_s` seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class EventLog:
-    """One writer's part of the log: files `events-<writer>-<sequence>.parquet`.
+    """One writer's part of the log: files `<name>-<writer>-<sequence>.parquet`.
 
     `append` only fills a buffer; a thread writes it out as one file once it holds
     `max_rows` rows, and every `max_age_s` seconds whatever it holds. What could not be
@@ -40,6 +40,7 @@ class EventLog:
         directory: str | Path,
         writer: str,
         *,
+        name: str = "events",
         max_rows: int = 10_000,
         max_age_s: float = 10.0,
         max_buffered_rows: int = 100_000,
@@ -49,13 +50,14 @@ class EventLog:
         Args:
             directory: where files go; on a cluster, one that outlives the machine.
             writer: name of this process, never used by another: no two share a file.
+            name: what the rows are; all of one log have the same columns.
             max_rows: rows that make a file at once.
             max_age_s: seconds that a row waits in memory, at most.
             max_buffered_rows: rows kept in memory while the disk refuses.
         """
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._writer = writer
+        self._writer, self._name = writer, name
         self._max_rows = max_rows
         self._max_age_s = max_age_s
         self._max_buffered_rows = max_buffered_rows
@@ -68,11 +70,11 @@ class EventLog:
         self._closing = threading.Event()
         self._buffering = threading.Lock()  # guards the buffer, held for moments
         self._writing = threading.Lock()  # guards the files, held while the disk works
-        self._thread = threading.Thread(target=self._run, name="event-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"log of {name}", daemon=True)
         self._thread.start()
 
     def append(self, rows: pa.Table) -> None:
-        """Add `rows` of schema.EVENTS; does not wait for the disk."""
+        """Add `rows`; does not wait for the disk."""
         with self._buffering:
             self._buffer.append(rows)
             self._num_rows += len(rows)
@@ -95,7 +97,7 @@ class EventLog:
             try:
                 self._write(pa.concat_tables(rows))
             except Exception as error:  # pyarrow has many kinds, and none may cost rows
-                self.problem = f"{self._directory}: event log not written, will retry: {error!r}"
+                self.problem = f"{self._directory}: {self._name} not written, will retry: {error!r}"
                 with self._buffering:
                     self._buffer = [*rows, *self._buffer]
                     self._num_rows = sum(map(len, self._buffer))
@@ -125,7 +127,7 @@ class EventLog:
                 self._closing.wait(self._max_age_s)
 
     def _write(self, rows: pa.Table) -> None:
-        name = f"events-{self._writer}-{self._sequence:06d}.parquet"
+        name = f"{self._name}-{self._writer}-{self._sequence:06d}.parquet"
         unfinished = self._directory / f".{name}.unfinished"
         with unfinished.open("wb") as file:
             pq.write_table(rows, file)
@@ -144,7 +146,7 @@ class EventLog:
             lost = len(self._buffer.pop(0))
             self._num_rows -= lost
             self.num_lost += lost
-            _log.error("%s: %d impressions lost: buffer full", self._directory, lost)
+            _log.error("%s: %d %s lost: buffer full", self._directory, lost, self._name)
 
 
 def impressions(

@@ -33,11 +33,7 @@ class LabelError(ValueError):
 
 
 class LabelStore:
-    """Labels by id, one row each, in memory; they end by themselves.
-
-    To change them, put another file in place and restart: until then labels that were taken
-    back hold, and new ones do not.
-    """
+    """Labels by id, one row each, in memory; they end by themselves."""
 
     def __init__(self, labels: pa.Table, place: str = "labels") -> None:
         """Index `labels`, the columns of SCHEMA; `place` is where they are from.

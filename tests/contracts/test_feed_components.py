@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.features import History
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
-from pipelines.feed.services import Blend, Graph, Served, Viewer
+from pipelines.feed.services import Blend, Graph, Scored, Served, Viewer
 from pipelines.feed.stages import STAGES, Component, FeedQuery, QueryHydrator, Waiting, with_context
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS
@@ -36,6 +36,12 @@ WIDTH = {
     "topic_ids": 3,
 }  # columns that are not one value a post
 KEYWORDS = [(), ("cat",), ("a cat", "rain")]
+SCORED = Scored(
+    post_id=np.array([9, 4, 30, 2, 7, 21, 3]),
+    p_action=np.full((7, len(ACTIONS)), 0.5, np.float32),
+    left_out=np.array([5, 8]),
+    at_ms=NOW_MS - 1000,
+)
 CREATED_AT_S = st.sampled_from([NOW_MS / 1000 - 60, NOW_MS / 1000 - 10**6, np.nan])
 SMALL_IDS = st.lists(st.integers(1, 9), unique=True, max_size=6).map(
     lambda ids: np.array(sorted(ids), np.int64)
@@ -88,6 +94,8 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
             context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
         elif kind in (History, History | None):
             context[name] = History.empty(query.user_id)
+        elif kind == Scored | None:
+            context[name] = draw(st.sampled_from([None, SCORED]))
         else:
             raise NotImplementedError(f"{name}: say here how to make up a {kind}")
     return with_context(query, context)
@@ -241,6 +249,7 @@ def test_source_brings_posts_best_first(component):
     """No post twice, at most as many as asked, values not increasing."""
     few = type(component)(num_posts=7)
     query = asyncio.run(_hydrated(WORLD.query(2)))
+    query = with_context(query, {"query.cached_posts": SCORED})
     hits = asyncio.run(few.find(query, WORLD))
     found = table_of(few, hits)
     assert 0 < len(found) <= 7
@@ -253,7 +262,7 @@ def test_source_brings_posts_best_first(component):
 def test_query_hydrator_finds_what_it_declares(component, user_id):
     """For a known viewer and for one never heard of, with and without what it only wants."""
     query = WORLD.query(user_id)
-    for given_query in (query, asyncio.run(_hydrated(query))):
+    for given_query in (asyncio.run(_hydrated(query)), *([] if component.needs else [query])):
         found = asyncio.run(component.hydrate(given_query, WORLD))
         context_of(component, found)
 
@@ -261,10 +270,17 @@ def test_query_hydrator_finds_what_it_declares(component, user_id):
 @of_stage("side_effects")
 def test_side_effect_leaves_the_page_alone(component):
     """The served page is only read, an empty one too."""
-    page = Candidates({"post_id": np.array([3, 1], np.int64)})
-    for given_page in (page, Candidates.empty()):
+    columns = {"post_id": np.array([3, 1], np.int64)}
+    for name in component.needs:
+        if name in providers() and not name.startswith("query."):
+            shape = (2, WIDTH[name]) if name in WIDTH else 2
+            columns[name] = np.zeros(shape, providers()[name])
+    page = Candidates(columns)
+    query = asyncio.run(_hydrated(WORLD.query(2)))
+    assert component.enabled(query) in (True, False)
+    for given_page in (page, page.take(slice(0))):
         before = contents(given_page)
-        asyncio.run(component.run(WORLD.query(2), given_page, World()))
+        asyncio.run(component.run(query, given_page, World()))
         assert contents(given_page) == before
 
 
@@ -273,7 +289,7 @@ def _work(component: Any) -> Any:
 
 
 async def _hydrated(query: FeedQuery) -> FeedQuery:
-    for cls in CLASSES:
-        if issubclass(cls, QueryHydrator):
-            query = with_context(query, await cls().hydrate(query, WORLD))
+    hydrators = [cls for cls in CLASSES if issubclass(cls, QueryHydrator)]
+    for cls in sorted(hydrators, key=lambda cls: len(cls.needs)):  # what needs nothing goes first
+        query = with_context(query, await cls().hydrate(query, WORLD))
     return query

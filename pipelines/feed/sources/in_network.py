@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import PositiveInt
 
 from pipelines.feed.services import Hits, Services
@@ -10,10 +11,16 @@ from pipelines.feed.stages import FeedQuery, Source
 
 @dataclass(frozen=True, kw_only=True)
 class InNetwork(Source):
-    """Brings the newest posts of the authors that the viewer follows."""
+    """Brings the newest posts of the authors that the viewer follows.
+
+    It is cheap, so it is asked for every page. Beside posts of an earlier page it leaves out what
+    did not get among those.
+    """
 
     needs = ("query.graph",)
+    wants = ("query.cached_posts",)
     fails = "open"
+    beside_cache = True
     timeout_ms: PositiveInt = 500
     num_posts: PositiveInt = 1200
 
@@ -24,7 +31,11 @@ class InNetwork(Source):
     async def find(self, query: FeedQuery, services: Services) -> Hits:
         """Ask the store of recent posts."""
         followed = query["graph"].followed
-        return await services.recent(query.user_id, followed, self.num_posts, query.now_ms)
+        hits = await services.recent(query.user_id, followed, self.num_posts, query.now_ms)
+        if not query.from_cache:
+            return hits
+        keep = ~np.isin(hits.post_id, query["cached_posts"].left_out)
+        return Hits(hits.post_id[keep], hits.value[keep])
 
     def describe(self, query: FeedQuery, value: float) -> str:
         """Turn the publication time into an age."""

@@ -12,6 +12,7 @@ import pytest
 from pipelines.feed.discover import discover
 from pipelines.feed.filters.age import Age
 from pipelines.feed.filters.in_network_only import InNetworkOnly
+from pipelines.feed.filters.ineligible_subscription import IneligibleSubscription
 from pipelines.feed.filters.inventory_holdout import InventoryHoldout
 from pipelines.feed.filters.muted_author import MutedAuthor
 from pipelines.feed.filters.muted_keyword import MutedKeyword
@@ -25,6 +26,7 @@ from pipelines.feed.filters.unknown_post import UnknownPost
 from pipelines.feed.filters.video import Video
 from pipelines.feed.hydrators.in_network import InNetwork
 from pipelines.feed.hydrators.muted_words import MutedWords
+from pipelines.feed.hydrators.subscriptions import Subscriptions
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.query_hydrators.seen import Seen
 from pipelines.feed.services import Graph, Served, Viewer
@@ -189,6 +191,46 @@ def test_new_accounts_get_posts_that_some_like(min_likes, viewer, expected):
     assert kept(NewUserMinEngagement(min_likes=min_likes), query, **columns) == expected
 
 
+MARKS = ("for_subscribers", "repost_for_subscribers")
+# author, reposted author, their marks -> verdicts: default, reposts=False. The viewer is 3 and
+# subscribes to 7.
+PAID = [
+    ((2, 0, False, False), "yy"),
+    ((2, 0, True, False), "nn"),
+    ((7, 0, True, False), "yy"),
+    ((3, 0, True, False), "yy"),
+    ((0, 0, True, False), "nn"),
+    ((2, 5, False, True), "ny"),
+    ((2, 7, False, True), "yy"),
+    ((2, 3, False, True), "yy"),
+    ((7, 5, True, True), "ny"),
+    ((5, 7, True, True), "nn"),
+]
+
+
+@pytest.mark.parametrize(("post", "verdicts"), PAID)
+def test_posts_for_subscribers(post, verdicts):
+    """Who subscribes sees them, and so does who wrote them; by the first rule reposts are free."""
+    names = ("author_id", "repost_author_id", *MARKS)
+    columns = {name: [value] * 4 for name, value in zip(names, post, strict=True)}
+    graph = replace(QUERY["graph"], subscribed=np.array([7]))
+    query = with_context(QUERY, {"query.graph": graph})
+    made = (IneligibleSubscription(), IneligibleSubscription(reposts=False))
+    assert "".join(kept(component, query, **columns)[0] for component in made) == verdicts
+
+
+def test_labels_say_what_is_for_subscribers():
+    """A post is if it, or its author, is labelled so; a repost if what it repeats is."""
+    world = World()
+    world.labelled = {"post": {1: ("for_subscribers",), 2: ("spam",)}, "author": {}}
+    world.labelled["author"] = {8: ("adult", "for_subscribers")}
+    columns = {"repost_of_post_id": [0, 0, 0, 1], "repost_author_id": [8, 0, 0, 9]}
+    table = posts(author_id=[5, 5, 8, 5], **columns)
+    marks = asyncio.run(Subscriptions().hydrate(QUERY, table, world))
+    assert marks["for_subscribers"].tolist() == [True, False, True, False]
+    assert marks["repost_for_subscribers"].tolist() == [False, False, False, True]
+
+
 def held_out(percent: dict[str, float], user_id: int, **columns: Any) -> np.ndarray:
     """Which of posts 1 to 20,000 a viewer is not shown. bool [20000]."""
     post_id = np.arange(1, 20_001)
@@ -279,7 +321,9 @@ def test_defaults_drop_nothing_without_reason():
     assert dropping <= {"filters.age", "filters.previously_seen", "filters.muted_author"}
 
 
-@pytest.mark.parametrize("name", ["muted_author", "muted_keyword", "unknown_post", "topics"])
+@pytest.mark.parametrize(
+    "name", ["muted_author", "muted_keyword", "unknown_post", "topics", "ineligible_subscription"]
+)
 def test_filters_that_protect_fail_closed(name):
     """Without what they judge by, rules that viewers rely on let nothing through."""
     assert discover()["filters"][name].fails == "closed"

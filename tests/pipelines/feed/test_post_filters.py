@@ -53,6 +53,20 @@ def test_page_rule(component, columns, expected):
     assert kept(component, **columns) == expected
 
 
+def test_the_first_rule_for_reposts_depends_on_the_order():
+    """By it an original stays below its repost, and two reposts are one only after the first."""
+    old, new = RepostDedup(keep_originals=True), RepostDedup()
+    for of, by_old, by_new in (
+        ([0, 1, 1, 0], "ynny", "ynny"),  # the original first
+        ([2, 0, 2, 0], "yyny", "ynny"),  # a repost, the original, another repost
+        ([9, 9, 9, 0], "ynny", "ynny"),  # reposts of a post that is not there
+    ):
+        assert (kept(old, repost_of_post_id=of), kept(new, repost_of_post_id=of)) == (
+            by_old,
+            by_new,
+        )
+
+
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=8)
 
 

@@ -137,11 +137,12 @@ def test_stages_order_themselves():
     assert stages["query_hydrators"] == [
         ["blend", "graph", "recent_actions", "served", "viewer"],
         ["history", "seen"],
+        ["cached_posts"],
     ]
-    assert stages["sources"] == [["in_network", "popular", "two_tower"]]
+    assert stages["sources"] == [["cached_posts", "in_network", "popular", "two_tower"]]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
-        ["author_facts", "in_network", "muted_words"],
+        ["author_facts", "in_network", "muted_words", "subscriptions"],
         ["visibility"],
     ]
     assert stages["scorers"] == [

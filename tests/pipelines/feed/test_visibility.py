@@ -174,9 +174,10 @@ def test_without_labels_nothing_is_shown():
     """If labels cannot be looked up the page is empty, and the explanation says by what."""
     world = World()
     result = serve(Pipeline.build(), world.query(), Disturbed(world, labels=broken))
-    assert (len(result.page), result.degraded) == (0, ("hydrators.visibility",))
+    failed = ("hydrators.subscriptions", "hydrators.visibility")
+    assert (len(result.page), result.degraded) == (0, failed)
     explanation = Explainer(ACTION_NAMES).explain(result, int(result.retrieved.post_id[0]))
-    assert explanation.dropped_by == ("filters.visibility",)
+    assert explanation.dropped_by == ("filters.ineligible_subscription", "filters.visibility")
 
 
 def test_nothing_labelled_is_nothing_changed():

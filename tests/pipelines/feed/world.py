@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Blend, Graph, Hits, Served
+from pipelines.feed.services import Blend, Graph, Hits, Scored, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import mask_of
@@ -50,6 +50,9 @@ class World:
         about: vectors of posts. float32 [num_posts, E].
         pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
+        num_ranked: posts of every ranking asked for.
+        scored: what was last cached, by viewer and key; None = there is no cache.
+        audited: (request_id, post ids) of every request written down.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
         remembered: the same of every page remembered.
         acts: what viewers did lately, by viewer; nothing unless a test says so.
@@ -81,6 +84,9 @@ class World:
         self.labelled: dict[str, dict[int, tuple[str, ...]]] = {"post": {}, "author": {}}
         self.about = np.zeros((num_posts, 0), np.float32)
         self.ranked_for: list[int] = []
+        self.num_ranked: list[int] = []
+        self.scored: dict[tuple[int, str], Scored] | None = None
+        self.audited: list[tuple[str, list[int]]] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
         self.remembered: list[tuple[int, str, int, list[int]]] = []
         self.acts: dict[int, History] = {}
@@ -181,6 +187,7 @@ class World:
     ) -> NDArray[np.float32]:
         """More similar = more of every action, the rarer the larger its weight."""
         self.ranked_for.append(surface)
+        self.num_ranked.append(len(post_id))
         rarity = np.log1p(np.abs(list(WEIGHTS.values()))) * 1.7
         liking = self.similarity(history.user_id)[post_id - 1]
         liking = np.where(np.array(list(WEIGHTS.values())) < 0, -1, 1) * liking[:, None]
@@ -211,6 +218,21 @@ class World:
     ) -> None:
         """Into another list."""
         self.remembered.append((user_id, request_id, surface, page.post_id.tolist()))
+
+    async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
+        """Only where a test sets `self.scored`, and of whatever instant."""
+        return (self.scored or {}).get((user_id, key))
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """As above."""
+        if self.scored is not None:
+            self.scored[user_id, key] = scored
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Into a list."""
+        self.audited.append((request_id, pool.post_id.tolist()))
 
     def _best(self, value: NDArray[np.float64], num_posts: int) -> Hits:
         rows = np.argsort(-value, kind="stable")[:num_posts]
