@@ -26,22 +26,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train import verdicts
 from train.models.layers import attention_mask, ffn_width
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import Tensors
 from train.published import RANKER, PublishedError, import_tree
 from train.published_cases import Case, LayoutError, read
+from train.verdicts import Check
 
 M = TypeVar("M", bound=nn.Module)
 Arrays = dict[str, NDArray]
-Check = dict[str, Any]  # a result with `passed`, or one without that is for information
 
 TOKENS_GATE, LAYERS_GATE, TOWERS_GATE, BF16_GATE = 1e-5, 2e-4, 1e-5, 0.3
 BF16_TOWERS_GATE = 0.01  # one rounding of a number near 1 is up to 0.004
-SHARE_GATE, FEWEST = 0.95, 20  # of equal choices in bfloat16; of fewer a share says nothing
 _MASKED_SCORE = np.float32(-1e12)  # of a post that the corpus mask leaves out
-_ROUNDING = 5e-7  # values nearer than this may stand in either order: a few float32 roundings
 _DTYPES: dict[str, Literal["float32", "bfloat16"]] = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -91,25 +90,27 @@ def check_ranker(case: Case, group: str) -> dict[str, Check]:
     start = valid.shape[1] - logits.shape[1]
     checks = {}
     if "padding_mask" in theirs:
-        checks["padding_mask"] = _equal(valid, theirs["padding_mask"].astype(bool))
+        checks["padding_mask"] = verdicts.equal(valid, theirs["padding_mask"].astype(bool))
     if "candidate_start_offset" in theirs:
-        checks["candidate_start_offset"] = _equal(start, theirs["candidate_start_offset"])
+        checks["candidate_start_offset"] = verdicts.equal(start, theirs["candidate_start_offset"])
     gates = {"tokens": TOKENS_GATE, "logits": LAYERS_GATE if exact else BF16_GATE}
     for name, values in (seen | {"logits": logits, "probs": probs}).items():
         if name in theirs:
             where = valid[:, start:] if name in ("logits", "probs") else valid
             gate = gates.get(name, LAYERS_GATE) if exact or name == "logits" else None
-            checks[name] = _error(values[where], theirs[name][where], gate)
+            checks[name] = verdicts.error(values[where], theirs[name][where], gate)
     valid = valid[:, start:]
     if exact:
-        checks["ranking"] = _order(ranked, theirs["ranked_indices"], theirs["probs"][..., 0], valid)
+        checks["ranking"] = verdicts.order(
+            ranked, theirs["ranked_indices"], theirs["probs"][..., 0], valid
+        )
         checks |= _other_candidates(model, theirs, inputs, looked_up)
     else:
         f32 = case.outputs("f32")
-        checks["logits_to_f32"] = _error(logits[valid], f32["logits"][valid], None)
+        checks["logits_to_f32"] = verdicts.error(logits[valid], f32["logits"][valid], None)
         if "ranked_indices" in theirs:
-            checks["top_1"] = _first(ranked, theirs["ranked_indices"], valid)
-        checks["top_1_to_f32"] = _first(ranked, f32["ranked_indices"], valid)
+            checks["top_1"] = verdicts.first(ranked, theirs["ranked_indices"], valid)
+        checks["top_1_to_f32"] = verdicts.first(ranked, f32["ranked_indices"], valid)
     return checks
 
 
@@ -137,14 +138,18 @@ def _other_candidates(
     if "logits_reversed_candidates" in theirs:
         ours = logits(lambda values: values.flip(1))[:, ::-1]
         expected = theirs["logits_reversed_candidates"]
-        checks["logits_reversed_candidates"] = _error(ours[valid], expected[valid], LAYERS_GATE)
+        checks["logits_reversed_candidates"] = verdicts.error(
+            ours[valid], expected[valid], LAYERS_GATE
+        )
     if "logits_slot2_others_replaced" in theirs and valid.shape[1] > 2:
         ours, expected = logits(replaced)[:, 2], theirs["logits_slot2_others_replaced"]
         there = valid[:, 2]
-        checks["logits_slot2_others_replaced"] = _error(ours[there], expected[there], LAYERS_GATE)
+        checks["logits_slot2_others_replaced"] = verdicts.error(
+            ours[there], expected[there], LAYERS_GATE
+        )
     model.config = model.config.model_copy(update={"split": True})
     ours = logits(lambda values: values)
-    checks["logits_fast_path"] = _error(ours[valid], theirs["logits"][valid], LAYERS_GATE)
+    checks["logits_fast_path"] = verdicts.error(ours[valid], theirs["logits"][valid], LAYERS_GATE)
     return checks
 
 
@@ -158,16 +163,16 @@ def check_towers(case: Case, group: str) -> dict[str, Check]:
         post = model.post_from(looked_up["candidate_post"], looked_up["candidate_author"]).numpy()
     valid = (inputs["candidate_post_hashes"][..., 0] != 0).numpy()
     gate = TOWERS_GATE if exact else BF16_TOWERS_GATE
-    checks = {"user_representation": _error(user, theirs["user_representation"], gate)}
+    checks = {"user_representation": verdicts.error(user, theirs["user_representation"], gate)}
     if "user_norm" in theirs:
         norm_gate = gate if exact else None  # of no unit vector: as large as it likes
-        checks["user_norm"] = _error(norm, theirs["user_norm"][:, 0], norm_gate)
+        checks["user_norm"] = verdicts.error(norm, theirs["user_norm"][:, 0], norm_gate)
     if "candidate_representation" in theirs:
         expected = theirs["candidate_representation"]
-        checks["candidate_representation"] = _error(post[valid], expected[valid], gate)
+        checks["candidate_representation"] = verdicts.error(post[valid], expected[valid], gate)
     if "candidate_padding_mask" in theirs:
         expected = theirs["candidate_padding_mask"].astype(bool)
-        checks["candidate_padding_mask"] = _equal(valid, expected)
+        checks["candidate_padding_mask"] = verdicts.equal(valid, expected)
     corpus = case.arrays["corpus"]
     for kind, mask in (("", None), ("masked_", case.arrays.get("corpus_mask"))):
         if f"{kind}top_k_indices" not in theirs:
@@ -176,12 +181,12 @@ def check_towers(case: Case, group: str) -> dict[str, Check]:
         found, scores = search(user, corpus, expected.shape[1], mask)
         if exact:
             name = f"{kind}top_k_scores"
-            checks[name] = _error(scores, theirs[name], gate)
+            checks[name] = verdicts.error(scores, theirs[name], gate)
             values = similarity(theirs["user_representation"], corpus, mask)
-            checks[f"{kind}top_k_indices"] = _order(found, expected, values)
+            checks[f"{kind}top_k_indices"] = verdicts.order(found, expected, values)
         else:
             shared = [len(np.intersect1d(a, b)) for a, b in zip(found, expected, strict=True)]
-            checks[f"{kind}top_k_overlap"] = _share(sum(shared), expected.size)
+            checks[f"{kind}top_k_overlap"] = verdicts.share(sum(shared), expected.size)
     return checks
 
 
@@ -231,51 +236,6 @@ def _filled(model: M, case: Case) -> M:
     tree = {key: value.astype(np.float32) for key, value in case.tree.items()}
     model.load_state_dict(import_tree(tree, model.state_dict()))
     return model.eval()
-
-
-def _error(ours: NDArray, theirs: NDArray, gate: float | None) -> Check:
-    """The largest absolute difference; None = not finite, which passes no gate."""
-    error = float(np.abs(ours - theirs.astype(np.float64)).max(initial=0))
-    check: Check = {"max_abs_error": error if np.isfinite(error) else None, "values": ours.size}
-    if gate is None:
-        return check | {"passed": bool(np.isfinite(error))}
-    return check | {"gate": gate, "passed": error <= gate}
-
-
-def _equal(ours: Any, theirs: Any) -> Check:
-    return {"passed": bool(np.array_equal(ours, theirs))}
-
-
-def _order(ours: NDArray, theirs: NDArray, values: NDArray, valid: NDArray | None = None) -> Check:
-    """Whether two rankings [B, K] of `values` [B, N] agree on valid entries, bool [B, N].
-
-    Entries whose values differ by no more than float32 rounds may stand in either order.
-    """
-    if theirs.min(initial=0) < 0 or theirs.max(initial=0) >= values.shape[1]:
-        return {"identical": False, "passed": False}
-    identical, passed = True, True
-    for row, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        if valid is not None:
-            a, b = a[valid[row][a]], b[valid[row][b]]
-        same = np.array_equal(a, b)
-        identical &= same
-        passed &= same or (
-            len(a) == len(b) and bool((np.abs(values[row][a] - values[row][b]) <= _ROUNDING).all())
-        )
-    return {"identical": identical, "passed": passed}
-
-
-def _first(ours: NDArray, theirs: NDArray, valid: NDArray) -> Check:
-    """Share of rows with a valid candidate whose best one is the same."""
-    rows = [(a[v[a]], b[v[b]]) for a, b, v in zip(ours, theirs, valid, strict=True) if v.any()]
-    return _share(sum(int(a[0] == b[0]) for a, b in rows), len(rows))
-
-
-def _share(equal: int, num: int) -> Check:
-    check: Check = {"share": equal / max(1, num), "num": num}
-    if num < FEWEST:
-        return check
-    return check | {"gate": SHARE_GATE, "passed": equal >= SHARE_GATE * num}
 
 
 def main() -> int:

@@ -16,20 +16,21 @@ BATCH_ROWS = 131_072  # Parquet rows read at a time
 PARQUET, JSON_LINES = (".parquet",), (".jsonl", ".ndjson", ".json")
 
 
-def find_files(url: str, advice: str) -> list[str]:
+def find_files(url: str, advice: str, may_be_empty: bool = False) -> list[str]:
     """Files of a file, folder or glob, sorted; names that begin with `_` or `.` are skipped.
 
     A folder that the glob matches stands for all files below it, as a given folder does.
 
     Raises:
-        MissingInputError: nothing is there; `advice` says what to do about it.
+        MissingInputError: nothing is there; `advice` says what to do about it. A folder that is
+            there and holds nothing is no error if it `may_be_empty`.
         InputError: a URL that cannot be opened here.
     """
     fs, path = _open_url(url)
     matched = [path] if fs.isdir(path) else [p for p in fs.glob(path) if not _is_hidden(p)]
     found = {p for top in matched for p in ([top] if fs.isfile(top) else fs.find(top))}
     inside = [p for p in found if not _is_hidden(p)]
-    if not inside:
+    if not inside and not (may_be_empty and fs.isdir(path)):
         raise MissingInputError(f"{url}: no such file; {advice}")
     return sorted(inside if _is_local(fs) else [fs.unstrip_protocol(p) for p in inside])
 

@@ -9,23 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipelines.data import check, files, text
-from pipelines.data.reader import Batch, Fragment, InputError
+from pipelines.data.reader import Batch, Fragment, InputError, MissingInputError
 from pipelines.schema import TableSchema
 
 
-def fragments(table: TableSchema, places: Sequence[str], advice: str) -> list[Fragment]:
+def fragments(
+    table: TableSchema, places: Sequence[str], advice: str, may_be_empty: bool = False
+) -> list[Fragment]:
     """Files by name, place after place; row groups of a file in their order.
+
+    Of several places that are there, one must hold something.
 
     Args:
         table: the contract.
         places: files, folders or globs, on disk or at any fsspec URL.
         advice: what to do where nothing is there.
+        may_be_empty: folders that hold nothing are a table without rows.
 
     Raises:
-        MissingInputError: nothing is at one of the places.
+        MissingInputError: a place is not there, or all are empty.
         InputError: a file that is no table, or whose columns are not as declared.
     """
-    paths = [path for place in places for path in files.find_files(place, advice)]
+    lenient = may_be_empty or len(places) > 1
+    paths = [path for place in places for path in files.find_files(place, advice, lenient)]
+    if places and not (paths or may_be_empty):
+        raise MissingInputError(f"{', '.join(places)}: no file is there; {advice}")
     return [fragment for path in paths for fragment in _pieces(table, path)]
 
 

@@ -25,7 +25,10 @@ Places = str | list[str]  # each a file, a folder or a glob, on disk or at any f
 
 
 class Logs(Reader):
-    """Where each table is. Rows of several places make one table; equal rows are one."""
+    """Where each table is. Rows of several places make one table; equal rows are one.
+
+    Of several places, and of deletions, a folder may be empty.
+    """
 
     events: Places
     posts: Places | None = None  # null = post ids are not checked and authors are unknown
@@ -68,7 +71,7 @@ class Logs(Reader):
         places = getattr(self, table.name)
         advice = f"reader.{table.name} must be a file, a folder or a glob of {table.name}"
         listed = [places] if isinstance(places, str) else places or []
-        return tables.fragments(table, listed, advice)
+        return tables.fragments(table, listed, advice, may_be_empty=table is DELETIONS)
 
     @cached_property
     def _deleted(self) -> NDArray[np.int64]:

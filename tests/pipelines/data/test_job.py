@@ -26,14 +26,6 @@ KUAIRAND = "configs/data/kuairand.yaml"
 LOG = "pipelines/data/bundled/kuairand_pure/log_standard_2022-04-25_2022-05-08.parquet"
 
 
-@pytest.fixture(scope="module")
-def kuairand(tmp_path_factory) -> Path:
-    """The bundled log as the job writes it, here in this process."""
-    out = tmp_path_factory.mktemp("kuairand") / "out"
-    prepare(load(KUAIRAND, DataConfig, [f"out={out}", "examples.history_len=20"]))
-    return out
-
-
 def test_the_published_split(kuairand):
     """Rows of train, validate and test are those on which the reference figures stand."""
     manifest = json.loads((kuairand / "manifest.json").read_text())

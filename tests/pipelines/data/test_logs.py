@@ -15,7 +15,15 @@ from configs import ConfigError
 from pipelines.data.job import prepare
 from pipelines.data.reader import InputError, MissingInputError
 
-from .small_log import EVENTS_ROWS, POSTS_ROWS, config, tables_of, write_lines, write_parquet
+from .small_log import (
+    EVENTS_ROWS,
+    POSTS_ROWS,
+    config,
+    tables_of,
+    write_lines,
+    write_parquet,
+    write_small,
+)
 
 
 def test_logs_formats_agree(tmp_path):
@@ -152,6 +160,19 @@ def test_a_table_of_several_places(tmp_path):
     assert tables_of(places / "out") == tables_of(plain / "out")
     with pytest.raises(MissingInputError, match=r"nowhere: no such file; reader\.posts must be"):
         prepare(config(places, reader={"posts": [*posts, str(places / "nowhere")]}))
+
+
+def test_a_place_of_several_may_be_empty(tmp_path):
+    """Nothing new, or nothing deleted, is no error; a table of which there is nothing is."""
+    write_small(tmp_path)
+    expected = prepare(config(tmp_path))["fingerprint"]
+    (tmp_path / "live").mkdir()
+    posts = [str(tmp_path / "posts.parquet"), str(tmp_path / "live")]
+    reader = {"posts": posts, "deletions": str(tmp_path / "live")}
+    assert prepare(config(tmp_path, reader=reader))["fingerprint"] == expected
+    for nothing in (posts[1:], posts[1:] * 2):
+        with pytest.raises(MissingInputError, match=r"live: no .*; reader\.posts must be"):
+            prepare(config(tmp_path, reader={"posts": nothing}))
 
 
 def test_a_post_of_two_places_that_differs(tmp_path):

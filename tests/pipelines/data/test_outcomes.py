@@ -45,7 +45,7 @@ def outcome(row: Row) -> Row:
     return {n: pytest.approx(row[n]) if n == "dwell_s" else row[n] for n in OUTCOMES}
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(served(), engaged(), minutes, OBSERVED, st.integers(0, 99))
 def test_labels_and_counts_are_those_of_the_plain_rule(shown, acts, minute, observed, seed):
     """Each closed impression has its outcome, each act is accounted for once, others are not there.
@@ -83,7 +83,7 @@ def test_what_the_feed_logged_stays(tmp_path):
     assert pq.read_schema(next((tmp_path / "out/events").iterdir())).equals(EVENTS.arrow)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(served(), engaged(), st.data())
 def test_nothing_after_the_window_matters(shown, engagements, data):
     """An outcome is the same when all that was shown or done from its window's end on is unknown.
