@@ -98,9 +98,7 @@ class BloomFilter:
         return (octets >> (at & 7).astype(np.uint8) & 1).all(axis=1)
 
 
-def any_may_hold(
-    filters: Sequence[BloomFilter], post_id: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def any_may_hold(filters: Sequence[BloomFilter], post_id: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether any of `filters` may hold each post, 0 = no post. bool [n]."""
     held = np.zeros(len(post_id), np.bool_)
     rows = np.flatnonzero(post_id > 0)  # most posts repeat and answer none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +15,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from configs import check, load
 from pipelines.data.job import DataConfig, prepare
+from pipelines.feed.bloom import BloomFilter
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from serve.api import Score
@@ -33,6 +36,7 @@ from train.bundle import Bundle
 from train.rows import read_examples
 
 Test = Callable[[httpx.AsyncClient, FeedHandler], Awaitable[None]]
+BLOOM = {"bits": "/w==", "num_bits": 8, "num_hashes": 2}  # holds every post
 FEED = load(Path(__file__).parents[2] / "configs" / "feed.yaml", FeedConfig)
 
 
@@ -173,6 +177,11 @@ def test_an_unknown_viewer_gets_a_cold_start_feed(run):
         ({"user_id": 1, "topic_ids": [1] * 101}, "topic_ids"),
         ({"user_id": 1, "excluded_topic_ids": 4}, "excluded_topic_ids"),
         ({"user_id": 1, "seen_ids": [1] * 10_001}, "seen_ids"),
+        ({"user_id": 1, "served_ids": [0]}, 0),
+        ({"user_id": 1, "country_code": "us"}, "country_code"),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM] * 17}, "bloom_filter_entries"),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM | {"num_bits": 9}]}, 0),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM | {"bits": "A"}]}, "bits"),
     ],
 )
 def test_a_bad_request_is_told_which_field(run, body, field):
@@ -316,6 +325,8 @@ def test_a_request_says_what_its_page_may_hold(run, bundle):
         (topic, *_) = [t for one in seen for t in topics[one]]
         for wish, holds in (
             ({"seen_ids": seen}, lambda one: one not in seen),
+            ({"served_ids": seen, "is_bottom_request": True}, lambda one: one not in seen),
+            ({"bloom_filter_entries": [entry(seen)]}, lambda one: one not in seen),
             ({"topic_ids": [topic]}, lambda one: topic in topics[one]),
             ({"excluded_topic_ids": [topic]}, lambda one: topic not in topics[one]),
             ({"exclude_video": True}, lambda one: one not in videos),
@@ -327,6 +338,49 @@ def test_a_request_says_what_its_page_may_hold(run, bundle):
         await asyncio.sleep(0.01)
         told = (await client.get("/v1/explain", params=query)).json()["explanation"]
         assert told["dropped_by"] == ["filters.topics"] if topics[seen[0]] else []
+
+    run(test)
+
+
+def entry(post_ids: list[int]) -> dict[str, Any]:
+    """A Bloom filter of posts as a client sends it."""
+    held = BloomFilter.of(post_ids, 0.001)
+    bits = base64.b64encode(held.bits).decode()
+    return {"bits": bits, "num_bits": held.num_bits, "num_hashes": held.num_hashes}
+
+
+def test_explain_takes_the_same_wishes_as_the_feed(run):
+    """A post that the client's Bloom filter or loaded posts leave out is explained by them."""
+
+    async def test(client, _):
+        plain = (await client.post("/v1/feed", json={"user_id": 1, "limit": 1})).json()
+        one = {"user_id": 4, "post_id": plain["posts"][0]["post_id"]}
+        for wish, by in (
+            ({"bloom_filter_entries": json.dumps(BLOOM)}, "filters.previously_seen"),
+            (
+                {"served_ids": one["post_id"], "is_bottom_request": True},
+                "filters.previously_served",
+            ),
+        ):
+            told = (await client.get("/v1/explain", params=one | wish)).json()["explanation"]
+            assert by in told["dropped_by"]
+
+    run(test)
+
+
+def test_a_post_says_what_it_answers_and_whose_it_is(run, bundle):
+    """Network, threads and pointers are told as the feed knew them."""
+
+    async def test(client, _):
+        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 20})).json()
+        followed = bundle.follows.filter(pc.equal(bundle.follows["follower_id"], 1))
+        authors = {1, *followed["followee_id"].to_pylist()}
+        for post in feed["posts"]:
+            assert post["in_network"] == (post["author_id"] in authors)
+            assert post["conversation_id"] == post["post_id"]
+            assert post["visibility_reason"] is None
+            for pointer in ("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"):
+                assert post[pointer] == 0
 
     run(test)
 
@@ -344,6 +398,7 @@ def test_labels_drop_and_hide_posts(run):
             assert post["post_id"] % 2 == 0
             assert post["visibility"] == "interstitial"
             assert post["reason"].startswith("behind a notice: post_disputed; ")
+            assert post["visibility_reason"] == "post_disputed"
         one = {"user_id": 1, "post_id": feed["posts"][0]["post_id"]}
         told = (await client.get("/v1/explain", params=one)).json()["explanation"]
         assert told["notes"] == ["behind a notice: post_disputed"]
