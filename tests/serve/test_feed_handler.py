@@ -375,12 +375,16 @@ def test_a_post_says_what_it_answers_and_whose_it_is(run, bundle):
         feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 20})).json()
         followed = bundle.follows.filter(pc.equal(bundle.follows["follower_id"], 1))
         authors = {1, *followed["followee_id"].to_pylist()}
+        rows = {row["post_id"]: row for row in bundle.posts.to_pylist()}
         for post in feed["posts"]:
             assert post["in_network"] == (post["author_id"] in authors)
-            assert post["conversation_id"] == post["post_id"]
             assert post["visibility_reason"] is None
             for pointer in ("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"):
-                assert post[pointer] == 0
+                assert post[pointer] == (rows[post["post_id"]][pointer] or 0)
+            if not post["reply_to_post_id"]:
+                assert post["conversation_id"] == post["post_id"]
+            if post["repost_of_post_id"]:
+                assert post["repost_author_id"] == rows[post["repost_of_post_id"]]["author_id"]
 
     run(test)
 
