@@ -323,4 +323,5 @@ def _listening() -> dict[int, set[str]]:
 def _address(words: str) -> str:
     """As people write it. /proc has 32-bit words in the machine's byte order, little-endian."""
     octets = [bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8)]
-    return str(ipaddress.ip_address(b"".join(octets)))
+    address = ipaddress.ip_address(b"".join(octets))
+    return str(getattr(address, "ipv4_mapped", None) or address)  # gRPC's sockets are IPv6 ones

