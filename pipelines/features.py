@@ -7,7 +7,7 @@ Padding is id 0, on the right; hash 0 means "no such thing".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +96,16 @@ class History:
         """The history of a viewer nothing is known of."""
         ids, none = np.empty(0, np.int64), np.empty(0, np.float32)
         return cls(user_id, ids, ids, ids, ids.astype(np.int16), none, ids)
+
+    def then(self, later: History) -> History:
+        """What this and `later`, of the same viewer, tell one after the other."""
+        return History(
+            self.user_id,
+            **{
+                field.name: np.concatenate([getattr(self, field.name), getattr(later, field.name)])
+                for field in fields(self)[1:]
+            },
+        )
 
 
 def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:

@@ -238,12 +238,7 @@ class EventsRequest(Request):
         max_length=1_000,
         description="posts, deletions and engagements, each with its `kind`",
         json_schema_extra={
-            "items": {
-                "oneOf": [
-                    {"$ref": f"#/components/schemas/{name}"}
-                    for name in ("NewPost", "Deletion", "Engagement")
-                ]
-            }
+            "items": {"oneOf": [m.model_json_schema() for m in (NewPost, Deletion, Engagement)]}
         },
     )
 
@@ -395,12 +390,27 @@ class ExplainResponse(BaseModel):
     explanation: Explanation
 
 
+class Following(BaseModel):
+    """How far a replica is with what happened; see serve.live.following."""
+
+    caught_up: bool = Field(
+        description="whether it knew all that had been written when it started; stays so"
+    )
+    lag: dict[str, int | None] = Field(
+        description="events written and not read yet, by who reads; null = not known"
+    )
+    applied: dict[str, int] = Field(description="events read since the start")
+    unreadable: int = Field(description="messages put aside because they cannot be read")
+    problem: str | None = Field(description="what holds it up")
+
+
 class Health(BaseModel):
     """What a replica is serving."""
 
-    status: Literal["ok", "stale", "unlogged"] = Field(
+    status: Literal["ok", "stale", "unlogged", "behind"] = Field(
         description="stale: a newer bundle could not be loaded, by this replica or by one of "
-        "the models', which goes on with the one before; unlogged: impressions cannot be written"
+        "the models', which goes on with the one before; unlogged: impressions cannot be written; "
+        "behind: what happened is not all known, or cannot be read"
     )
     model: Model
     versions: dict[str, list[str]] = Field(
@@ -409,6 +419,9 @@ class Health(BaseModel):
     )
     in_flight: int = Field(description="requests being answered by this replica")
     failures: dict[str, int] = Field(description="failures since start, by component")
+    events: Following | None = Field(
+        default=None, description="null where no events are taken, and until a bundle is loaded"
+    )
     problem: str | None = Field(default=None, description="why not ok, and who is not")
 
 

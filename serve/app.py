@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from fastapi import FastAPI
@@ -24,7 +24,9 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, local_models
-from serve.feed_handler import FeedHandler, Limits
+from serve.feed_handler import FeedHandler, Limits, LiveSettings
+from serve.live.journals import JournalSettings, open_journal
+from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
 from serve.routes import create_app
 from serve.rpc.scored_posts import scored_posts
@@ -33,8 +35,11 @@ from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentSettings
+from serve.stores.viewers import ViewerSettings, make_viewer_store
+from serve.stores.viewers.sqlite import SqliteSettings as ViewersInFile
 from train import bundle as bundles
 
+S = TypeVar("S", bound=Config)
 _log = logging.getLogger("ray.serve")
 _ROOT = Path(__file__).parent.parent
 _VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
@@ -55,6 +60,11 @@ class Args(Config):
     labels: str | None = None  # file of labels of posts and authors, as serve/stores/labels.py
     limits: Limits = Limits()
     recent: RecentSettings = RecentSettings()  # posts that the in-network source finds
+    # Where events are written: the file holds for one machine, several need Kafka.
+    journal: JournalSettings = SqliteSettings()
+    live: LiveSettings = LiveSettings()  # how replicas follow the journal
+    # What viewers did lately and were shown: the file holds for one machine, several need Redis.
+    viewers: ViewerSettings = ViewersInFile(path="artifacts/live/viewers.db")
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
 
 
@@ -163,9 +173,25 @@ class FeedHandlerReplica(Reloading):
             limits=args.limits,
             clock=args.clock,
             recent=args.recent,
+            journal=open_journal(_on_disk(args.journal)),
+            live=args.live.model_copy(
+                update={
+                    "training_log": _absolute(args.live.training_log),
+                    # One file for each writer.
+                    "dead_letters": f"{_absolute(args.live.dead_letters)}/{replica_id}",
+                }
+            ),
+            viewers=make_viewer_store(_on_disk(args.viewers)),
             labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
             observe=ComponentMetrics().observe,
         )
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """As for other replicas; at start the replica first learns what has happened."""
+        first = self._version is None
+        await super().reconfigure(user_config)
+        if first:
+            await self._handler.follow()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._handler)
@@ -222,6 +248,12 @@ def _behind(
         return dict(zip(deployments, answers, strict=True))
 
     return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote, versions)
+
+
+def _on_disk(settings: S) -> S:
+    """The same with its `path`, if it has one, from the project on."""
+    path = getattr(settings, "path", None)
+    return settings.model_copy(update={"path": _absolute(path)}) if path else settings
 
 
 def _absolute(path: str) -> str:

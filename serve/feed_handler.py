@@ -6,34 +6,54 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.stages import FeedQuery
+from pipelines.feed.visibility import Kind
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import Diagnostics
+from serve.live.follower import FollowerSettings
+from serve.live.following import Follow, Following
+from serve.live.intake import Intake
+from serve.live.journal import Journal, JournalError
+from serve.live.state import LiveState
+from serve.live.training_log import TrainingLog
+from serve.live.viewers import ViewerActions
 from serve.pages import posts_of
-from serve.services import AsItWas, Models, ServedFeed, Stores, version
+from serve.services import COUNTED, AsItWas, Models, ServedFeed, Stores, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentPosts, RecentSettings
-from serve.stores.served import ServedStore
+from serve.stores.viewers import SqliteViewers, ViewerStore
+from serve.stores.viewers.store import ViewerStoreError
 from train.bundle import Bundle
 
 
 class Limits(Config):
-    """What one replica takes on at once, and remembers."""
+    """What one replica takes on at once."""
 
     max_in_flight: PositiveInt = 32  # requests; one more is answered 503
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
-    served_viewers: PositiveInt = 10_000  # viewers whose last pages are kept in memory
-    served_posts: PositiveInt = 400  # posts kept per viewer
+
+
+class LiveSettings(Config):
+    """How a replica follows the journal."""
+
+    training_log: str = "artifacts/live"  # folder of what happened, for the next models
+    training_log_max_age_s: PositiveFloat = 60.0  # how long events wait for more of their file
+    dead_letters: str = "artifacts/live/dead_letters"  # folder of what cannot be read
+    ready_timeout_s: PositiveFloat = 60.0  # then it serves with what it knows, and says so
 
 
 class OverloadedError(Exception):
@@ -57,6 +77,7 @@ class _Serving:
     actions: dict[str, int]  # learned ones -> column of p_action
     stores: Stores
     models: Models
+    diagnostics: Diagnostics
     since_s: float  # monotonic
 
 
@@ -71,6 +92,9 @@ class FeedHandler:
         clock: Literal["wall", "log"] = "wall",
         labels: LabelStore | None = None,
         recent: RecentSettings | None = None,
+        viewers: ViewerStore | None = None,
+        journal: Journal | None = None,
+        live: LiveSettings | None = None,
         observe: Callable[[Sequence[Trace]], None] = lambda _: None,
     ) -> None:
         """Ready to serve once `use` was called.
@@ -84,6 +108,11 @@ class FeedHandler:
                 past behaves as if it were today's.
             labels: of posts and authors; None = nothing is labelled.
             recent: how long posts count as recent, and how many are given out; None = defaults.
+            viewers: what viewers did lately and were shown; closed with this handler; None = in
+                memory, so that this replica knows only what it showed itself, until it ends.
+            journal: where events are written, and what the stores follow; closed with this
+                handler. None = no events are taken.
+            live: how to follow it.
             observe: told what each component did: of each page, then of its side effects.
         """
         self._pipeline = pipeline
@@ -91,25 +120,34 @@ class FeedHandler:
         self._limits = limits or Limits()
         self._clock = clock
         self._labels = labels or LabelStore.empty()
-        self._recent = RecentPosts(recent)
+        self._live = LiveState(RecentPosts(recent), tuple(COUNTED.values()), self.now_ms)
+        self._journal = journal
+        self._intake = Intake(journal, self.now_ms) if journal else None
+        self._live_settings = live or LiveSettings()
+        self._following: Following | None = None
         self._observe = observe
-        self._served = ServedStore(self._limits.served_viewers, self._limits.served_posts)
+        self._viewers = viewers or SqliteViewers()
+        # One at a time and beside the threads of models: the first question counts the whole log.
+        self._diagnosing = ThreadPoolExecutor(1, "diagnostics")
         self._in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
 
     def use(self, bundle: Bundle, models: Models) -> None:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
+        stores = Stores.of(bundle, self._live)
         self._serving = _Serving(
-            model=api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms),
+            model=model,
             explainer=Explainer(bundle.actions),
             actions={
                 name: column
                 for column, name in enumerate(bundle.actions)
                 if name in bundle.card["observed_actions"]
             },
-            stores=Stores.of(bundle, self._recent),
+            stores=stores,
             models=models,
+            diagnostics=Diagnostics(stores, model, self._labels),
             since_s=time.monotonic(),
         )
         self.problem = None
@@ -139,12 +177,48 @@ class FeedHandler:
                 posts=posts_of(result, serving.explainer, serving.actions),
             )
 
+    async def follow(self) -> None:
+        """Begin to follow the journal, if there is one; returns once all that was there is known.
+
+        Or after `ready_timeout_s`, when `health` says what is missing. Called once, after `use`.
+        """
+        if self._journal is None:
+            return
+        settings, loop = self._live_settings, asyncio.get_running_loop()
+        self._following = Following(
+            self._journal,
+            {
+                "memory": Follow(self._live),
+                "viewers": Follow(
+                    ViewerActions(self._viewers, loop), "viewers" if self._viewers.shared else None
+                ),
+                "training-log": Follow(
+                    TrainingLog(settings.training_log),
+                    "training-log",
+                    FollowerSettings(gather_s=settings.training_log_max_age_s),
+                ),
+            },
+            settings.dead_letters,
+        )
+        await asyncio.to_thread(self._following.wait, settings.ready_timeout_s)
+
+    async def events(self, request: api.EventsRequest) -> api.EventsResponse:
+        """Take in posts, deletions and engagements; see `Intake.take`.
+
+        Raises:
+            OverloadedError: as for `feed`.
+            JournalError: there is no journal, or it cannot be written now.
+        """
+        async with self._admitted():
+            if self._intake is None:
+                raise JournalError("no journal: this server takes no events")
+            return await self._intake.take(request.events)
+
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
-        Runs the feed again with what is known now, at the instant of that page; of what
-        this replica showed the viewer, only what came before it counts as seen. Records
-        nothing.
+        Runs the feed again with what is known now, at the instant of that page; of what the
+        viewer was shown and did, only what came before it counts. Records nothing.
 
         Raises:
             OverloadedError, ConfigError: as for `feed`.
@@ -153,9 +227,9 @@ class FeedHandler:
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
-            services = AsItWas(*self._parts(serving), request.post_id)
+            shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
+            services = AsItWas(*self._parts(serving), request.post_id, shown_at_ms)
             query = self._query(serving, request)
-            shown_at_ms = self._served.shown_at_ms(request.user_id, request.post_id)
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
@@ -168,6 +242,35 @@ class FeedHandler:
                 explanation=api.Explanation.model_validate(explanation),
             )
 
+    def now_ms(self) -> int:
+        """What time it is here; ms since 1970.
+
+        A clock that follows the log is never behind an event that was taken in: it was stopped
+        when the server was, and those go on from the last one.
+        """
+        if self._clock == "wall":
+            return time.time_ns() // 1_000_000
+        serving = self._now_serving()
+        since_ms = int(1000 * (time.monotonic() - serving.since_s))
+        return max(serving.model.as_of_ms + since_ms, self._live.newest_ms)
+
+    async def diagnose(self, kind: Kind, one_id: int) -> wire.DiagnosticsResponse:
+        """Say what the bundle knows of a post or an author; the first question takes longer.
+
+        Raises:
+            OverloadedError: as for `feed`.
+            UnknownIdError: the bundle does not have it.
+        """
+        async with self._admitted() as serving:
+            ask = partial(serving.diagnostics.subject, kind, one_id, self.now_ms())
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
+
+    async def diagnose_viewer(self, user_id: int) -> wire.ViewerDiagnosticsResponse:
+        """Say how well the bundle knows a viewer; errors as for `diagnose`."""
+        async with self._admitted() as serving:
+            ask = partial(serving.diagnostics.viewer, user_id)
+            return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
+
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
@@ -179,9 +282,15 @@ class FeedHandler:
                     f"{name} serves bundle version {', '.join(others)}, "
                     f"FeedHandler {serving.model.version}"
                 )
-        status: Literal["ok", "stale", "unlogged"] = "stale" if problems else "ok"
+        status: Literal["ok", "stale", "unlogged", "behind"] = "stale" if problems else "ok"
+        following = self._following.status() if self._following else None
+        if following and (following.problem or not following.caught_up):
+            status = "behind" if status == "ok" else status
+            problems.append(
+                following.problem or "events from before the start are still being read"
+            )
         if unlogged := self._event_log.problem:
-            status = "stale" if problems else "unlogged"
+            status = "stale" if status == "stale" else "unlogged"
             problems.append(f"{unlogged} ({self._event_log.num_lost} impressions lost so far)")
         return api.Health(
             status=status,
@@ -189,13 +298,22 @@ class FeedHandler:
             versions={name: list(theirs) for name, theirs in versions.items()},
             in_flight=self._in_flight,
             failures=dict(self._pipeline.failures),
+            events=following,
             problem="; ".join(problems) or None,
         )
 
     async def close(self) -> None:
-        """Finish what is under way and write out the event log."""
+        """Finish what is under way, write out the event log and leave the store of viewers."""
         await self._pipeline.drain()
-        await asyncio.to_thread(self._event_log.close)
+        self._diagnosing.shutdown(wait=False)
+        try:
+            await asyncio.to_thread(self._event_log.close)
+        finally:
+            if self._following:
+                await asyncio.to_thread(self._following.close)
+            if self._journal:
+                await asyncio.to_thread(self._journal.close)
+            await self._viewers.close()
 
     @asynccontextmanager
     async def _admitted(self) -> AsyncIterator[_Serving]:
@@ -207,8 +325,16 @@ class FeedHandler:
         finally:
             self._in_flight -= 1
 
-    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
-        return serving.models, serving.stores, self._served, self._event_log, self._labels
+    async def _shown_at_ms(self, user_id: int, post_id: int) -> int | None:
+        """When the viewer was last shown the post; None if not, as far as is known."""
+        try:
+            pages = await self._viewers.pages(user_id)
+        except ViewerStoreError:  # `degraded` will say that it is not known
+            return None
+        return next((page.at_ms for page in reversed(pages) if post_id in page.post_id), None)
+
+    def _parts(self, serving: _Serving) -> tuple[Models, Stores, ViewerStore, EventLog, LabelStore]:
+        return serving.models, serving.stores, self._viewers, self._event_log, self._labels
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:
@@ -216,15 +342,10 @@ class FeedHandler:
         return self._serving
 
     def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
-        now_ms = (
-            time.time_ns() // 1_000_000
-            if self._clock == "wall"
-            else serving.model.as_of_ms + int(1000 * (time.monotonic() - serving.since_s))
-        )
         return FeedQuery(
             user_id=request.user_id,
             limit=request.limit,
-            now_ms=now_ms,
+            now_ms=self.now_ms(),
             request_id=uuid.uuid4().hex,
             surface=request.surface,
             in_network_only=request.in_network_only,

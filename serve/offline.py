@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.features import History
 from pipelines.feed.services import Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
+from serve.live.state import LiveState
 from serve.services import FromBundle, Stores
 from serve.stores.recent import RecentPosts
 from train.bundle import load
@@ -20,9 +22,9 @@ from train.bundle import load
 class Offline(FromBundle):
     """`pipelines.feed.services.Services` of nobody's server: it has never shown anything."""
 
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history."""
-        return self.stores.profiles.seen(user_id)
+    async def recent_actions(self, user_id: int, at_ms: int) -> History:
+        """None: a replay knows what the bundle knows."""
+        return History.empty(user_id)
 
     async def served(self, user_id: int) -> Served:
         """Nothing."""
@@ -30,10 +32,15 @@ class Offline(FromBundle):
         return Served(none, none, none.reshape(0, 0), none)
 
     async def labels(self, kind: Kind, ids: NDArray[np.int64], at_ms: int) -> NDArray[np.int64]:
-        """None: a replay knows what the bundle knows."""
+        """None, for the same reason."""
         return np.zeros(len(ids), np.int64)
 
     async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Nothing was shown."""
+
+    async def remember(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Nothing was shown."""
@@ -46,4 +53,7 @@ def services(bundle: str) -> Offline:
         BundleError: it cannot be loaded.
     """
     loaded = load(bundle)
-    return Offline(local_models(loaded), Stores.of(loaded, RecentPosts()))
+    return Offline(
+        local_models(loaded),
+        Stores.of(loaded, LiveState(RecentPosts(), (), lambda: loaded.as_of_ms)),
+    )

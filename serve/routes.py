@@ -6,19 +6,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from configs import ConfigError
 from serve import api
+from serve import api_diagnostics as wire
+from serve.diagnostics import UnknownIdError
 from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
+from serve.live.journal import JournalError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
     503: {"model": api.Problem, "description": "Too busy; see the Retry-After header"}
 }
-_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "No such post in the bundle"}}
+_SOME: _Responses = {
+    207: {"model": api.EventsResponse, "description": "Some events are invalid, and say why"},
+}
+_UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "Not in the bundle"}}
 
 
 def create_app(handler: FeedHandler) -> FastAPI:
@@ -36,10 +42,36 @@ def create_app(handler: FeedHandler) -> FastAPI:
         """A viewer's next page of posts, best first."""
         return await handler.feed(request)
 
+    @app.post("/v1/events", status_code=202, responses=_BUSY | _SOME)
+    async def events(request: api.EventsRequest, response: Response) -> api.EventsResponse:
+        """What has happened: new and deleted posts, and what viewers did.
+
+        Each event is judged by itself, and what is valid is written down before the answer.
+        """
+        results = await handler.events(request)
+        valid = {result.status != "invalid" for result in results.results}
+        response.status_code = 202 if valid == {True} else 422 if valid == {False} else 207
+        return results
+
     @app.get("/v1/explain", responses=_BUSY | _UNKNOWN)
     async def explain(query: Annotated[api.ExplainQuery, Query()]) -> api.ExplainResponse:
         """Why a viewer gets a post, or does not."""
         return await handler.explain(query)
+
+    @app.get("/v1/diagnostics/post/{post_id}", responses=_BUSY | _UNKNOWN)
+    async def post_diagnostics(post_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """What the log says of a post: scores, their parts, and what they were made of."""
+        return await handler.diagnose("post", post_id)
+
+    @app.get("/v1/diagnostics/author/{author_id}", responses=_BUSY | _UNKNOWN)
+    async def author_diagnostics(author_id: wire.IdInPath) -> wire.DiagnosticsResponse:
+        """The same of an author."""
+        return await handler.diagnose("author", author_id)
+
+    @app.get("/v1/diagnostics/viewer/{user_id}", responses=_BUSY | _UNKNOWN)
+    async def viewer_diagnostics(user_id: wire.IdInPath) -> wire.ViewerDiagnosticsResponse:
+        """How well a viewer is known, and how varied the feed was."""
+        return await handler.diagnose_viewer(user_id)
 
     @app.get("/healthz")
     async def health() -> api.Health:
@@ -62,8 +94,14 @@ def create_app(handler: FeedHandler) -> FastAPI:
         headers = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
 
+    @app.exception_handler(JournalError)
+    async def unwritten(_: Request, error: JournalError) -> JSONResponse:
+        told = {"detail": f"{error}; send the same again later"}
+        return JSONResponse(told, status_code=503, headers={"Retry-After": "1"})
+
     @app.exception_handler(UnknownPostError)
-    async def unknown(_: Request, error: UnknownPostError) -> JSONResponse:
+    @app.exception_handler(UnknownIdError)
+    async def unknown(_: Request, error: LookupError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=404)
 
     return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,16 @@ from pipelines.features import History
 from pipelines.feed.services import Blend, Graph, Hits, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
+from serve.live.relations import BLOCK, FOLLOW, MUTE
+from serve.live.state import LiveState
 from serve.stores.event_log import EventLog, impressions
 from serve.stores.graph import GraphStore
 from serve.stores.labels import LabelStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
-from serve.stores.recent import RecentPosts
-from serve.stores.recent import posts_of as posts_of_table
-from serve.stores.served import Page, ServedStore, posts_of
 from serve.stores.users import UserStore
+from serve.stores.viewers.history import history_of
+from serve.stores.viewers.store import Page, ViewerStore, before, posts_of
 from train.bundle import Bundle
 
 
@@ -79,7 +80,7 @@ def version(bundle: Bundle) -> str:
 
 
 # What is counted of posts, and the action that the column counts.
-_COUNTED = {
+COUNTED = {
     "num_likes": "favorite",
     "num_replies": "reply",
     "num_reposts": "repost",
@@ -92,13 +93,15 @@ class Stores:
     """The tables of a bundle, indexed.
 
     Attributes:
-        recent: posts of the last days by author; outlives bundles.
+        live: what came since the bundle was made; outlives bundles.
+        posts: the bundle's and those that came since.
         facts: what models read of posts, of which the feed reads the as-of counts.
-        counted: column of the counts for each of `_COUNTED` that the log observes.
+        counted: column of the counts for each of `COUNTED` that the log observes.
         blend: what predicted actions are worth.
+        as_of_ms: newest event that the bundle knows.
     """
 
-    recent: RecentPosts
+    live: LiveState
     posts: PostStore
     profiles: ProfileStore
     graph: GraphStore
@@ -106,27 +109,26 @@ class Stores:
     facts: Facts
     counted: Mapping[str, int]
     blend: Blend
+    as_of_ms: int
 
     @classmethod
-    def of(cls, bundle: Bundle, recent: RecentPosts) -> Stores:
+    def of(cls, bundle: Bundle, live: LiveState) -> Stores:
         """Index the tables of `bundle`; takes time and memory in proportion to them.
 
-        Its posts are added to `recent`, as of the end of its log.
+        From now on `live` adds to them what comes.
         """
-        posts, _ = posts_of_table(bundle.posts, recent.settings.min_video_s)
-        recent.insert(posts, bundle.as_of_ms)
         profiles = ProfileStore(bundle.profiles)
         observed = bundle.card["observed_actions"]
         return cls(
-            recent=recent,
-            posts=PostStore(bundle.posts),
+            live=live,
+            posts=live.over(bundle.posts, bundle.as_of_ms),
             profiles=profiles,
             graph=GraphStore(bundle.follows, profiles),
             users=UserStore(bundle.users),
             facts=bundle.facts,
             counted={
                 name: 1 + bundle.actions.index(action)
-                for name, action in _COUNTED.items()
+                for name, action in COUNTED.items()
                 if action in observed
             },
             blend=Blend(
@@ -135,17 +137,26 @@ class Stores:
                 learned=np.isin(bundle.actions, observed),
                 weights=bundle.weights,
             ),
+            as_of_ms=bundle.as_of_ms,
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
-        """What `Services.engagement` promises, from the counts that hold at `at_ms`."""
+        """What `Services.engagement` promises: the bundle's counts at `at_ms`, and since then all.
+
+        How often a post was shown is known of the bundle's time alone.
+        """
         unknown = np.full(len(post_id), -1)
-        if "post" not in self.facts.rates:
-            return dict.fromkeys(("num_views", *_COUNTED), unknown)
-        counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
-        counts = counts.astype(np.int64)
-        found = {name: counts[:, column] for name, column in self.counted.items()}
-        return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
+        found = dict.fromkeys(("num_views", *COUNTED), unknown)
+        if "post" in self.facts.rates:
+            counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
+            counts = counts.astype(np.int64)
+            found["num_views"] = counts[:, 0]
+            found |= {name: counts[:, column] for name, column in self.counted.items()}
+        since = self.live.counts.of(post_id)
+        for at, name in enumerate(COUNTED):
+            more = since[:, at]
+            found[name] = np.where(more > 0, np.maximum(found[name], 0) + more, found[name])
+        return found
 
 
 @dataclass(frozen=True)
@@ -161,12 +172,16 @@ class FromBundle:
     stores: Stores
 
     async def history(self, user_id: int) -> History | None:
-        """From the bundle: what was done since is learned with the next bundle."""
+        """From the bundle; what was done since, `recent_actions` tells."""
         return self.stores.profiles.history(user_id)
 
     async def graph(self, user_id: int) -> Graph:
         """From the bundle."""
         return self.stores.graph.of(user_id)
+
+    async def seen(self, user_id: int) -> NDArray[np.int64]:
+        """In the bundle's history."""
+        return self.stores.profiles.seen(user_id)
 
     async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
         """From the two towers."""
@@ -180,7 +195,7 @@ class FromBundle:
         self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
     ) -> Hits:
         """From the posts of the last days, which are the bundle's and what came since."""
-        return self.stores.recent.read(user_id, author_ids, (), at_ms, num_posts)
+        return self.stores.live.recent.read(user_id, author_ids, (), at_ms, num_posts)
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """From the bundle."""
@@ -230,24 +245,33 @@ class ServedFeed(FromBundle):
     """`pipelines.feed.services.Services` of a running server.
 
     Attributes:
-        pages: what this process has shown lately.
+        viewers: what viewers did since the bundle was made, and what they were shown.
         event_log: where impressions go.
         label_store: labels of posts and authors.
     """
 
-    pages: ServedStore
+    viewers: ViewerStore
     event_log: EventLog
     label_store: LabelStore
 
-    async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """In the viewer's history, or shown lately by this process."""
-        return np.union1d(self.stores.profiles.seen(user_id), posts_of(self._pages(user_id)))
+    async def recent_actions(self, user_id: int, at_ms: int) -> History:
+        """From the store of viewers; authors are those of the posts."""
+        engagements = await self.viewers.engagements(user_id)
+        history = history_of(user_id, engagements, self.stores.as_of_ms, at_ms)
+        if not len(history.post_id):
+            return history
+        facts = await self.posts(history.post_id)
+        return replace(history, author_id=facts["author_id"])
+
+    async def graph(self, user_id: int) -> Graph:
+        """From the bundle, and what was done since; that asks no store that may be down."""
+        return await self._graph(user_id, before_ms=None)
 
     async def served(self, user_id: int) -> Served:
-        """Shown lately by this process; authors and topics are the bundle's."""
-        pages = self._pages(user_id)
+        """From the store of viewers; authors and topics are the posts'."""
+        pages = await self._pages(user_id)
         post_id = posts_of(pages)
-        facts = self.stores.posts.facts(post_id)
+        facts = await self.posts(post_id)
         at_ms = np.array([page.at_ms for page in pages], np.int64)
         shown_at_ms = np.repeat(at_ms, [len(page.post_id) for page in pages])
         return Served(post_id, facts["author_id"], facts["topic_ids"], shown_at_ms)
@@ -259,30 +283,69 @@ class ServedFeed(FromBundle):
     async def record(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
-        """Remember the page and append it to the event log."""
-        post_id = page["post_id"]
-        self.pages.add(user_id, post_id, now_ms)
-        self.event_log.append(impressions(user_id, request_id, now_ms, surface, post_id))
+        """Append the page to the event log."""
+        rows = impressions(user_id, request_id, now_ms, surface, page["post_id"])
+        self.event_log.append(rows)
 
-    def _pages(self, user_id: int) -> list[Page]:
+    async def remember(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Into the store of viewers."""
+        await self.viewers.add_page(user_id, Page(request_id, surface, now_ms, page["post_id"]))
+
+    async def _pages(self, user_id: int) -> Sequence[Page]:
         """Pages that the viewer was shown, oldest first."""
-        return self.pages.before(user_id)
+        return await self.viewers.pages(user_id)
+
+    async def _graph(self, user_id: int, before_ms: int | None) -> Graph:
+        """The bundle's, and what was done since and before some instant, None = now."""
+        graph = self.stores.graph.of(user_id)
+        action, post_id = self.stores.live.relations.posts(user_id, before_ms)
+        if not len(post_id):
+            return graph
+        author_id = (await self.posts(post_id))["author_id"]
+
+        def also(known: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+            return np.union1d(known, author_id[(action == name) & (author_id > 0)])
+
+        followed = also(graph.followed, FOLLOW)
+        return replace(
+            graph,
+            followed=followed,
+            blocked=also(graph.blocked, BLOCK),
+            muted=also(graph.muted, MUTE),
+            mutual=self.stores.graph.mutual(user_id, followed),
+        )
 
 
 @dataclass(frozen=True)
 class AsItWas(ServedFeed):
     """The same, as things stood before `post_id` was last shown; records nothing.
 
-    Answers "why was this post shown?" after showing it has made it a seen post.
+    Answers "why was this post shown?" after showing it has made it a seen post, or has made the
+    viewer block its author.
+
+    Attributes:
+        shown_at_ms: when that was; None = never, or nobody knows: as things stand now.
     """
 
     post_id: int
+    shown_at_ms: int | None
 
-    def _pages(self, user_id: int) -> list[Page]:
+    async def graph(self, user_id: int) -> Graph:
+        """With what was done before."""
+        return await self._graph(user_id, self.shown_at_ms)
+
+    async def _pages(self, user_id: int) -> Sequence[Page]:
         """Those before the page in question."""
-        return self.pages.before(user_id, self.post_id)
+        return before(await self.viewers.pages(user_id), self.post_id)
 
     async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Nothing was shown."""
+
+    async def remember(
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Nothing was shown."""

@@ -219,7 +219,7 @@ def _bounds(column: Column, now_ms: int) -> tuple[int | None, float | None]:
 
 
 def _is_instant(column: Column) -> bool:
-    return column.name.endswith("_at_ms") or column.name == "as_of_ms"
+    return column.name.endswith("_at_ms") or column.name in ("at_ms", "as_of_ms")
 
 
 def _out_of_range(

@@ -30,12 +30,13 @@ from pipelines.data.reader import Fragment, InputError, Reader, Rejected, make_r
 from pipelines.data.scatter import Scatter, Scattered, conflicts, scatter
 from pipelines.data.split import SplitSettings, to_ms
 from pipelines.schema import SPLITS, TABLES, TableSchema, events_table
-from pipelines.whole import save_json
+from pipelines.whole import new_folder, save_json
 
 T = TypeVar("T")
 R = TypeVar("R")
 SIDE_TABLES = ("users", "posts", "follows", "histories")  # users first: others refer to them
 REFERRED = ("users", "posts")
+_EXAMPLES = tuple(f"examples/split={split}" for split in SPLITS)
 REJECTED = pa.schema(
     [
         ("file", pa.string()),
@@ -92,23 +93,12 @@ def prepare(config: DataConfig, spread: Spread = one_by_one) -> dict[str, Any]:
     final = config.folder
     if final.exists() and any(final.iterdir()) and not (final / "manifest.json").exists():
         raise InputError(f"{final}: holds files that this job did not write; give another `out`")
-    partial_out = final.with_name(f"{final.name}.partial")
-    shutil.rmtree(partial_out, ignore_errors=True)
-    for folder in (
-        "scratch",
-        "profiles",
-        "sequences",
-        "rates",
-        *(f"examples/split={split}" for split in SPLITS),
-    ):
-        (partial_out / folder).mkdir(parents=True)
-    try:
-        manifest = _Run(config, reader, partial_out, spread).run()
-        shutil.rmtree(partial_out / "scratch")
-        save_json(partial_out / "manifest.json", manifest)
-        _replace(final, partial_out)
-    finally:
-        shutil.rmtree(partial_out, ignore_errors=True)
+    with new_folder(final) as out:
+        for folder in ("scratch", "profiles", "sequences", "rates", *_EXAMPLES):
+            (out / folder).mkdir(parents=True)
+        manifest = _Run(config, reader, out, spread).run()
+        shutil.rmtree(out / "scratch")
+        save_json(out / "manifest.json", manifest)
     return manifest
 
 
@@ -263,15 +253,6 @@ class _Run:
             bad = sorted((b for b in self.rejected if b.table == name), key=_place)
             table = pa.Table.from_pylist([dataclasses.asdict(b) for b in bad], REJECTED)
             write([table], REJECTED, str(self.out), f"rejected/{name}.parquet")
-
-
-def _replace(folder: Path, new: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _scatter(item: tuple[int, Fragment], plan: Scatter) -> Scattered:

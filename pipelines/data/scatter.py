@@ -96,10 +96,10 @@ def scatter(number: int, fragment: Fragment, plan: Scatter) -> Scattered:
         packed = pack(checked, number, plan.split, plan.reader.actions)
         stem = f"{plan.scratch}/{number:06d}-{at:06d}"
         part = partition_of(packed["user_id"].to_numpy(), plan.num_partitions)
-        rows.append(_deal(packed, part, plan.num_partitions, f"{stem}.rows"))
+        rows.append(deal(packed, part, plan.num_partitions, f"{stem}.rows"))
         if packed["event_id"].null_count < packed.num_rows:
             named, part = _keys(packed, plan.num_partitions)
-            keys.append(_deal(named, part, plan.num_partitions, f"{stem}.keys"))
+            keys.append(deal(named, part, plan.num_partitions, f"{stem}.keys"))
     return Scattered(num_rows, rows, keys, rejected)
 
 
@@ -181,8 +181,11 @@ def _keys(packed: pa.Table, num_partitions: int) -> tuple[pa.Table, NDArray[np.i
     return named.to_arrow().cast(KEYS), part.to_numpy()
 
 
-def _deal(table: pa.Table, part: NDArray[np.int64], num_partitions: int, path: str) -> str:
-    """Write `table` with the rows of partition p in record batch p, in their order."""
+def deal(table: pa.Table, part: NDArray[np.int64], num_partitions: int, path: str) -> str:
+    """Write `table` with the rows of partition p in record batch p, in their order.
+
+    `part` names the partition of each row. int64 [n]. Returns `path`; `read_partition` reads it.
+    """
     order = np.argsort(
         part.astype(np.uint16 if num_partitions < 1 << 16 else np.uint32), kind="stable"
     )

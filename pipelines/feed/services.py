@@ -107,11 +107,17 @@ class Services(Protocol):
     async def history(self, user_id: int) -> History | None:
         """What the viewer has done, or None for a viewer never heard of."""
 
+    async def recent_actions(self, user_id: int, at_ms: int) -> History:
+        """What the viewer has done since what `history` tells, and before `at_ms`; may be empty.
+
+        One entry a post, however many things were done to it, as old as the first of them.
+        """
+
     async def graph(self, user_id: int) -> Graph:
-        """Whom the viewer follows, blocks and mutes; empty for an unknown viewer."""
+        """Whom the viewer follows, blocks and mutes by now; empty for an unknown viewer."""
 
     async def seen(self, user_id: int) -> NDArray[np.int64]:
-        """Posts the viewer was already shown, sorted."""
+        """Posts in what `history` tells, sorted."""
 
     async def served(self, user_id: int) -> Served:
         """The viewer's last pages, empty for a viewer who saw none."""
@@ -186,3 +192,8 @@ class Services(Protocol):
         self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
     ) -> None:
         """Write the page served on `surface`, 0 = unknown, to the event log."""
+
+    async def remember(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Keep the page for `served`; the same request's again changes nothing."""

@@ -16,6 +16,7 @@ from pipelines.encoding import expand
 # such as an emoji.
 _ALONE = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{So}])"
 _BETWEEN = r"[^\p{L}\p{M}\p{N}\p{So}_]+"
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,19 @@ class Words:
         which, slot = expand(length)
         number = self.number[self.start[rows][which] + slot]
         return Words(number, np.concatenate([[0], np.cumsum(length)]))
+
+    def digest(self) -> NDArray[np.int64]:
+        """A number for each text: equal where the words and their order are; 0 = no words. [n]."""
+        length = np.diff(self.start)
+        _, slot = expand(length)
+        with np.errstate(over="ignore"):  # wrapping is the point
+            mixed = self.number.astype(np.uint64) + (slot + 1).astype(np.uint64) * _STEP
+            mixed = (mixed ^ (mixed >> np.uint64(31))) * _STEP
+            mixed ^= mixed >> np.uint64(29)
+            total = np.zeros(len(self), np.uint64)
+            some = length > 0
+            total[some] = np.add.reduceat(mixed, self.start[:-1][some]) if some.any() else 0
+        return np.where(some, total | np.uint64(1), 0).astype(np.int64)
 
     def mention(self, phrases: Words) -> NDArray[np.bool_]:
         """Whether each text holds the words of one of `phrases` in a row. bool [n].

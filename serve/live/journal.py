@@ -13,11 +13,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from serve.live.messages import Message, Topic
+from configs import near_miss
+from serve.live.messages import TOPICS, Message, Topic
 
 
 class JournalError(RuntimeError):
     """The journal cannot be written or read now; the text says which and why. Try again later."""
+
+
+def check_topics(
+    topics: Sequence[Topic], group: str | None, after: Mapping[str, int] | None
+) -> None:
+    """Refuse what `Journal.reader` cannot read.
+
+    Raises:
+        ValueError: as there.
+    """
+    unknown = [topic for topic in topics if topic not in TOPICS]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no such topic{near_miss(unknown[0], TOPICS)}")
+    if not topics:
+        raise ValueError(f"no topic to read (have: {', '.join(TOPICS)})")
+    if group is not None and after is not None:
+        raise ValueError(f"group {group!r}: it goes on from what it committed, not from a position")
 
 
 class Reader(Protocol):
@@ -73,8 +91,12 @@ class Journal(Protocol):
             topics: what to read of.
             group: readers of one group share the work and what was committed; None = this one
                 reads everything.
-            after: the `position` from which to go on; None = the oldest that is kept, or for a
-                group what it committed last.
+            after: the `position` from which to go on; None = the oldest that is kept. A group
+                goes on from what it committed last, and takes none.
+
+        Raises:
+            ValueError: no such topic, or a group with a position. A journal that cannot be read
+                now shows itself at the first `poll`.
         """
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ class Message:
     """One event as it is written down.
 
     Attributes:
-        key: names it; of two messages with one key the first counts.
+        key: names it within its topic; of two messages with one key the first counts.
         about: the id whose messages stay in order: the post's, or for engagements the viewer's.
         body: JSON of api.Event, with nothing left to default.
     """
@@ -36,6 +36,11 @@ class Message:
     key: str
     about: int
     body: bytes
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What no other message has: viewers' clients choose keys, so a key alone may recur."""
+        return self.topic, self.key
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,14 @@ class GraphStore:
         self._followers = Groups(followee_id[by_follower], follower_id[by_follower])
         self._profiles = profiles
 
+    def edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who follows, and who is followed; one of each for every follow. [n], [n]."""
+        return self._followed.pairs()
+
+    def followers(self, author_id: int) -> NDArray[np.int64]:
+        """Who follows the author; empty for one whom nobody follows. Sorted."""
+        return np.sort(self._followers.of(author_id))
+
     def of(self, user_id: int) -> Graph:
         """The viewer's side of the graph; empty for a viewer nobody has heard of."""
         followed, history = self._followed.of(user_id), self._profiles.history(user_id)
@@ -38,8 +46,12 @@ class GraphStore:
             followed=followed,
             blocked=_whom(history, "block_author"),
             muted=_whom(history, "mute_author"),
-            mutual=np.intersect1d(followed, self._followers.of(user_id)),
+            mutual=self.mutual(user_id, followed),
         )
+
+    def mutual(self, user_id: int, followed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `followed` who follow the viewer."""
+        return np.intersect1d(followed, self._followers.of(user_id))
 
 
 def _whom(history: History | None, action: str) -> NDArray[np.int64]:

@@ -43,3 +43,7 @@ class Groups:
         place, known = positions(self._ids, np.array([one_id]))
         start = self._starts[place[0]] if known[0] else 0
         return self._values[start : start + (self._lengths[place[0]] if known[0] else 0)]
+
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray]:
+        """The ids of all values, and the values, as they were given but grouped. [N], [N]."""
+        return np.repeat(self._ids, self._lengths), self._values

@@ -1,104 +1,154 @@
-"""Facts about posts by id, and the most liked of all.
-
-Axes: C posts asked for, n posts found.
-"""
+"""Facts about all posts by id: the bundle's, and those that came since. Axes: C posts asked for."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.encoding import pad
 from pipelines.feed.services import Hits
-from pipelines.feed.words import Words
-from serve.stores.lookup import column, positions
-from serve.stores.threads import authors_of, conversations
+from pipelines.schema import POSTS
+from serve.stores.lookup import positions
+from serve.stores.post_table import PostTable
 
-MAX_TOPICS = 16  # of a post's topics, the first so many
-_POINTERS = {"reply_to": "reply_to_post_id", "repost": "repost_of_post_id"}
-_POINTERS |= {"quote": "quote_of_post_id"}
-# What is said of a post that is not here; columns of ids hold 0.
-_UNKNOWN = {"created_at_s": np.nan, "duration_s": np.nan}
+Ids = NDArray[np.int64]
+Facts = dict[str, NDArray]
+
+_AUTHORS = {
+    "reply_to_post_id": "reply_to_author_id",
+    "repost_of_post_id": "repost_author_id",
+    "quote_of_post_id": "quote_author_id",
+}
+_FRESH = 4_096  # posts in the table that is made anew with every `add`
+_MAX_STEPS = 64  # from table to table along one chain of replies
 
 
 class PostStore:
-    """All posts of a bundle as columns in memory; no lookup loops over posts."""
+    """The bundle's table, which never changes, and at most two of posts that came since.
 
-    def __init__(self, posts: pa.Table) -> None:
-        """Index `posts`: the columns of schema.POSTS and `popularity`, at least one row."""
-        posts = posts.sort_by("post_id")
-        self.post_id = column(posts, "post_id", 0, np.int64)
-        self._author_id = column(posts, "author_id", 0, np.int64)
-        self._created_at_s = column(posts, "created_at_ms", np.nan) / 1000
-        self._popularity = column(posts, "popularity", 0.0)
-        self._facts = {
-            "author_id": self._author_id,
-            "created_at_s": self._created_at_s,
-            "duration_s": column(posts, "duration_s", np.nan),
-            "popularity": self._popularity,
-            **self._threads(posts),
-            "topic_ids": _topics(posts["topic_ids"]),
-            "language": _languages(posts["language"]),
-            "has_text": _has_text(posts["text"]),
-        }
-        self._words = Words.of(pa.concat_arrays([*posts["text"].chunks, pa.array([""])]))
-        for name, values in self._facts.items():  # the last row stands for what is not here
-            last = np.full((1, *values.shape[1:]), _UNKNOWN.get(name, 0), values.dtype)
-            self._facts[name] = np.concatenate([values, last])
-        self._facts["language"][-1] = ""
-        self._most_liked = np.argsort(-self._popularity, kind="stable")
+    Any thread may read at any time; writes wait for each other. A read sees all of a write or
+    nothing of it.
 
-    def facts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
+    Attributes:
+        bundle: the bundle's table.
+    """
+
+    def __init__(self, posts: pa.Table, max_new: int = 1_000_000) -> None:
+        """Begin with the bundle's posts.
+
+        Args:
+            posts: as for `PostTable`, at least one row.
+            max_new: posts kept beside them; of more the first to come go.
+        """
+        self._max_new = max_new
+        self.bundle = PostTable(posts)
+        self._settled = self._fresh = POSTS.arrow.empty_table()
+        self._settled_index: list[PostTable] = []
+        # What reads look at: swapped as a whole. No post is in two tables.
+        self._state: tuple[Sequence[PostTable], Ids] = ((self.bundle,), np.empty(0, np.int64))
+        self._writing = threading.Lock()
+
+    def add(self, posts: pa.Table) -> int:
+        """Add the rows of schema.POSTS whose posts are not here yet; returns how many."""
+        with self._writing:
+            tables, deleted = self._state
+            new = posts.take(_first_of_each(posts["post_id"].to_numpy()))
+            ids = new["post_id"].to_numpy()
+            new = new.filter(~np.any([table.has(ids) for table in tables], axis=0))
+            if not len(new):
+                return 0
+            self._fresh = pa.concat_tables([self._fresh, new])
+            if len(self._fresh) > _FRESH:
+                self._settle()
+            fresh = [PostTable(self._fresh)] if len(self._fresh) else []
+            self._state = ((self.bundle, *self._settled_index, *fresh), deleted)
+            return len(new)
+
+    def delete(self, post_id: Ids) -> None:
+        """Posts [n] are unknown from now on, whether they have come yet or not; so are reposts."""
+        with self._writing:
+            tables, deleted = self._state
+            self._state = (tables, np.union1d(deleted, post_id))
+
+    def facts(self, post_id: Ids) -> Facts:
         """What is known of posts [C]: the columns that `Services.posts` promises."""
-        place, known = positions(self.post_id, post_id)
-        row = np.where(known, place, -1)
-        facts = {name: values[row] for name, values in self._facts.items()}
-        facts["conversation_id"] = np.where(known, facts["conversation_id"], post_id)
-        return {"known": known, **facts}
+        tables, deleted = self._state
+        facts = _facts(tables, post_id)
+        if len(tables) > 1:
+            for pointer, author in _AUTHORS.items():
+                abroad = np.flatnonzero((facts[pointer] > 0) & (facts[author] == 0))
+                if len(abroad):
+                    facts[author][abroad] = _facts(tables, facts[pointer][abroad])["author_id"]
+            facts["conversation_id"] = _conversations(tables, post_id, facts["conversation_id"])
+        for ids in (post_id, facts["repost_of_post_id"]):
+            facts["known"] = facts["known"] & ~positions(deleted, ids)[1]
+        return facts
 
-    def mention(self, post_id: NDArray[np.int64], keywords: tuple[str, ...]) -> NDArray[np.bool_]:
+    def mention(self, post_id: Ids, keywords: tuple[str, ...]) -> NDArray[np.bool_]:
         """Whether the text of each post [C] holds one of `keywords`, as `Words.mention` says."""
-        place, known = positions(self.post_id, post_id)
-        texts = self._words.take(np.where(known, place, len(self.post_id)))
-        return texts.mention(Words.of(pa.array(keywords)))
+        tables, _ = self._state
+        found = np.zeros(len(post_id), np.bool_)
+        for table in tables:
+            found |= table.mention(post_id, keywords)
+        return found
 
     def has(self, post_id: int) -> bool:
-        """Whether the bundle knows the post."""
-        return bool(positions(self.post_id, np.array([post_id]))[1][0])
+        """Whether the post is here and was not deleted."""
+        return bool(self.facts(np.array([post_id]))["known"][0])
 
     def most_liked(self, num_posts: int) -> Hits:
-        """Posts by popularity, best first; equal popularity by post id."""
-        rows = self._most_liked[:num_posts]
-        return Hits(self.post_id[rows], self._popularity[rows])
+        """The bundle's posts by popularity, best first; equal popularity by post id."""
+        return self.bundle.most_liked(num_posts)
 
-    def _threads(self, posts: pa.Table) -> dict[str, NDArray[np.int64]]:
-        """What posts answer, repeat and quote, by whom that is, and their conversations."""
-        columns = {}
-        for kind, name in _POINTERS.items():
-            columns[name] = column(posts, name, 0, np.int64)
-            authors = authors_of(columns[name], self.post_id, self._author_id)
-            columns[f"{kind}_author_id"] = authors
-        columns["conversation_id"] = conversations(self.post_id, columns["reply_to_post_id"])
-        return columns
+    def _settle(self) -> None:
+        """Index what came lately with what came before, so that it is one table again."""
+        both = pa.concat_tables([self._settled, self._fresh])
+        self._settled = both.slice(max(0, len(both) - self._max_new)).combine_chunks()
+        self._settled_index = [PostTable(self._settled)]
+        self._fresh = self._fresh.slice(0, 0)
 
 
-def _topics(topic_ids: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Topics one post a row, 0 = no more. [N, T], T at most MAX_TOPICS."""
-    lists = pc.if_else(pc.is_null(topic_ids), pa.scalar([], topic_ids.type), topic_ids)
-    longest = pc.max(pc.list_value_length(lists)).as_py() or 0
-    return pad(lists, min(longest, MAX_TOPICS))
+def _first_of_each(post_id: Ids) -> Ids:
+    """Rows that hold a post for the first time, in order."""
+    return np.sort(np.unique(post_id, return_index=True)[1])
 
 
-def _languages(language: pa.ChunkedArray) -> NDArray[np.str_]:
-    """Tags, "" = unknown; what is longer than the column is cut. <U12 [N]."""
-    codes = pc.fill_null(language, "").combine_chunks().dictionary_encode()
-    tags = np.array(codes.dictionary.to_pylist() or [""], "<U12")
-    return tags[codes.indices.to_numpy(zero_copy_only=False)]
+def _facts(tables: Sequence[PostTable], post_id: Ids) -> Facts:
+    """What the tables say, each of its own posts."""
+    facts = tables[0].facts(post_id)
+    for table in tables[1:]:
+        here = np.flatnonzero(table.has(post_id))
+        if len(here):
+            for name, values in table.facts(post_id[here]).items():
+                facts[name] = _put(facts[name], here, values)
+    return facts
 
 
-def _has_text(text: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Whether there is more than blanks. bool [N]."""
-    trimmed = pc.utf8_trim_whitespace(pc.fill_null(text, ""))
-    return pc.greater(pc.utf8_length(trimmed), 0).combine_chunks().to_numpy(zero_copy_only=False)
+def _put(values: NDArray, rows: Ids, new: NDArray) -> NDArray:
+    """`values` [C, ...] with those of some rows; the wider of both, zeros at the end."""
+    if values.ndim == 2 and values.shape[1] != new.shape[1]:
+        width = max(values.shape[1], new.shape[1])
+        values, new = (np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in (values, new))
+    values[rows] = new
+    return values
+
+
+def _conversations(tables: Sequence[PostTable], post_id: Ids, conversation_id: Ids) -> Ids:
+    """Follow chains of replies that go from one table to another; in a circle a post is alone."""
+    at = conversation_id.copy()
+    moving = np.arange(len(at))
+    for _ in range(_MAX_STEPS):
+        there = _facts(tables, at[moving])
+        alone = there["known"] & (there["reply_to_post_id"] > 0)
+        alone &= there["conversation_id"] == at[moving]
+        at[moving[alone]] = post_id[moving[alone]]
+        onward = there["known"] & ~alone & (there["conversation_id"] != at[moving])
+        at[moving[onward]] = there["conversation_id"][onward]
+        moving = moving[onward]
+        if not len(moving):
+            return at
+    at[moving] = post_id[moving]
+    return at

@@ -36,6 +36,10 @@ class ProfileStore:
         span = slice(*self._bounds[place[0] : place[0] + 2])
         return History(user_id, **{name: values[span] for name, values in self._values.items()})
 
+    def events(self) -> dict[str, NDArray]:
+        """All histories as columns: user_id, and the fields of History. [n] each."""
+        return {"user_id": np.repeat(self._user_id, np.diff(self._bounds)), **self._values}
+
     def seen(self, user_id: int) -> NDArray[np.int64]:
         """Posts in the viewer's history, sorted; empty for an unknown viewer."""
         history = self.history(user_id)

@@ -90,7 +90,7 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
             context[name] = BLEND
         elif kind is Viewer:
             context[name] = Viewer(draw(st.sampled_from([-1, 5, 20_000])), draw(CREATED_AT_S))
-        elif kind == History | None:
+        elif kind in (History, History | None):
             context[name] = History.empty(query.user_id)
         else:
             raise NotImplementedError(f"{name}: say here how to make up a {kind}")
@@ -255,9 +255,11 @@ def test_source_brings_posts_best_first(component):
 @of_stage("query_hydrators")
 @pytest.mark.parametrize("user_id", [2, 10_000])
 def test_query_hydrator_finds_what_it_declares(component, user_id):
-    """For a known viewer and for one never heard of."""
-    found = asyncio.run(component.hydrate(WORLD.query(user_id), WORLD))
-    context_of(component, found)
+    """For a known viewer and for one never heard of, with and without what it only wants."""
+    query = WORLD.query(user_id)
+    for given_query in (query, asyncio.run(_hydrated(query))):
+        found = asyncio.run(component.hydrate(given_query, WORLD))
+        context_of(component, found)
 
 
 @of_stage("side_effects")

@@ -47,3 +47,31 @@ def test_folders_are_replaced_whole(tmp_path):
 
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_left_is_put_right(tmp_path):
+    """Half a folder is cleared by the next that is made, and one moved aside comes back."""
+    folder = tmp_path / "run"
+    for name in ("run.partial", "run.replaced"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("")
+    with pytest.raises(OSError, match="full"), new_folder(folder) as made:
+        stop(list(made.iterdir()) or (made / "half").write_text(""))
+
+    assert [path.name for path in folder.iterdir()] == ["run.replaced"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_link_is_replaced_by_a_folder(tmp_path):
+    """What a link in the folder's place leads to is left alone, however often it is made."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "old").write_text("")
+    folder = tmp_path / "run"
+    folder.symlink_to(tmp_path / "disk")
+    for name in ("one", "two"):
+        with new_folder(folder) as made:
+            (made / name).write_text("")
+
+    assert [path.name for path in folder.iterdir()] == ["two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "run"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["old"]

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.schema import ACTION_NAMES, DAY_MS, EXAMPLES, FOLLOWS, POSTS, SPLITS, USERS
-from serve.services import Stores
+from serve.live.state import LiveState
+from serve.services import COUNTED, Stores
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
 from serve.stores.recent import RecentPosts
-from serve.stores.served import ServedStore, posts_of
 from serve.stores.users import UserStore
 from train.rows import flatten, read_examples
 
@@ -187,19 +187,25 @@ def test_engagement_is_what_the_log_counts(bundle, prepared):
     rows = flatten(read_examples(prepared, *SPLITS))
     post_id = np.append(bundle.posts["post_id"].to_numpy()[:200], 10**9)
     later_ms = bundle.as_of_ms + 100 * DAY_MS
-    counts = Stores.of(bundle, RecentPosts()).engagement(post_id, later_ms)
+    counts = Stores.of(
+        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
+    ).engagement(post_id, later_ms)
     liked = rows.label(ACTION_NAMES.index("favorite")) > 0
     for place, one in enumerate(post_id):
         assert counts["num_views"][place] == (rows.post_id == one).sum()
         assert counts["num_likes"][place] == (liked & (rows.post_id == one)).sum()
     assert counts["num_likes"].sum() > 0
-    early = Stores.of(bundle, RecentPosts()).engagement(post_id, bundle.as_of_ms)
+    early = Stores.of(
+        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
+    ).engagement(post_id, bundle.as_of_ms)
     assert (early["num_views"] <= counts["num_views"]).all()
 
 
 def test_what_is_not_counted_is_unknown(bundle):
     """Without counts, or without counts of one action, a post's engagement is -1, not 0."""
-    stores = Stores.of(bundle, RecentPosts())
+    stores = Stores.of(
+        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
+    )
     post_id = bundle.posts["post_id"].to_numpy()[:3]
     some = replace(stores, counted={"num_likes": 1}).engagement(post_id, bundle.as_of_ms)
     assert (some["num_quotes"] == -1).all()
@@ -224,32 +230,3 @@ def test_accounts_are_those_of_the_row(accounts, wanted):
         assert facts["num_followers"][place] == (-1 if followers is None else followers)
         created_at_s = np.nan if created is None else created / 1000
         assert facts["created_at_s"][place] == pytest.approx(created_at_s, nan_ok=True)
-
-
-@given(st.lists(st.tuples(st.integers(1, 3), st.lists(IDS, min_size=1, max_size=4, unique=True))))
-def test_served_pages_are_remembered(pages):
-    """What was shown is remembered; before a page, what was shown before it."""
-    store = ServedStore(num_viewers=3, num_posts=1000)
-    for user_id, page in pages:
-        store.add(user_id, np.array(page), at_ms=page[0])
-    for user_id in (1, 2, 3):
-        theirs = [page for user, page in pages if user == user_id]
-        assert posts_of(store.before(user_id)).tolist() == [p for page in theirs for p in page]
-        for place, page in enumerate(theirs):
-            if not any(page[0] in later for later in theirs[place + 1 :]):
-                earlier = [p for before in theirs[:place] for p in before]
-                assert posts_of(store.before(user_id, page[0])).tolist() == earlier
-                assert store.shown_at_ms(user_id, page[0]) == page[0]
-        assert store.shown_at_ms(user_id, 99) is None
-
-
-def test_served_store_is_bounded():
-    """Neither many viewers nor many pages make it grow; the newest stay."""
-    store = ServedStore(num_viewers=2, num_posts=4)
-    for start in range(0, 100, 2):
-        store.add(1, np.array([start, start + 1]), at_ms=start)
-    assert posts_of(store.before(1)).tolist() == [96, 97, 98, 99]
-    store.add(2, np.array([5]), at_ms=1)
-    store.add(3, np.array([6]), at_ms=2)
-    assert posts_of(store.before(1)).tolist() == []
-    assert posts_of(store.before(3)).tolist() == [6]

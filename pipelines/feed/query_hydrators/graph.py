@@ -17,7 +17,10 @@ class Graph(QueryHydrator):
 
     needs = ()
     provides: ClassVar = {"query.graph": ViewerGraph}
-    fails = "open"  # filters that protect by it fail closed by themselves
+    # Filters that protect by it fail closed by themselves. So that a store of viewers which is down
+    # neither lifts a block nor empties every page, this does not build on `query.recent_actions`:
+    # the service tells of the newest blocks, too, from a place of their own.
+    fails = "open"
     timeout_ms: PositiveInt = 200
 
     async def hydrate(self, query: FeedQuery, services: Services) -> Mapping[str, Any]:

@@ -21,5 +21,5 @@ class Served(QueryHydrator):
     timeout_ms: PositiveInt = 200
 
     async def hydrate(self, query: FeedQuery, services: Services) -> Mapping[str, Any]:
-        """Ask the store of served posts."""
+        """Ask the store of viewers."""
         return {"query.served": await services.served(query.user_id)}

@@ -16,6 +16,10 @@ from serve.stores.recent.index import Ids, Mask
 
 NEVER = -(2**62)  # before any time
 _AT_LEAST_ONE = ("post_id", "author_id")
+_THREADS = (
+    *("repost_of_post_id", "repost_author_id", "reply_to_post_id", "reply_to_author_id"),
+    "conversation_id",
+)
 _OR_ZERO = ("parent_id", "parent_author_id", "conversation_id")
 
 
@@ -138,25 +142,33 @@ class Columns(_Posts):
         return (self.created_at_ms >= oldest_ms) | (self.marked_until_ms >= now_ms)
 
 
-def posts_of(table: pa.Table, min_video_s: float) -> tuple[NewPosts, int]:
+def posts_of(
+    table: pa.Table, facts: Mapping[str, NDArray], min_video_s: float
+) -> tuple[NewPosts, int]:
     """Rows of schema.POSTS as new posts, and how many were left out: those of no author or time.
 
-    A post with a video of at least `min_video_s` counts as one. Authors of parents and roots of
-    conversations are in no such table: unknown.
+    Args:
+        table: n posts.
+        facts: what `Services.posts` says of them, for who wrote what they answer or repeat, and
+            their conversations.
+        min_video_s: a video that is shorter does not count as one.
     """
-    dated = table.filter(pc.and_(table["author_id"].is_valid(), table["created_at_ms"].is_valid()))
-    repost_of = column(dated, "repost_of_post_id", 0, np.int64)
-    unknown = np.zeros(len(dated), np.int64)
+    dated = pc.and_(table["author_id"].is_valid(), table["created_at_ms"].is_valid())
+    kept = dated.to_numpy(zero_copy_only=False)
+    table, facts = table.filter(dated), {name: facts[name][kept] for name in _THREADS}
+    is_repost = facts["repost_of_post_id"] > 0
+
+    def of_parent(repost: str, reply: str) -> Ids:
+        return np.where(is_repost, facts[repost], facts[reply])
+
     posts = NewPosts(
-        post_id=column(dated, "post_id", 0, np.int64),
-        author_id=column(dated, "author_id", 0, np.int64),
-        created_at_ms=column(dated, "created_at_ms", 0, np.int64),
-        parent_id=np.where(
-            repost_of > 0, repost_of, column(dated, "reply_to_post_id", 0, np.int64)
-        ),
-        parent_author_id=unknown,
-        conversation_id=unknown,
-        is_repost=repost_of > 0,
-        has_video=column(dated, "duration_s", 0.0) >= min_video_s,
+        post_id=column(table, "post_id", 0, np.int64),
+        author_id=column(table, "author_id", 0, np.int64),
+        created_at_ms=column(table, "created_at_ms", 0, np.int64),
+        parent_id=of_parent("repost_of_post_id", "reply_to_post_id"),
+        parent_author_id=of_parent("repost_author_id", "reply_to_author_id"),
+        conversation_id=facts["conversation_id"],
+        is_repost=is_repost,
+        has_video=column(table, "duration_s", 0.0) >= min_video_s,
     )
-    return posts, len(table) - len(dated)
+    return posts, int((~kept).sum())

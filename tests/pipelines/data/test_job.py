@@ -190,11 +190,22 @@ def test_a_crash_leaves_the_old_output(tmp_path, monkeypatch):
     """A run that dies midway leaves what was there before, whole, and nothing beside it."""
     settings = config(write_small(tmp_path))
     prepare(settings)
+    beside = sorted(tmp_path.iterdir())
     before = tables_of(tmp_path / "out")
     monkeypatch.setattr(job, "gather", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(settings)
     assert tables_of(tmp_path / "out") == before
+    assert sorted(tmp_path.iterdir()) == beside
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    """A half-made folder is in the way of no later run, and nothing of it is in the output."""
+    settings = config(write_small(tmp_path))
+    (tmp_path / "out.partial/scratch").mkdir(parents=True)
+    (tmp_path / "out.partial/half.parquet").write_text("half")
+    prepare(settings)
+    assert "half.parquet" not in tables_of(tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
 
 

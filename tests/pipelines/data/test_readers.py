@@ -1,11 +1,8 @@
-"""Readers: every layout gives the contract, and says what to fetch when files are not there."""
+"""Readers of public data: every layout gives the contract, or the reader says what to fetch."""
 
 from __future__ import annotations
 
-import datetime as dt
-import gzip
 import os
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,23 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from configs import ConfigError
-from pipelines.data import text
 from pipelines.data.check import columns
-from pipelines.data.job import prepare
-from pipelines.data.reader import (
-    UNMAPPED,
-    Batch,
-    Fragment,
-    InputError,
-    MissingInputError,
-    make_reader,
-    reader_names,
-)
+from pipelines.data.reader import UNMAPPED, MissingInputError, make_reader, reader_names
 from pipelines.data.readers.kuairand import FACTS, LOG, USERS, VIDEOS
 from pipelines.schema import TABLES
-
-from .small_log import EVENTS_ROWS, POSTS_ROWS, config, tables_of, write_lines, write_parquet
 
 SHARED = Path("../shared/data")
 needs_shared = pytest.mark.skipif(
@@ -191,146 +175,3 @@ def test_movielens_says_what_to_fetch():
     reader = make_reader({"name": "movielens", "path": "/nowhere/ml-25m.zip"})
     with pytest.raises(MissingInputError, match=r"(?s)no such file.*grouplens\.org"):
         reader.fragments()
-
-
-def test_logs_formats_agree(tmp_path):
-    """Parquet, JSON lines, compressed lines, a folder of parts and a glob give the same tables."""
-    plain, lines = tmp_path / "plain", tmp_path / "lines"
-    for folder in (plain, lines):
-        folder.mkdir()
-    write_parquet(plain / "events.parquet", EVENTS_ROWS)
-    write_parquet(plain / "posts.parquet", POSTS_ROWS)
-    prepare(config(plain))
-    write_lines(lines / "events/part-0.jsonl", EVENTS_ROWS[:4])
-    rest = write_lines(lines / "rest.jsonl", EVENTS_ROWS[4:])
-    (lines / "events/part-1.jsonl.gz").write_bytes(gzip.compress(rest.read_bytes()))
-    (lines / "events/_SUCCESS").write_text("")
-    write_lines(lines / "posts.jsonl", POSTS_ROWS)
-    prepare(config(lines))
-    expected = tables_of(plain / "out")
-    assert tables_of(lines / "out") == expected
-    prepare(config(lines, reader={"events": str(lines / "events/part-*")}))
-    assert tables_of(lines / "out") == expected
-
-
-def test_glob_that_matches_folders(tmp_path):
-    """A folder that a glob matches is read whole, each file once; hidden ones are left out."""
-    write_lines(tmp_path / "log/a.jsonl", EVENTS_ROWS[:3])
-    write_lines(tmp_path / "log/dt=1/b.jsonl", EVENTS_ROWS[3:5])
-    write_lines(tmp_path / "log/dt=1/hour=2/c.jsonl", EVENTS_ROWS[5:])
-    write_lines(tmp_path / "log/_old/d.jsonl", EVENTS_ROWS)
-    for glob in ("*", "[ad]*"):
-        reader = {"events": f"{tmp_path}/log/{glob}"}
-        assert prepare(config(tmp_path, reader=reader))["rows"]["events"] == {
-            "read": 10,
-            "duplicates": 0,
-            "rejected": 0,
-            "kept": 10,
-        }
-
-
-def test_days_in_json_lines(tmp_path):
-    """Days are text in JSON lines, and can be split by as those of a Parquet file."""
-    write_lines(
-        tmp_path / "events.jsonl", [{**row, "log_date": "2026-01-01"} for row in EVENTS_ROWS]
-    )
-    days = {"validate_from": dt.date(2026, 1, 2), "test_from": dt.date(2026, 1, 3)}
-    assert prepare(config(tmp_path, split=days))["splits"]["train"]["candidates"] == 10
-
-
-@pytest.mark.parametrize("damage", ["truncated", "corrupt"])
-def test_damaged_gzip(damage, tmp_path):
-    """A compressed file that ends early or does not unpack is named, not a traceback."""
-    path = write_lines(tmp_path / "events.jsonl", EVENTS_ROWS)
-    packed = gzip.compress(path.read_bytes())
-    path.unlink()
-    broken = packed[:-20] if damage == "truncated" else packed[:20] + b"\xff" * 20 + packed[40:]
-    (tmp_path / "events.jsonl.gz").write_bytes(broken)
-    with pytest.raises(InputError, match=r"events\.jsonl\.gz: row 1 or later cannot be read"):
-        prepare(config(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("nope://log/*.parquet", "nope://.*: not a URL that fsspec can open .*nope"),
-        ("s3://log/*.parquet", r"s3://.*: a package is missing \(Install s3fs"),
-    ],
-)
-def test_url_that_cannot_be_opened(url, message, tmp_path, monkeypatch):
-    """A URL of an unknown kind is an error; one that needs a package names the package."""
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(InputError, match=message):
-        prepare(config(tmp_path, reader={"events": url}))
-
-
-def test_logs_over_a_url(tmp_path):
-    """A table may be at any fsspec URL."""
-    import fsspec
-
-    write_parquet(tmp_path / "events.parquet", EVENTS_ROWS)
-    fsspec.filesystem("memory").pipe(
-        "/log/events.parquet", (tmp_path / "events.parquet").read_bytes()
-    )
-    url = config(tmp_path, reader={"events": "memory://log/*.parquet"}, out=str(tmp_path / "url"))
-    assert prepare(url)["fingerprint"] == prepare(config(tmp_path))["fingerprint"]
-
-
-def test_logs_with_an_own_action(tmp_path):
-    """A company's own flag becomes an action after those of the schema, with its weight."""
-    rows = [{**row, "saved": True} for row in EVENTS_ROWS]
-    write_parquet(tmp_path / "events.parquet", rows, saved=pa.bool_())
-    with pytest.raises(InputError, match="unknown column 'saved'"):
-        prepare(config(tmp_path))
-    manifest = prepare(config(tmp_path, reader={"extra_actions": {"saved": 0.7}}))
-    assert manifest["actions"][-1] == "saved"
-    assert manifest["action_weights"][-1] == 0.7
-    examples = pl.read_parquet(tmp_path / "out/examples/*/*.parquet")
-    assert (examples["did"].explode() & 1 << 19 != 0).all()
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["click"], "'click' is a column of events already"),
-        (["user_id"], "'user_id' is a column of events already"),
-        (["dwell_time"], "named twice"),
-        ([f"a{at}" for at in range(45)], "64 actions: at most 63 fit a mask"),
-    ],
-)
-def test_own_action_that_cannot_be(names, message, tmp_path):
-    """An own action whose name is taken, or that no mask has room for, names the setting."""
-    write_parquet(tmp_path / "events.parquet", EVENTS_ROWS)
-    with pytest.raises(ConfigError, match=f"reader: extra_actions: .*{message}"):
-        prepare(config(tmp_path, reader={"extra_actions": dict.fromkeys(names, 1.0)}))
-
-
-def test_other_files_are_not_guessed_at(tmp_path):
-    """A file of a kind that is not a table is an error, not skipped."""
-    write_parquet(tmp_path / "events/a.parquet", EVENTS_ROWS)
-    (tmp_path / "events/notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"notes\.txt: not a table; allowed: \.parquet"):
-        prepare(config(tmp_path))
-
-
-def test_text_blocks_count_rows(tmp_path, monkeypatch):
-    """Rows keep their numbers over block borders, bad rows and a last line without an end."""
-    monkeypatch.setattr(text, "BLOCK_BYTES", 16)
-    lines = ["a,b", *(f"{i},{i}.5" for i in range(1, 20)), "x,1", "20,3,4", "21,7"]
-    (tmp_path / "t.csv").write_text("\n".join(lines))
-    fragment = Fragment("events", str(tmp_path / "t.csv"), 0)
-    batches: list[Batch] = list(text.read_csv(fragment, {"a": pa.int64(), "b": pa.float64()}))
-    rows = [int(row) for batch in batches for row in batch.row]
-    values = [a for batch in batches for a in batch.table["a"].to_pylist()]
-    refused = {bad.row: (bad.column, bad.reason) for batch in batches for bad in batch.rejected}
-    assert rows == [*range(1, 20), 22]
-    assert values == [*range(1, 20), 21]
-    assert refused == {20: ("a", "expected int64"), 21: ("(line)", "3 columns; expected 2")}
-
-
-def test_csv_without_a_column(tmp_path):
-    """A CSV file that lacks a column is refused with the columns it has."""
-    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    fragment = Fragment("events", str(tmp_path / "t.csv"), 0)
-    with pytest.raises(InputError, match=r"column 'c' is missing \(have: a, b\)"):
-        list(text.read_csv(fragment, {"c": pa.int64()}))

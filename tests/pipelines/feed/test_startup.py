@@ -134,7 +134,10 @@ def test_stages_order_themselves():
         stage: [[component.name for component in wave] for wave in waves]
         for stage, waves in Pipeline.build().stages.items()
     }
-    assert stages["query_hydrators"] == [["blend", "graph", "history", "seen", "served", "viewer"]]
+    assert stages["query_hydrators"] == [
+        ["blend", "graph", "recent_actions", "served", "viewer"],
+        ["history", "seen"],
+    ]
     assert stages["sources"] == [["in_network", "popular", "two_tower"]]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],

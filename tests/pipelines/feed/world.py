@@ -51,6 +51,8 @@ class World:
         pages: what the viewer's last pages held, for all viewers.
         ranked_for: surface of every ranking asked for.
         recorded: (user_id, request_id, surface, post ids) of every page recorded.
+        remembered: the same of every page remembered.
+        acts: what viewers did lately, by viewer; nothing unless a test says so.
     """
 
     def __init__(self, num_posts: int = 300, num_authors: int = 40) -> None:
@@ -80,6 +82,8 @@ class World:
         self.about = np.zeros((num_posts, 0), np.float32)
         self.ranked_for: list[int] = []
         self.recorded: list[tuple[int, str, int, list[int]]] = []
+        self.remembered: list[tuple[int, str, int, list[int]]] = []
+        self.acts: dict[int, History] = {}
 
     def query(self, user_id: int = 1, limit: int = 10) -> FeedQuery:
         """A request at the world's only instant."""
@@ -92,6 +96,10 @@ class World:
     async def history(self, user_id: int) -> History | None:
         """Nobody knows ids from `STRANGER` on."""
         return None if user_id >= STRANGER else History.empty(user_id)
+
+    async def recent_actions(self, user_id: int, at_ms: int) -> History:
+        """Whatever the test put into `self.acts`."""
+        return self.acts.get(user_id, History.empty(user_id))
 
     async def graph(self, user_id: int) -> Graph:
         """Follows every fifth author, blocks one and mutes one."""
@@ -197,6 +205,12 @@ class World:
     ) -> None:
         """Into a list."""
         self.recorded.append((user_id, request_id, surface, page.post_id.tolist()))
+
+    async def remember(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Into another list."""
+        self.remembered.append((user_id, request_id, surface, page.post_id.tolist()))
 
     def _best(self, value: NDArray[np.float64], num_posts: int) -> Hits:
         rows = np.argsort(-value, kind="stable")[:num_posts]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from configs import ConfigError, check
 from pipelines.schema import POSTS
+from serve.stores.post_table import PostTable
 from serve.stores.recent import reads
 from serve.stores.recent import store as recent
 from serve.stores.recent.index import Places
@@ -212,13 +213,18 @@ def test_rows_of_the_posts_table_become_posts():
         {"post_id": 4, "author_id": FRIEND},
         {"post_id": 5, "created_at_ms": NOW},
     ]
-    posts, num_left_out = posts_of(pa.Table.from_pylist(rows, schema=POSTS.arrow), min_video_s=2.0)
+    table = pa.Table.from_pylist(rows, schema=POSTS.arrow)
+    facts = PostTable(table).facts(np.arange(1, 6))
+    posts, num_left_out = posts_of(table, facts, min_video_s=2.0)
     assert num_left_out == 2
     assert posts.post_id.tolist() == [1, 2, 3]
     assert posts.parent_id.tolist() == [0, 7, 8]
     assert posts.is_repost.tolist() == [False, False, True]
     assert posts.has_video.tolist() == [False, True, False]
-    assert posts_of(POSTS.arrow.empty_table(), 2.0)[1] == 0
+    assert posts.parent_author_id.tolist() == [0, 0, 0]  # of posts that are not in the table
+    assert posts.conversation_id.tolist() == [1, 7, 7]
+    none = {name: values[:0] for name, values in facts.items()}
+    assert posts_of(POSTS.arrow.empty_table(), none, 2.0)[1] == 0
 
 
 @settings(max_examples=50)

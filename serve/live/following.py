@@ -1,0 +1,90 @@
+"""All that follows one journal in a replica: its memory, shared stores, the training log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve import api
+from serve.live.follower import Follower, FollowerSettings
+from serve.live.journal import Journal
+from serve.live.messages import View
+
+_LOOK_S = 0.02  # between looks whether followers have caught up
+
+
+@dataclass(frozen=True)
+class Follow:
+    """One view and how it is kept up to date.
+
+    Attributes:
+        group: replicas that share the view, and so the work; None = each replica has its own.
+        settings: how to read.
+    """
+
+    view: View
+    group: str | None = None
+    settings: FollowerSettings | None = None
+
+
+class Following:
+    """One follower for each view, so that none waits for another."""
+
+    def __init__(
+        self, journal: Journal, follows: Mapping[str, Follow], dead_letters: str | Path
+    ) -> None:
+        """Start to follow.
+
+        Args:
+            journal: where from.
+            follows: by name, which errors and file names hold.
+            dead_letters: folder for messages that cannot be read.
+        """
+        self._own = {name for name, follow in follows.items() if follow.group is None}
+        self._followers = {
+            name: Follower(
+                journal,
+                [follow.view],
+                group=follow.group,
+                dead_letters=str(Path(dead_letters) / f"{name}.jsonl"),
+                settings=follow.settings,
+                name=f"follower-{name}",
+            )
+            for name, follow in follows.items()
+        }
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until this replica's own views know all that was written before; whether they do."""
+        deadline = time.monotonic() + timeout_s
+        while not self.caught_up:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_S)
+        return True
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this replica's own views know all that was written before it began."""
+        return all(self._followers[name].caught_up for name in self._own)
+
+    def status(self) -> api.Following:
+        """How far they are, and what holds them up."""
+        problems = [
+            f"{name}: {follower.problem}"
+            for name, follower in self._followers.items()
+            if follower.problem
+        ]
+        return api.Following(
+            caught_up=self.caught_up,
+            lag={name: follower.lag for name, follower in self._followers.items()},
+            applied={name: follower.num_applied for name, follower in self._followers.items()},
+            unreadable=max((f.num_poison for f in self._followers.values()), default=0),
+            problem="; ".join(problems) or None,
+        )
+
+    def close(self) -> None:
+        """Stop all; what a group has not committed comes again to the next of it."""
+        for follower in self._followers.values():
+            follower.close()

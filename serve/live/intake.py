@@ -1,0 +1,82 @@
+"""Takes in what happens: checks each event, fills in times, writes all to the journal at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from serve import api
+from serve.live.journal import Journal
+from serve.live.messages import message
+
+_EVENT: TypeAdapter[api.Event] = TypeAdapter(api.Event)
+_TIMES = {"post": "created_at_ms", "deletion": "deleted_at_ms", "engagement": "at_ms"}
+
+
+class Intake:
+    """The way into a journal."""
+
+    def __init__(
+        self, journal: Journal, now_ms: Callable[[], int], max_ahead_s: float = 60.0
+    ) -> None:
+        """Write to `journal`.
+
+        Args:
+            journal: where to.
+            now_ms: what time it is; ms since 1970.
+            max_ahead_s: how far an event's time may be in the future: clocks differ.
+        """
+        self._journal = journal
+        self._now_ms = now_ms
+        self._max_ahead_s = max_ahead_s
+
+    async def take(self, events: Sequence[Any]) -> api.EventsResponse:
+        """Judge each event by itself, and write down those that are valid.
+
+        Returns:
+            One result an event, in their order. What is `accepted` lasts.
+
+        Raises:
+            JournalError: the journal cannot be written now. Sending all again is safe: events
+                have names, and those that were written are not counted twice.
+        """
+        now_ms = self._now_ms()
+        checked = [self._check(event, now_ms) for event in events]
+        messages = [message(event) for event in checked if not isinstance(event, str)]
+        new = iter(await asyncio.to_thread(self._journal.append, messages) if messages else ())
+        return api.EventsResponse(
+            results=[
+                api.EventResult(status="invalid", problem=event)
+                if isinstance(event, str)
+                else api.EventResult(status="accepted" if next(new) else "duplicate")
+                for event in checked
+            ]
+        )
+
+    def _check(self, event: Any, now_ms: int) -> api.Event | str:
+        """The event with its time, or why it is none."""
+        try:
+            checked = _EVENT.validate_python(event, strict=False)
+        except ValidationError as error:
+            told = (f"{_place(e['loc'])}{e['msg']}" for e in error.errors())
+            return "; ".join(told)
+        name = _TIMES[checked.kind]
+        at_ms = getattr(checked, name)
+        if at_ms is None:
+            return checked.model_copy(update={name: now_ms})
+        ahead_s = (at_ms - now_ms) / 1000
+        if ahead_s > self._max_ahead_s:
+            return (
+                f"{name}: {at_ms} is {ahead_s:.0f} s ahead of the server's time; at most "
+                f"{self._max_ahead_s:g} s are allowed, and without it the server's time counts"
+            )
+        return checked
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Where in the event, without the kind that pydantic puts first."""
+    inner = ".".join(str(part) for part in loc if part not in _TIMES)
+    return f"{inner}: " if inner else ""
