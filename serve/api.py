@@ -6,9 +6,18 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from configs import near_miss
+from pipelines.feed.bloom import MAX_BITS, MAX_HASHES, BloomFilter
 from pipelines.schema import ACTION_NAMES
 
 
@@ -43,8 +52,26 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class BloomFilterEntry(Request):
+    """Posts that the client knows were seen, as a Bloom filter of pipelines/feed/bloom.py."""
+
+    bits: Base64Bytes = Field(description="bit 0 is the lowest of the first byte")
+    num_bits: int = Field(ge=1, le=MAX_BITS)
+    num_hashes: int = Field(ge=1, le=MAX_HASHES)
+    seed: int = Field(default=0, ge=0, le=2**64 - 1)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> BloomFilterEntry:
+        self.filter()
+        return self
+
+    def filter(self) -> BloomFilter:
+        """The filter itself."""
+        return BloomFilter(self.bits, self.num_bits, self.num_hashes, self.seed)
+
+
 class Wishes(Request):
-    """What a page may hold, whoever asks."""
+    """What a page may hold, whoever asks, and with what client."""
 
     in_network_only: bool = Field(default=False, description="only posts by followed authors")
     exclude_video: bool = Field(default=False, description="no videos")
@@ -58,6 +85,25 @@ class Wishes(Request):
         default_factory=list,
         max_length=10_000,
         description="posts that the client knows were seen; none of them is shown",
+    )
+    bloom_filter_entries: list[Annotated[BloomFilterEntry, BeforeValidator(_from_json)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="more such posts; one that was not seen is left out now and then",
+    )
+    served_ids: list[Id] = Field(
+        default_factory=list, max_length=10_000, description="posts that the client has loaded"
+    )
+    is_bottom_request: bool = Field(
+        default=False,
+        description="the viewer scrolls on below `served_ids`: none of them is shown",
+    )
+    client_app_id: int = Field(default=0, ge=0, le=2**31 - 1, description="program; 0 = unknown")
+    country_code: str = Field(
+        default="", pattern="^([A-Z]{2})?$", description="ISO 3166-1 alpha-2; empty = unknown"
+    )
+    language_code: str = Field(
+        default="", max_length=12, description="BCP 47 tag of the client; empty = unknown"
     )
 
 
@@ -238,6 +284,19 @@ class Post(BaseModel):
     )
     visibility: Literal["allow", "interstitial"] = Field(
         description="interstitial: show it behind a notice; the reason names the rule"
+    )
+    visibility_reason: str | None = Field(
+        default=None, description="the rule that puts it behind a notice"
+    )
+    in_network: bool | None = Field(
+        default=None, description="by the viewer or someone followed; null = could not be told"
+    )
+    reply_to_post_id: int = Field(default=0, description="the post that it answers; 0 = none")
+    repost_of_post_id: int = Field(default=0, description="the post that it repeats; 0 = none")
+    repost_author_id: int = Field(default=0, description="who wrote that one; 0 = unknown")
+    quote_of_post_id: int = Field(default=0, description="the post that it quotes; 0 = none")
+    conversation_id: int = Field(
+        default=0, description="first post of its thread, its own id if it is none; 0 = unknown"
     )
     reason: str = Field(description="why the post is where it is, in words")
 

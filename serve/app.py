@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve import Application
+from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
 from configs import Config, check, load
@@ -29,6 +30,8 @@ from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
 from serve.routes import create_app
+from serve.rpc.scored_posts import scored_posts
+from serve.rpc.scored_posts_pb2 import ScoredPostsRequest, ScoredPostsResponse
 from serve.services import Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
@@ -159,7 +162,7 @@ class ScorerReplica(Reloading):
 
 @serve.ingress()
 class FeedHandlerReplica(Reloading):
-    """Serves the routes; holds the models itself if no handles to them are given."""
+    """Serves the routes and the RPC; holds the models itself if no handles to them are given."""
 
     def __init__(self, args: Args, *models: DeploymentHandle) -> None:
         super().__init__(args.torch_threads)
@@ -206,6 +209,12 @@ class FeedHandlerReplica(Reloading):
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._handler)
+
+    async def GetScoredPosts(  # noqa: N802  # Serve calls it by its name in scored_posts.proto
+        self, request: ScoredPostsRequest, grpc_context: RayServegRPCContext
+    ) -> ScoredPostsResponse:
+        """As `serve.rpc.scored_posts.scored_posts`."""
+        return await scored_posts(self._handler, request, grpc_context)
 
     def refused(self, problem: str) -> None:
         """Let /healthz say so."""

@@ -52,7 +52,7 @@ def deploy(
     http = schema.http_options
     url = f"http://{http.host}:{http.port}"
     try:
-        serve.start(schema.proxy_location, http.model_dump())
+        serve.start(schema.proxy_location, http.model_dump(), schema.grpc_options.model_dump())
     except (RayError, TimeoutError) as error:
         raise DeployError(_not_listening(f"{http.host}:{http.port}", config, error)) from error
     client = _get_global_client()

@@ -407,6 +407,12 @@ class FeedHandler:
             topic_ids=tuple(request.topic_ids),
             excluded_topic_ids=tuple(request.excluded_topic_ids),
             seen_ids=tuple(request.seen_ids),
+            bloom_filters=tuple(entry.filter() for entry in request.bloom_filter_entries),
+            served_ids=tuple(request.served_ids),
+            is_bottom_request=request.is_bottom_request,
+            client_app_id=request.client_app_id,
+            country=request.country_code,
+            language=request.language_code,
             overrides=request.overrides,
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pipelines.feed.explain import Explainer
+from pipelines.feed.hydrators.visibility import Visibility
 from pipelines.feed.result import FeedResult
 from serve import api
 
@@ -13,6 +14,11 @@ _MULTIPLIER = "_multiplier"
 _RANK = "_rank"
 # By Verdict; without the hydrator visibility nothing is judged.
 _VISIBILITY: tuple[Literal["allow", "interstitial"], ...] = ("allow", "interstitial")
+# Columns that a response repeats as they are; one that a failure left out is told as unknown.
+_FACTS = (
+    *("in_network", "conversation_id", "reply_to_post_id"),
+    *("repost_of_post_id", "repost_author_id", "quote_of_post_id"),
+)
 
 
 def posts_of(
@@ -24,6 +30,7 @@ def posts_of(
     p_action = plain.get("p_action")
     sources = {n.removesuffix(_RANK): plain[n] for n in plain if n.endswith(_RANK)}
     multipliers = {n.removesuffix(_MULTIPLIER): plain[n] for n in plain if n.endswith(_MULTIPLIER)}
+    facts = [name for name in _FACTS if name in plain]
     return [
         api.Post(
             post_id=plain["post_id"][row],
@@ -34,7 +41,17 @@ def posts_of(
             p_action={n: p_action[row][at] for n, at in actions.items()} if p_action else {},
             adjustments={name: values[row] for name, values in multipliers.items()},
             visibility=_VISIBILITY[plain["visibility"][row] if "visibility" in plain else 0],
+            visibility_reason=_rule(result, row),
             reason=explainer.reason(result, row),
+            **{name: plain[name][row] for name in facts},
         )
         for row in range(len(page))
     ]
+
+
+def _rule(result: FeedResult, row: int) -> str | None:
+    """The rule that puts the post at `row` behind a notice, if one does."""
+    judges = [component for component in result.components if isinstance(component, Visibility)]
+    if not judges or "visibility" not in result.page:
+        return None
+    return judges[0].rule_of(result.page, row)

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
+from pipelines.feed.bloom import BloomFilter
 from pipelines.feed.services import Hits, Services
 from pipelines.feed.table import Candidates, Columns
 
@@ -58,6 +59,13 @@ class FeedQuery:
         topic_ids: topics wanted; none = any.
         excluded_topic_ids: topics not wanted.
         seen_ids: posts that the client knows were seen, whatever the server knows.
+        bloom_filters: more such posts, in filters that hold one too many now and then.
+        served_ids: posts that the client has loaded.
+        is_bottom_request: whether the viewer scrolls on below `served_ids`.
+        client_app_id: program that asks, 0 = unknown.
+        country: ISO 3166-1 alpha-2, "" = unknown.
+        language: BCP 47 tag of the client's, "" = unknown. Neither this nor country nor program
+            is read by any component here; they are there for yours.
         overrides: settings for this request alone, stage.component.setting -> value.
         variant: names the settings of all components in use; the engine's to say.
         context: what query hydrators found; read it as `query["seen"]`.
@@ -73,6 +81,12 @@ class FeedQuery:
     topic_ids: tuple[int, ...] = ()
     excluded_topic_ids: tuple[int, ...] = ()
     seen_ids: tuple[int, ...] = ()
+    bloom_filters: tuple[BloomFilter, ...] = ()
+    served_ids: tuple[int, ...] = ()
+    is_bottom_request: bool = False
+    client_app_id: int = 0
+    country: str = ""
+    language: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.features import History
+from pipelines.feed.bloom import BloomFilter
 from pipelines.feed.checks import columns_of, context_of, rows_of, table_of, verdicts
 from pipelines.feed.discover import check_frozen, discover
 from pipelines.feed.services import Blend, Graph, Scored, Served, Viewer
@@ -73,6 +74,9 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
         topic_ids=tuple(draw(SMALL_IDS).tolist()),
         excluded_topic_ids=tuple(draw(SMALL_IDS).tolist()),
         seen_ids=tuple(draw(SMALL_IDS).tolist()),
+        bloom_filters=draw(st.sampled_from([(), (BloomFilter.of([2, 5]),)])),
+        served_ids=tuple(draw(SMALL_IDS).tolist()),
+        is_bottom_request=draw(st.booleans()),
     )
     context = {}
     for name in needs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -156,6 +157,27 @@ def test_the_surface_of_a_request_is_used(run, models, tmp_path):
     assert rows["surface"].to_pylist() == [5, 5]
 
 
+def test_a_post_says_what_it_answers_and_whose_it_is(run, bundle):
+    """Network, threads and pointers are told as the feed knew them."""
+
+    async def test(client, _):
+        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 20})).json()
+        followed = bundle.follows.filter(pc.equal(bundle.follows["follower_id"], 1))
+        authors = {1, *followed["followee_id"].to_pylist()}
+        rows = {row["post_id"]: row for row in bundle.posts.to_pylist()}
+        for post in feed["posts"]:
+            assert post["in_network"] == (post["author_id"] in authors)
+            assert post["visibility_reason"] is None
+            for pointer in ("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"):
+                assert post[pointer] == (rows[post["post_id"]][pointer] or 0)
+            if not post["reply_to_post_id"]:
+                assert post["conversation_id"] == post["post_id"]
+            if post["repost_of_post_id"]:
+                assert post["repost_author_id"] == rows[post["repost_of_post_id"]]["author_id"]
+
+    run(test)
+
+
 def test_labels_drop_and_hide_posts(run):
     """A labelled post is gone, one under a milder label comes behind a notice that is explained."""
     rows = [{"kind": "post", "id": post_id, "label": "spam"} for post_id in range(1, 800, 2)]
@@ -169,6 +191,7 @@ def test_labels_drop_and_hide_posts(run):
             assert post["post_id"] % 2 == 0
             assert post["visibility"] == "interstitial"
             assert post["reason"].startswith("behind a notice: post_disputed; ")
+            assert post["visibility_reason"] == "post_disputed"
         one = {"user_id": 1, "post_id": feed["posts"][0]["post_id"]}
         told = (await client.get("/v1/explain", params=one)).json()["explanation"]
         assert told["notes"] == ["behind a notice: post_disputed"]

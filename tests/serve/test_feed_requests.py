@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+from typing import Any
 
 import pytest
 
 from configs import check
+from pipelines.feed.bloom import BloomFilter
 from pipelines.feed.discover import FeedConfig
 from tests.serve.feed_server import FEED, serving, shown
+
+BLOOM = {"bits": "/w==", "num_bits": 8, "num_hashes": 2}  # holds every post
 
 
 def test_a_request_changes_what_the_feed_allows(bundle, models, tmp_path):
@@ -57,6 +62,11 @@ def test_a_request_changes_what_the_feed_allows(bundle, models, tmp_path):
         ({"user_id": 1, "topic_ids": [1] * 101}, "topic_ids"),
         ({"user_id": 1, "excluded_topic_ids": 4}, "excluded_topic_ids"),
         ({"user_id": 1, "seen_ids": [1] * 10_001}, "seen_ids"),
+        ({"user_id": 1, "served_ids": [0]}, 0),
+        ({"user_id": 1, "country_code": "us"}, "country_code"),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM] * 17}, "bloom_filter_entries"),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM | {"num_bits": 9}]}, 0),
+        ({"user_id": 1, "bloom_filter_entries": [BLOOM | {"bits": "A"}]}, "bits"),
     ],
 )
 def test_a_bad_request_is_told_which_field(run, body, field):
@@ -110,6 +120,8 @@ def test_a_request_says_what_its_page_may_hold(run, bundle):
         (topic, *_) = [t for one in seen for t in topics[one]]
         for wish, holds in (
             ({"seen_ids": seen}, lambda one: one not in seen),
+            ({"served_ids": seen, "is_bottom_request": True}, lambda one: one not in seen),
+            ({"bloom_filter_entries": [entry(seen)]}, lambda one: one not in seen),
             ({"topic_ids": [topic]}, lambda one: topic in topics[one]),
             ({"excluded_topic_ids": [topic]}, lambda one: topic not in topics[one]),
             ({"exclude_video": True}, lambda one: one not in videos),
@@ -121,6 +133,32 @@ def test_a_request_says_what_its_page_may_hold(run, bundle):
         await shown(handler)
         told = (await client.get("/v1/explain", params=query)).json()["explanation"]
         assert told["dropped_by"] == ["filters.topics"] if topics[seen[0]] else []
+
+    run(test)
+
+
+def entry(post_ids: list[int]) -> dict[str, Any]:
+    """A Bloom filter of posts as a client sends it."""
+    held = BloomFilter.of(post_ids, 0.001)
+    bits = base64.b64encode(held.bits).decode()
+    return {"bits": bits, "num_bits": held.num_bits, "num_hashes": held.num_hashes}
+
+
+def test_explain_takes_the_same_wishes_as_the_feed(run):
+    """A post that the client's Bloom filter or loaded posts leave out is explained by them."""
+
+    async def test(client, _):
+        plain = (await client.post("/v1/feed", json={"user_id": 1, "limit": 1})).json()
+        one = {"user_id": 4, "post_id": plain["posts"][0]["post_id"]}
+        for wish, by in (
+            ({"bloom_filter_entries": json.dumps(BLOOM)}, "filters.previously_seen"),
+            (
+                {"served_ids": one["post_id"], "is_bottom_request": True},
+                "filters.previously_served",
+            ),
+        ):
+            told = (await client.get("/v1/explain", params=one | wish)).json()["explanation"]
+            assert by in told["dropped_by"]
 
     run(test)
 

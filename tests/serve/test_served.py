@@ -1,4 +1,4 @@
-"""configs/serve.yaml on a local cluster: real replicas, real HTTP, through HAProxy."""
+"""configs/serve.yaml on a local cluster: real replicas, real HTTP and gRPC, through HAProxy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import httpx
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,8 @@ import yaml
 
 from pipelines.runtime import connect
 from serve.deploy import deploy
+from serve.rpc.scored_posts_pb2 import ScoredPostsRequest
+from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
 from tests.conftest import UNKNOWN_USER, write_bundle
 
 pytestmark = pytest.mark.ray
@@ -33,6 +37,15 @@ class Served:
     event_log: Path
     config: dict
     bundle: Path
+    grpc: ScoredPostsServiceStub
+
+    def rpc(self, request: ScoredPostsRequest, timeout: float = 30, **more: Any) -> Any:
+        """Ask for a page over gRPC."""
+        return self.grpc.GetScoredPosts(request, timeout=timeout, **more)
+
+    def calling(self, request: ScoredPostsRequest) -> Any:
+        """The same without waiting."""
+        return self.grpc.GetScoredPosts.future(request, timeout=30)
 
     def feed(self, user_id: int, limit: int = 5) -> httpx.Response:
         """Ask for a page."""
@@ -55,8 +68,9 @@ def served(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     url = deploy(CONFIG, changes)
     config = yaml.safe_load(CONFIG.read_text())
     config["applications"][0]["args"] |= changes
-    with httpx.Client(base_url=url, timeout=30) as http:
-        yield Served(http, event_log, config, bundle_path)
+    channel = grpc.insecure_channel(f"{LOOPBACK}:{config['grpc_options']['port']}")
+    with httpx.Client(base_url=url, timeout=30) as http, channel:
+        yield Served(http, event_log, config, bundle_path, ScoredPostsServiceStub(channel))
     serve.shutdown()
     ray.shutdown()
 
@@ -115,17 +129,61 @@ def test_overload_is_a_503_with_retry_after(served):
     assert served.feed(1).status_code == 200
 
 
+def test_grpc_gives_the_page_that_http_gives(served):
+    """The posts of a stranger are the same over both; a viewer's are where explain puts them."""
+    stranger = ScoredPostsRequest(viewer_id=UNKNOWN_USER + 1, limit=5)
+    page, same = served.rpc(stranger), served.feed(UNKNOWN_USER + 2).json()
+    assert (page.cold_start, list(page.degraded)) == (True, [])
+    assert [post.post_id for post in page.posts] == [post["post_id"] for post in same["posts"]]
+    page = served.rpc(ScoredPostsRequest(viewer_id=7, limit=5))
+    assert (page.cold_start, len(page.posts)) == (False, 5)
+    for place, post in enumerate(page.posts, start=1):
+        query = {"user_id": 7, "post_id": post.post_id, "limit": 5}
+        told = served.http.get("/v1/explain", params=query).json()["explanation"]
+        assert (told["outcome"], told["place"]) == ("served", place)
+        assert told["score"]["score"] == pytest.approx(post.score, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "metadata", "timeout_s", "code", "said"),
+    [
+        ({"viewer_id": 0}, (), 30, "INVALID_ARGUMENT", "viewer_id: Input should be greater than"),
+        ({"viewer_id": 1, "limit": 101}, (), 30, "INVALID_ARGUMENT", "limit: Input should be less"),
+        ({"viewer_id": 1}, (("application", "other"),), 30, "NOT_FOUND", "'other' not found"),
+        ({"viewer_id": 1}, (), 0.001, "DEADLINE_EXCEEDED", "Deadline"),
+    ],
+)
+def test_grpc_says_why_there_is_no_page(served, asked, metadata, timeout_s, code, said):
+    """A code and words for a bad request, an application that is not there, a deadline."""
+    with pytest.raises(grpc.RpcError) as refused:
+        served.rpc(ScoredPostsRequest(**asked), metadata=metadata, timeout=timeout_s)
+    assert refused.value.code().name == code
+    assert said in refused.value.details()
+    _eventually(lambda: served.http.get("/healthz").json()["in_flight"] == 0)
+
+
+def test_overload_over_grpc_says_when_to_try_again(served):
+    """A request too many is RESOURCE_EXHAUSTED with the time to wait; everybody else is served."""
+    calls = [served.calling(ScoredPostsRequest(viewer_id=one)) for one in range(1, 97)]
+    refused = [call for call in calls if call.code() != grpc.StatusCode.OK]
+    assert 0 < len(refused) < len(calls)
+    assert {call.code().name for call in refused} == {"RESOURCE_EXHAUSTED"}
+    waits = [dict(call.trailing_metadata()).get("grpc-retry-pushback-ms") for call in refused]
+    assert "3000" in waits
+    assert served.rpc(ScoredPostsRequest(viewer_id=1)).posts
+
+
 def test_what_listens_where(served):
-    """HTTP is on loopback. HAProxy's statistics (8404) and metrics (9101) are everywhere.
+    """HTTP and gRPC are on loopback. HAProxy's statistics (8404) and metrics (9101) are not.
 
     Ray 2.60 has no setting for the address of these two; when this fails, README and
     configs/serve.yaml have something new to say.
     """
     listening = _listening()
-    assert listening[8000] == {LOOPBACK}
-    replicas = {port: at for port, at in listening.items() if 30000 <= port < 31000}
-    assert replicas
-    assert all(at == {LOOPBACK} for at in replicas.values())
+    replicas = _replica_ports()
+    assert {port // 10_000 for port in replicas} == {3, 4}  # of HTTP and of gRPC
+    for port in (8000, 8500, 9000, 9500, *replicas):
+        assert listening[port] == {LOOPBACK}
     assert listening[8404] == listening[9101] == {EVERYWHERE}
 
 
@@ -248,6 +306,15 @@ def _eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.2)
 
 
+def _replica_ports() -> set[int]:
+    """Where HAProxy asks replicas; others of the machine may have ports near by."""
+    from ray.serve.context import _get_global_client
+
+    controller = _get_global_client()._controller
+    groups = ray.get(controller.get_target_groups.remote(from_proxy_manager=True))
+    return {target.port for group in groups for target in group.targets}
+
+
 def _listening() -> dict[int, set[str]]:
     """Port -> addresses, IPv4 and IPv6, on which something of this machine listens."""
     found: dict[int, set[str]] = {}
@@ -263,4 +330,5 @@ def _listening() -> dict[int, set[str]]:
 def _address(words: str) -> str:
     """As people write it. /proc has 32-bit words in the machine's byte order, little-endian."""
     octets = [bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8)]
-    return str(ipaddress.ip_address(b"".join(octets)))
+    address = ipaddress.ip_address(b"".join(octets))
+    return str(getattr(address, "ipv4_mapped", None) or address)  # gRPC's sockets are IPv6 ones

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.feed.bloom import any_may_hold
 from pipelines.feed.lookup import RELATED, any_in
 from pipelines.feed.stages import FeedQuery, Filter
 from pipelines.feed.table import Candidates
@@ -14,7 +15,8 @@ from pipelines.feed.table import Candidates
 class PreviouslySeen(Filter):
     """Drops posts that the viewer was shown before, and reposts of them or replies to them.
 
-    `related: false` looks at the posts themselves alone.
+    What the client's Bloom filters may hold counts as shown. `related: false` looks at the posts
+    themselves alone.
     """
 
     needs = ("post_id", "repost_of_post_id", "reply_to_post_id", "query.seen")
@@ -24,4 +26,7 @@ class PreviouslySeen(Filter):
     def keep(self, query: FeedQuery, posts: Candidates) -> NDArray[np.bool_]:
         """Look each post up among those shown."""
         columns = RELATED if self.related else ("post_id",)
-        return ~any_in(posts, columns, query["seen"])
+        seen = any_in(posts, columns, query["seen"])
+        for name in columns if query.bloom_filters else ():
+            seen |= any_may_hold(query.bloom_filters, posts[name])
+        return ~seen

@@ -16,7 +16,8 @@ class PreviouslyServed(Filter):
     """Drops what pages of the last minutes held, and reposts of it or replies to it.
 
     Unlike `previously_seen` it forgets: a client that loads a page in parts, or twice, gets
-    something else each time, whether or not the viewer looked.
+    something else each time, whether or not the viewer looked. Of a viewer who scrolls on, what
+    the client says it has loaded is dropped however long ago that was.
     """
 
     needs = ("post_id", "repost_of_post_id", "reply_to_post_id", "query.served")
@@ -28,4 +29,7 @@ class PreviouslyServed(Filter):
         """Look each post up among those of the window."""
         served = query["served"]
         lately = query.now_ms - served.shown_at_ms <= self.window_s * 1000
-        return ~any_in(posts, RELATED, served.post_id[lately][-self.max_posts :])
+        ids = served.post_id[lately][-self.max_posts :]
+        if query.is_bottom_request:
+            ids = np.concatenate([ids, np.array(query.served_ids, np.int64)])
+        return ~any_in(posts, RELATED, ids)

@@ -70,10 +70,14 @@ class Visibility(Hydrator):
 
     def describe(self, posts: Candidates, row: int) -> str | None:
         """Name the verdict and the rule."""
-        verdict = Verdict(posts["visibility"][row])
-        if verdict == Verdict.ALLOW:
+        verdict, rule = Verdict(posts["visibility"][row]), self.rule_of(posts, row)
+        return f"{_IN_WORDS[verdict]}: {rule}" if rule else None
+
+    def rule_of(self, posts: Candidates, row: int) -> str | None:
+        """The rule that hides or drops the post at `row`, and of which post; None if none does."""
+        if posts["visibility"][row] == Verdict.ALLOW:
             return None
         rule = (*self.shared, *self.recommended)[posts["visibility_rule"][row] - 1]
         of = posts["visibility_of"][row]
         whose = f" of the post that it {_OTHERS[of - 1][2]}" if of else ""
-        return f"{_IN_WORDS[verdict]}: {rule.name}{whose}"
+        return f"{rule.name}{whose}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.feed.bloom import BloomFilter
 from pipelines.feed.discover import discover
 from pipelines.feed.filters.age import Age
 from pipelines.feed.filters.in_network_only import InNetworkOnly
@@ -269,6 +270,24 @@ def test_posts_that_the_client_saw_are_seen():
     known = asyncio.run(Seen().hydrate(WORLD.query(1), WORLD))["query.seen"]
     seen = asyncio.run(Seen().hydrate(query, WORLD))["query.seen"]
     assert seen.tolist() == sorted({2, 5, *known.tolist()})
+
+
+def test_what_a_bloom_filter_holds_is_seen():
+    """Posts in a client's filter go, and posts that repeat or answer them; `related` counts."""
+    filters = (BloomFilter.of([3], 1e-6), BloomFilter.of([9], 1e-6, seed=1))
+    query = replace(QUERY, bloom_filters=filters)
+    assert kept(PreviouslySeen(), query) == "ynnn"
+    assert kept(PreviouslySeen(), query, reply_to_post_id=[9, 0, 0, 0]) == "nnnn"
+    assert kept(PreviouslySeen(related=False), query, reply_to_post_id=[9, 0, 0, 0]) == "ynnn"
+
+
+def test_what_the_client_has_loaded_is_not_served_below_it():
+    """Of a viewer who scrolls on, and of no other; posts that repeat or answer it go, too."""
+    query = replace(QUERY, served_ids=(3, 9))
+    assert kept(PreviouslyServed(), query) == "ynyn"
+    query = replace(query, is_bottom_request=True)
+    assert kept(PreviouslyServed(), query) == "ynnn"
+    assert kept(PreviouslyServed(), query, repost_of_post_id=[9, 0, 0, 0]) == "nnnn"
 
 
 WORLD = World()
