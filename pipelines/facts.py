@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,42 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class NewFacts:
+    """What is known of posts that were published since; rows as in `Facts`, but none for no post.
+
+    Few beside those of `Facts`, so that adding to them copies little.
+    """
+
+    post_id: Ids
+    created_at_ms: Ids
+    duration_s: NDArray[np.float32]
+    topic: Ids
+    content: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, posts: pa.Table, content: NDArray[np.float32]) -> NewFacts:
+        """Index posts [n], each there once, and the vectors of their texts [n, E]."""
+        order = np.argsort(posts["post_id"].to_numpy())
+        return cls(
+            post_id=posts["post_id"].to_numpy()[order],
+            created_at_ms=_filled(posts["created_at_ms"], 0)[order],
+            duration_s=_filled(posts["duration_s"], np.nan)[order],
+            topic=_rows(posts["topic_ids"], NUM_TOPICS)[order],
+            content=content[order],
+        )
+
+    def merged(self, other: NewFacts) -> NewFacts:
+        """These and others, of which none is here."""
+        at = np.searchsorted(self.post_id, other.post_id)
+        return NewFacts(
+            *(
+                np.insert(getattr(self, name), at, getattr(other, name), axis=0)
+                for name in NewFacts.__dataclass_fields__
+            )
+        )
+
+
+@dataclass(frozen=True)
 class Facts:
     """Posts and viewers by id.
 
@@ -91,6 +127,7 @@ class Facts:
         rates: by kind; a kind that was not counted is absent.
         content: unit vectors of the posts' text. float32 [N + 1, E]; E = 0: none.
         codes: semantic ids, 0 = none. int64 [N + 1, L]; L = 0: none.
+        newer: posts that came later, see `with_posts`; `of_posts` reads both.
     """
 
     post_id: Ids
@@ -102,6 +139,7 @@ class Facts:
     rates: Mapping[str, Rates]
     content: NDArray[np.float32]
     codes: Ids
+    newer: NewFacts | None = None
 
     @classmethod
     def load(cls, folder: Path, actions: Sequence[str] | None = None) -> Facts:
@@ -158,9 +196,51 @@ class Facts:
                     f"`python -m {maker} {place}`"
                 )
 
+    def with_posts(self, posts: pa.Table, content: NDArray[np.float32] | None = None) -> Facts:
+        """These facts and those of posts that are not among them; the arrays above are shared.
+
+        Copies what was added before, and nothing else. Semantic ids of new posts are unknown.
+
+        Args:
+            posts: columns of schema.POSTS. Of a post that is known nothing changes; of one that
+                is here twice, the first counts.
+            content: vectors of their texts, zeros = none. float32 [n, E]; None = no post has one.
+        """
+        post_id = posts["post_id"].to_numpy()
+        first = np.unique(post_id, return_index=True)[1]
+        new = first[(self.post_row(post_id) < 0)[first]]
+        if self.newer is not None:
+            new = new[find(post_id[new], self.newer.post_id) < 0]
+        if not len(new):
+            return self
+        if content is None:
+            content = np.zeros((len(post_id), self.content.shape[1]), np.float32)
+        added = NewFacts.of(posts.take(new), content[new])
+        return replace(self, newer=added if self.newer is None else self.newer.merged(added))
+
     def post_row(self, post_id: Ids) -> Ids:
-        """Row of each post in the arrays above, the last one for what is unknown."""
+        """Row of each post in the arrays above, the last one for what is not in them."""
         return find(post_id, self.post_id)
+
+    def of_posts(self, post_id: Ids, *names: str) -> list[NDArray]:
+        """Some of the arrays above, `newer` included, at each post.
+
+        Args:
+            post_id: any shape; what is unknown has the values of no post.
+            names: of created_at_ms, duration_s, topic, content, codes.
+
+        Returns:
+            One a name, each [..., width].
+        """
+        row = self.post_row(post_id)
+        found = [getattr(self, name)[row] for name in names]
+        if self.newer is not None:
+            place = find(post_id, self.newer.post_id)
+            here = place >= 0
+            for name, values in zip(names, found, strict=True):
+                if name != "codes":
+                    values[here] = getattr(self.newer, name)[place[here]]
+        return found
 
     def user_row(self, user_id: Ids) -> Ids:
         """Row of each viewer in `attribute`."""

@@ -26,7 +26,7 @@ from serve.deployments import Ranker, Retriever, Scorer, local_models
 from serve.feed_handler import FeedHandler, Limits
 from serve.metrics import ComponentMetrics
 from serve.routes import create_app
-from serve.services import Models, Ranking, Search, version
+from serve.services import Comparison, Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentSettings
@@ -109,11 +109,16 @@ class RetrieverReplica(Reloading):
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._search = Batcher(Retriever(bundle).search)
+        retriever = Retriever(bundle)
+        self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
 
     async def search(self, search: Search) -> Hits:
         """As `Models.search`."""
         return await self._search(search)
+
+    async def similarity(self, comparison: Comparison) -> float | None:
+        """As `Models.similarity`."""
+        return await self._compare(comparison)
 
 
 class RankerReplica(Reloading):
@@ -212,7 +217,13 @@ def _behind(
         answers = await asyncio.gather(*map(ask, deployments.values()))
         return dict(zip(deployments, answers, strict=True))
 
-    return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote, versions)
+    return Models(
+        retriever.search.remote,
+        ranker.rank.remote,
+        scorer.value.remote,
+        versions,
+        retriever.similarity.remote,
+    )
 
 
 def _absolute(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.result import Trace
+from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.stages import FeedQuery
 from serve import api
 from serve.pages import posts_of
@@ -25,6 +26,9 @@ from serve.stores.labels import LabelStore
 from serve.stores.recent import RecentPosts, RecentSettings
 from serve.stores.served import ServedStore
 from train.bundle import Bundle
+
+_log = logging.getLogger("ray.serve")
+_SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
 
 
 class Limits(Config):
@@ -159,7 +163,8 @@ class FeedHandler:
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
-            explanation = serving.explainer.explain(result, request.post_id)
+            similarity = await self._similarity(result, services, request.post_id)
+            explanation = serving.explainer.explain(result, request.post_id, similarity)
             return api.ExplainResponse(
                 user_id=request.user_id,
                 cold_start=result.cold_start,
@@ -206,6 +211,20 @@ class FeedHandler:
             yield self._now_serving()
         finally:
             self._in_flight -= 1
+
+    async def _similarity(
+        self, result: FeedResult, services: ServedFeed, post_id: int
+    ) -> float | None:
+        """Of the viewer and a post that no source brought; None if it cannot be told now."""
+        history = result.query.context.get("history")
+        if history is None or result.retrieved.row_of(post_id) is not None:
+            return None
+        try:
+            asked = services.similarity(history, post_id, result.query.now_ms)
+            return await asyncio.wait_for(asked, _SIMILARITY_TIMEOUT_S)
+        except Exception as error:  # the rest of the explanation holds without it
+            _log.warning("no similarity of post %d: %r", post_id, error)
+            return None
 
     def _parts(self, serving: _Serving) -> tuple[Models, Stores, ServedStore, EventLog, LabelStore]:
         return serving.models, serving.stores, self._served, self._event_log, self._labels

@@ -135,7 +135,7 @@ def test_stages_order_themselves():
         for stage, waves in Pipeline.build().stages.items()
     }
     assert stages["query_hydrators"] == [["blend", "graph", "history", "seen", "served", "viewer"]]
-    assert stages["sources"] == [["in_network", "popular", "two_tower"]]
+    assert stages["sources"] == [["in_network", "popular", "two_tower", "two_tower_topics"]]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words"],
