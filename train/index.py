@@ -70,21 +70,37 @@ class PostIndex:
         return np.where(row >= 0, self.post_id[row], 0), similarity
 
     def nearest(
-        self, query: NDArray[np.float32], num_posts: int
+        self,
+        query: NDArray[np.float32],
+        num_posts: int,
+        among: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As `search`, with the place of each post in `post_id`, -1 = none. [B, k] twice."""
+        """As `search`, with the place of each post in `post_id`, -1 = none. [B, k] twice.
+
+        Args:
+            query: [B, D].
+            num_posts: as for `search`.
+            among: one bit for each post, the lowest of a byte first: those to look at; None = all.
+        """
         k = min(num_posts, len(self.post_id))
-        similarity, row = self.vectors.search(np.ascontiguousarray(query), k)
+        how = None
+        if among is not None:
+            library: Any = faiss  # whose stubs lack these classes
+            chosen = library.IDSelectorBitmap(len(among), library.swig_ptr(among))
+            how = library.SearchParameters(sel=chosen)
+            if isinstance(self.vectors, faiss.IndexHNSWFlat):
+                how = library.SearchParametersHNSW(sel=chosen, efSearch=max(_EF_SEARCH, k))
+        similarity, row = self.vectors.search(np.ascontiguousarray(query), k, params=how)
         return row, np.where(row >= 0, similarity, -np.inf).astype(np.float32)
 
     def stored(self) -> NDArray[np.float32]:
         """The vectors themselves, not a copy: valid while this index lives. [N, D]."""
-        flat = faiss.downcast_index(getattr(self.vectors, "storage", self.vectors))
+        flat: Any = faiss.downcast_index(getattr(self.vectors, "storage", self.vectors))
         shape = len(self.post_id), flat.d
         return faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)
 
     def extended(self, post_id: NDArray[np.int64], vectors: NDArray[np.float32]) -> PostIndex:
-        """This index and more posts as another index; takes time and memory for both."""
+        """An index of these and more posts; takes time and memory for both."""
         together = np.concatenate([self.post_id, post_id])
         if len(self.post_id) < EXACT_BELOW <= len(together):
             return PostIndex.build(together, np.concatenate([self.stored(), vectors]))
