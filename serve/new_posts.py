@@ -212,7 +212,7 @@ class NewPosts:
             ids = batch["post_id"].to_numpy()
             stay = [i for i in last_of_each(ids).tolist() if int(ids[i]) not in self._deleted]
             if stay or not len(batch):
-                return batch.take(sorted(stay)), at
+                return batch.take(np.array(sorted(stay), np.int64)), at
 
     def _work(self) -> None:
         while True:
