@@ -69,6 +69,7 @@ bench: install
 	$(RUN) tests.bench.bench_serve
 	$(RUN) tests.bench.bench_train
 	$(RUN) tests.bench.bench_recent
+	$(RUN) tests.bench.bench_vectors
 
 clean:
 	rm -rf artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

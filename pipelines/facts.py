@@ -7,35 +7,23 @@ unknown: zeros.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.encoding import expand
+from pipelines.fact_columns import Ids, aligned, attributes, filled, find, padded_lists
 from pipelines.prepared import read_manifest
-
-Ids = NDArray[np.int64]
 
 KINDS = ("all", "post", "author", "topic")  # what the data job counts showings and actions by
 NUM_TOPICS = 3  # of a post's topics, the first so many
 RATES = "rates"  # folder; below, arrays and the posts that their rows are of, sorted
 CONTENT, CONTENT_IDS = "content.npy", "content_ids.npy"
 CODES, CODE_IDS = "codes.npy", "code_ids.npy"
-
-
-def find(ids: Ids, known: Ids) -> Ids:
-    """Place of each id in the sorted `known`, -1 = not in it. Shape of `ids`."""
-    if not len(known):
-        return np.full(ids.shape, -1)
-    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    return np.where(known[at] == ids, at, -1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,46 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class NewFacts:
+    """What is known of posts that were published since; rows as in `Facts`, but none for no post.
+
+    Few beside those of `Facts`, so that adding to them copies little.
+    """
+
+    post_id: Ids
+    created_at_ms: Ids
+    duration_s: NDArray[np.float32]
+    topic: Ids
+    content: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, posts: pa.Table, content: NDArray[np.float32]) -> NewFacts:
+        """Index posts [n], each there once, and the vectors of their texts [n, E]."""
+        return cls(
+            post_id=posts["post_id"].to_numpy(),
+            created_at_ms=filled(posts["created_at_ms"], 0),
+            duration_s=filled(posts["duration_s"], np.nan),
+            topic=padded_lists(posts["topic_ids"], NUM_TOPICS)[:-1],
+            content=content,
+        ).take(np.argsort(posts["post_id"].to_numpy()))
+
+    def take(self, rows: Ids) -> NewFacts:
+        """Those at `rows`, which keep ids sorted."""
+        names = NewFacts.__dataclass_fields__
+        return NewFacts(**{name: getattr(self, name)[rows] for name in names})
+
+    def merged(self, other: NewFacts) -> NewFacts:
+        """These and others, of which none is here."""
+        at = np.searchsorted(self.post_id, other.post_id)
+        return NewFacts(
+            *(
+                np.insert(getattr(self, name), at, getattr(other, name), axis=0)
+                for name in NewFacts.__dataclass_fields__
+            )
+        )
+
+
+@dataclass(frozen=True)
 class Facts:
     """Posts and viewers by id.
 
@@ -91,6 +119,7 @@ class Facts:
         rates: by kind; a kind that was not counted is absent.
         content: unit vectors of the posts' text. float32 [N + 1, E]; E = 0: none.
         codes: semantic ids, 0 = none. int64 [N + 1, L]; L = 0: none.
+        newer: posts that came later, see `with_posts`; `of_posts` reads both.
     """
 
     post_id: Ids
@@ -102,6 +131,7 @@ class Facts:
     rates: Mapping[str, Rates]
     content: NDArray[np.float32]
     codes: Ids
+    newer: NewFacts | None = None
 
     @classmethod
     def load(cls, folder: Path, actions: Sequence[str] | None = None) -> Facts:
@@ -123,14 +153,14 @@ class Facts:
         }
         return cls(
             post_id=post_id,
-            created_at_ms=np.append(_filled(posts["created_at_ms"], 0), 0),
-            duration_s=np.append(_filled(posts["duration_s"], np.nan), np.float32(np.nan)),
-            topic=_rows(posts["topic_ids"], NUM_TOPICS),
+            created_at_ms=np.append(filled(posts["created_at_ms"], 0), 0),
+            duration_s=np.append(filled(posts["duration_s"], np.nan), np.float32(np.nan)),
+            topic=padded_lists(posts["topic_ids"], NUM_TOPICS),
             user_id=users["user_id"].to_numpy(),
-            attribute=_attributes(users),
+            attribute=attributes(users),
             rates=rates,
-            content=_aligned(folder, CONTENT, CONTENT_IDS, post_id).astype(np.float32),
-            codes=_aligned(folder, CODES, CODE_IDS, post_id).astype(np.int64),
+            content=aligned(folder, CONTENT, CONTENT_IDS, post_id).astype(np.float32),
+            codes=aligned(folder, CODES, CODE_IDS, post_id).astype(np.int64),
         )
 
     def check_content(self, content_size: int, num_code_levels: int, place: object) -> None:
@@ -158,9 +188,57 @@ class Facts:
                     f"`python -m {maker} {place}`"
                 )
 
+    def with_posts(self, posts: pa.Table, content: NDArray[np.float32] | None = None) -> Facts:
+        """These facts and those of posts that are not among them; the arrays above are shared.
+
+        Copies what was added before, and nothing else. Semantic ids of new posts are unknown.
+
+        Args:
+            posts: columns of schema.POSTS. Of a post that is known nothing changes; of one that
+                is here twice, the first counts.
+            content: vectors of their texts, zeros = none. float32 [n, E]; None = no post has one.
+        """
+        post_id = posts["post_id"].to_numpy()
+        first = np.unique(post_id, return_index=True)[1]
+        new = first[(self.post_row(post_id) < 0)[first]]
+        if self.newer is not None:
+            new = new[find(post_id[new], self.newer.post_id) < 0]
+        if not len(new):
+            return self
+        if content is None:
+            content = np.zeros((len(post_id), self.content.shape[1]), np.float32)
+        added = NewFacts.of(posts.take(new), content[new])
+        return replace(self, newer=added if self.newer is None else self.newer.merged(added))
+
+    def without_posts(self, post_id: Ids) -> Facts:
+        """These facts but for some of what `with_posts` added."""
+        if self.newer is None or not (gone := np.isin(self.newer.post_id, post_id)).any():
+            return self
+        return replace(self, newer=self.newer.take(np.flatnonzero(~gone)))
+
     def post_row(self, post_id: Ids) -> Ids:
-        """Row of each post in the arrays above, the last one for what is unknown."""
+        """Row of each post in the arrays above, the last one for what is not in them."""
         return find(post_id, self.post_id)
+
+    def of_posts(self, post_id: Ids, *names: str) -> list[NDArray]:
+        """Some of the arrays above, `newer` included, at each post.
+
+        Args:
+            post_id: any shape; what is unknown has the values of no post.
+            names: of created_at_ms, duration_s, topic, content, codes.
+
+        Returns:
+            One a name, each [..., width].
+        """
+        row = self.post_row(post_id)
+        found = [getattr(self, name)[row] for name in names]
+        if self.newer is not None:
+            place = find(post_id, self.newer.post_id)
+            here = place >= 0
+            for name, values in zip(names, found, strict=True):
+                if name != "codes":
+                    values[here] = getattr(self.newer, name)[place[here]]
+        return found
 
     def user_row(self, user_id: Ids) -> Ids:
         """Row of each viewer in `attribute`."""
@@ -171,65 +249,3 @@ class Facts:
         if kind not in self.rates:
             return np.zeros((*np.shape(ids), 1 + num_actions), np.float32)
         return self.rates[kind].before(ids, at_ms)
-
-
-def _attributes(users: pa.Table) -> Ids:
-    """Profile facts as numbers; amounts count as facts by their power of two."""
-    facts = _rows(users["attributes"], None, lambda name: zlib.crc32(name.encode()) + 1)
-    columns = [facts]
-    for name in ("num_followers", "num_following", "language", "country"):
-        value = users[name].combine_chunks()
-        if name.startswith("num_"):
-            value = pc.cast(pc.floor(pc.log2(pc.add(pc.cast(value, pa.float64()), 1))), pa.int64())
-        fact = [f"{name}={v.as_py()}" for v in pc.unique(value)]
-        number = np.array([zlib.crc32(text.encode()) + 1 for text in fact], np.int64)
-        code = value.dictionary_encode(null_encoding="mask").indices
-        known = pc.fill_null(code, -1).to_numpy(zero_copy_only=False)
-        columns.append(np.append(np.where(known >= 0, _take(number, known), 0), 0)[:, None])
-    return np.concatenate(columns, axis=1)
-
-
-def _take(values: Ids, at: Ids) -> Ids:
-    return values[at] if len(values) else np.zeros(len(at), np.int64)
-
-
-def _rows(
-    column: pa.ChunkedArray, width: int | None, number: Callable[[str], int] | None = None
-) -> Ids:
-    """Lists of at most `width` (None = the longest) as [n + 1, width], zeros at the end."""
-    lists = column.combine_chunks()
-    length = pc.fill_null(lists.value_lengths(), 0).to_numpy(zero_copy_only=False)
-    values = lists.flatten()
-    if number is not None:
-        names = values.dictionary_encode()
-        numbers = np.array([number(name) for name in names.dictionary.to_pylist()], np.int64)
-        flat = _take(numbers, names.indices.to_numpy(zero_copy_only=False))
-    else:
-        flat = values.to_numpy(zero_copy_only=False)
-    width = int(length.max(initial=0)) if width is None else width
-    row, slot = expand(length)
-    out = np.zeros((len(length) + 1, width), np.int64)
-    kept = slot < width
-    out[row[kept], slot[kept]] = flat[kept]
-    return out
-
-
-def _aligned(folder: Path, name: str, ids_name: str, post_id: Ids) -> NDArray:
-    """Rows of an array, whose posts another names, in the order of `post_id`; zeros if it has none.
-
-    Raises:
-        ValueError: there are more or fewer rows than ids.
-    """
-    if not (folder / name).exists():
-        return np.zeros((len(post_id) + 1, 0), np.int16)
-    ids, values = np.load(folder / ids_name), np.load(folder / name)
-    if len(ids) != len(values):
-        raise ValueError(
-            f"{folder}: {name} has {len(values)} rows, {ids_name} {len(ids)}; make both anew"
-        )
-    place = np.append(find(post_id, ids), -1)
-    return np.where(place[:, None] >= 0, values[place], 0)
-
-
-def _filled(column: pa.ChunkedArray, value: float) -> NDArray:
-    return pc.fill_null(column, pa.scalar(value, column.type)).to_numpy()

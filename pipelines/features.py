@@ -135,7 +135,7 @@ def history_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     if spec.context:
         shown = _post_context(post_id, at_ms, facts)
         with np.errstate(divide="ignore", invalid="ignore"):  # a length of 0 is an unknown one
-            share = dwell_s / facts.duration_s[facts.post_row(post_id)]
+            share = dwell_s / facts.of_posts(post_id, "duration_s")[0]
         since_s = np.full(at_ms.shape, np.nan)
         if spec.since:
             now_ms = rows["at_ms"].to_numpy()[:, None]
@@ -280,23 +280,22 @@ def _content(side: str, post_id: NDArray, spec: FeatureSpec, facts: Facts) -> In
     """What is known of each post's text: its vector, its codes."""
     inputs: Inputs = {}
     if spec.num_code_levels:
-        inputs[f"{side}_codes"] = facts.codes[facts.post_row(post_id)]
+        inputs[f"{side}_codes"] = facts.of_posts(post_id, "codes")[0]
     if spec.content_size:
-        inputs[f"{side}_content"] = facts.content[facts.post_row(post_id)]
+        inputs[f"{side}_content"] = facts.of_posts(post_id, "content")[0]
     return inputs
 
 
 def _post_context(post_id: NDArray, at_ms: NDArray, facts: Facts) -> Inputs:
     """Columns of CANDIDATE_CONTEXT for posts shown at some time. int64, shape of post_id."""
-    row = facts.post_row(post_id)
-    created_ms, topic = facts.created_at_ms[row], facts.topic[row]
+    created_ms, topic, duration_s = facts.of_posts(post_id, "created_at_ms", "topic", "duration_s")
     known = (created_ms > 0) & (at_ms > 0)
     age_h = np.where(known, np.maximum(at_ms - created_ms, 0) / HOUR_MS, np.nan)
     hashed = hash_ids(topic, 1, 1024, _SALT["topic"])[..., 0]
     return {
         "hour": hour_bucket(at_ms),
         "post_age": log_bucket(age_h, 2, CANDIDATE_CONTEXT["post_age"]),
-        "duration": log_bucket(facts.duration_s[row], 3, CANDIDATE_CONTEXT["duration"]),
+        "duration": log_bucket(duration_s, 3, CANDIDATE_CONTEXT["duration"]),
         **{f"topic_{i}": hashed[..., i] for i in range(NUM_TOPICS)},
     }
 

@@ -89,7 +89,7 @@ def signals(
     )
     logged = (past_ms > 0)[:, None, :]
     did = multi_hot(did, num_actions)
-    topic, past_topic = (facts.topic[facts.post_row(ids)][..., 0] for ids in (post_id, past_post))
+    topic, past_topic = (facts.of_posts(ids, "topic")[0][..., 0] for ids in (post_id, past_post))
 
     def same(mine: NDArray, theirs: NDArray) -> NDArray[np.bool_]:
         return (mine[:, :, None] == theirs[:, None, :]) & (theirs > 0)[:, None, :]

@@ -388,6 +388,10 @@ class Explanation(Explained):
     dropped_by: list[str]
     notes: list[str] = Field(description="what is known of it, in words, such as a label")
     score: Score | None
+    similarity: float | None = Field(
+        description="of a post not retrieved: how near it is to the viewer, as the value of "
+        "two_tower in last_in; null = one of the two has no place yet"
+    )
     last_in: list[Brought] = Field(
         description="of a post not retrieved: the last post that each source brought"
     )

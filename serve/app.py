@@ -32,7 +32,7 @@ from serve.metrics import ComponentMetrics
 from serve.routes import create_app
 from serve.rpc.scored_posts import scored_posts
 from serve.rpc.scored_posts_pb2 import ScoredPostsRequest, ScoredPostsResponse
-from serve.services import Models, Ranking, Search, version
+from serve.services import Comparison, Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.preferences import PreferenceStore
@@ -129,11 +129,16 @@ class RetrieverReplica(Reloading):
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._search = Batcher(Retriever(bundle).search)
+        retriever = Retriever(bundle)
+        self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
 
     async def search(self, search: Search) -> Hits:
         """As `Models.search`."""
         return await self._search(search)
+
+    async def similarity(self, comparison: Comparison) -> float | None:
+        """As `Models.similarity`."""
+        return await self._compare(comparison)
 
 
 class RankerReplica(Reloading):
@@ -261,7 +266,13 @@ def _behind(
         answers = await asyncio.gather(*map(ask, deployments.values()))
         return dict(zip(deployments, answers, strict=True))
 
-    return Models(retriever.search.remote, ranker.rank.remote, scorer.value.remote, versions)
+    return Models(
+        retriever.search.remote,
+        ranker.rank.remote,
+        scorer.value.remote,
+        versions,
+        retriever.similarity.remote,
+    )
 
 
 def _on_disk(settings: S) -> S:

@@ -8,32 +8,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 
+from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
-from serve.services import Models, Ranking, Search
+from serve.services import Comparison, Models, Ranking, Search, version
+from serve.stores.vectors import VectorSettings, open_vectors, topics_of
+from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle
+from train.index import place_posts
 from train.models.tokens import tensors
+
+
+class RetrieverSettings(Config):
+    """How posts near a viewer are found."""
+
+    vectors: VectorSettings = VectorSettings()  # of posts
+    cached_viewers: PositiveInt = 10_000  # whose vectors are kept until they change
 
 
 class Retriever:
     """Two-tower retrieval: viewers near posts."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._tower = bundle.load_two_tower()
-        self._spec = self._tower.config.features
-        self._index, self._facts = bundle.load_index(), bundle.facts
+    def __init__(self, bundle: Bundle, settings: RetrieverSettings | None = None) -> None:
+        """Read the towers and open the index.
+
+        Raises:
+            VectorsError, ConfigError: as for `open_vectors`.
+        """
+        settings = settings or RetrieverSettings()
+        self._towers, self._facts = bundle.load_two_tower(), bundle.facts
+        self._spec = self._towers.config.features
+        self._vectors = open_vectors(settings.vectors, bundle, version(bundle))
+        self.viewers = ViewerVectors(self._user, settings.cached_viewers)
 
     def search(self, searches: Sequence[Search]) -> list[Hits]:
-        """Answer all `searches` [B] in one pass; each as if it were alone."""
-        rows = history_rows([s.history for s in searches], [s.at_ms for s in searches])
-        with torch.inference_mode():
-            query = self._tower.user(tensors(history_inputs(rows, self._spec, self._facts))).numpy()
+        """Answer all `searches` [B] in one pass; each as if it were alone.
+
+        Raises:
+            VectorsError: the index cannot be reached.
+        """
+        query = self._place(searches)
         most = max(search.num_posts for search in searches)
-        post_id, similarity = self._index.search(query, most)
+        topics = [search.topic_ids for search in searches]
+        post_id, similarity = self._vectors.search(query, most, topics)
         placed = query.any(axis=1, keepdims=True)  # of nobody else is any post near
         found = (post_id > 0) & placed
         return [
@@ -43,6 +66,43 @@ class Retriever:
             )
             for row, search in enumerate(searches)
         ]
+
+    def similarity(self, comparisons: Sequence[Comparison]) -> list[float | None]:
+        """What `search` ranks by, each for one post; None = no place for the viewer or the post.
+
+        Raises:
+            VectorsError: the index cannot be reached.
+        """
+        query = self._place(comparisons)
+        post_id = np.array([comparison.post_id for comparison in comparisons])
+        similarity = self._vectors.similarity(query, post_id)
+        known = query.any(axis=1) & np.isfinite(similarity)
+        return [float(s) if here else None for s, here in zip(similarity, known, strict=True)]
+
+    def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
+        """As `new_posts.Knows`: from now on they are found."""
+        facts = self._facts.with_posts(posts, content)
+        vectors = place_posts(self._towers, posts, facts)
+        self._vectors.add(posts["post_id"].to_numpy(), vectors, topics_of(posts))
+        self._facts = facts
+
+    def remove_posts(self, post_id: NDArray[np.int64]) -> None:
+        """As `new_posts.Knows`: from now on they are not found, the bundle's neither."""
+        self._vectors.remove(post_id)
+        self._facts = self._facts.without_posts(post_id)
+
+    def close(self) -> None:
+        """Give back what the index holds."""
+        self._vectors.close()
+
+    def _place(self, asked: Sequence[Search] | Sequence[Comparison]) -> NDArray[np.float32]:
+        """Where the viewers stand; zeros = nowhere. [B, D]."""
+        rows = history_rows([a.history for a in asked], [a.at_ms for a in asked])
+        return self.viewers.of(history_inputs(rows, self._spec, self._facts))
+
+    def _user(self, inputs: Inputs) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return self._towers.user(tensors(inputs)).numpy()
 
 
 class Ranker:
@@ -67,6 +127,7 @@ class Ranker:
 
     def inputs(self, rankings: Sequence[Ranking]) -> Inputs:
         """What the model reads, as `features.example_inputs` gives it in training."""
+        facts = self._facts  # the same for all inputs, whatever is added meanwhile
         rows = history_rows([r.history for r in rankings], [r.at_ms for r in rankings])
         post_id, author_id = (
             _padded([getattr(ranking, name) for ranking in rankings])
@@ -76,10 +137,16 @@ class Ranker:
             np.where(post_id > 0, np.array(values)[:, None], 0)
             for values in (list(map(_surface, rankings)), [r.at_ms for r in rankings])
         )
-        candidates = candidate_inputs(
-            rows, post_id, author_id, surface, at_ms, self._spec, self._facts
-        )
-        return {**history_inputs(rows, self._spec, self._facts), **candidates}
+        candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, self._spec, facts)
+        return {**history_inputs(rows, self._spec, facts), **candidates}
+
+    def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
+        """As `new_posts.Knows`: they are ranked by all that a bundle would know of them."""
+        self._facts = self._facts.with_posts(posts, content)
+
+    def remove_posts(self, post_id: NDArray[np.int64]) -> None:
+        """As `new_posts.Knows`."""
+        self._facts = self._facts.without_posts(post_id)
 
 
 class Scorer:
@@ -93,14 +160,23 @@ class Scorer:
         return p_action @ self._weights
 
 
-def local_models(bundle: Bundle) -> Models:
+def local_models(bundle: Bundle, settings: RetrieverSettings | None = None) -> Models:
     """All three models in this process, concurrent requests batched."""
-    scorer = Scorer(bundle)
+    return models_of(Retriever(bundle, settings), Ranker(bundle), Scorer(bundle))
+
+
+def models_of(retriever: Retriever, ranker: Ranker, scorer: Scorer) -> Models:
+    """These three, concurrent requests batched."""
 
     async def value(p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         return scorer.value(p_action)
 
-    return Models(Batcher(Retriever(bundle).search), Batcher(Ranker(bundle).rank), value)
+    return Models(
+        Batcher(retriever.search),
+        Batcher(ranker.rank),
+        value,
+        similarity=Batcher(retriever.similarity),
+    )
 
 
 def _surface(ranking: Ranking) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -46,6 +47,8 @@ from train.bundle import Bundle
 
 T = TypeVar("T")
 _SUGGESTED = 5  # authors in a slot who_to_follow
+_log = logging.getLogger("ray.serve")
+_SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
 
 
 class Limits(Config):
@@ -273,7 +276,8 @@ class FeedHandler:
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await self._pipeline.run(query, services)
-            explanation = serving.explainer.explain(result, request.post_id)
+            similarity = await self._similarity(result, services, request.post_id)
+            explanation = serving.explainer.explain(result, request.post_id, similarity)
             return api.ExplainResponse(
                 user_id=request.user_id,
                 cold_start=result.cold_start,
@@ -389,6 +393,20 @@ class FeedHandler:
             "candidates": self._candidates,
             "audit_log": self._audit_log,
         }
+
+    async def _similarity(
+        self, result: FeedResult, services: ServedFeed, post_id: int
+    ) -> float | None:
+        """Of the viewer and a post that no source brought; None if it cannot be told now."""
+        history = result.query.context.get("history")
+        if history is None or result.retrieved.row_of(post_id) is not None:
+            return None
+        try:
+            asked = services.similarity(history, post_id, result.query.now_ms)
+            return await asyncio.wait_for(asked, _SIMILARITY_TIMEOUT_S)
+        except Exception as error:  # the rest of the explanation holds without it
+            _log.warning("no similarity of post %d: %r", post_id, error)
+            return None
 
     def _now_serving(self) -> _Serving:
         if self._serving is None:

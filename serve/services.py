@@ -36,10 +36,20 @@ from train.bundle import Bundle
 
 @dataclass(frozen=True)
 class Search:
-    """Find `num_posts` posts near one viewer as of `at_ms`."""
+    """Find `num_posts` posts near one viewer as of `at_ms`, on one of `topic_ids` if any."""
 
     history: History
     num_posts: int
+    at_ms: int
+    topic_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Compare one viewer as of `at_ms` with a post."""
+
+    history: History
+    post_id: int
     at_ms: int
 
 
@@ -61,18 +71,24 @@ async def _all_here() -> Mapping[str, Sequence[str]]:
     return {}
 
 
+async def _unknown(_: Comparison) -> float | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Models:
     """The three models of a bundle, each one call away.
 
     `versions` asks what they are of: deployment -> bundle version of each of its replicas
     that answers in time; empty for models in this process, which are always of its bundle.
+    `similarity` gives the inner product that `search` ranks by, of any post that it may find.
     """
 
     search: Callable[[Search], Awaitable[Hits]]
     rank: Callable[[Ranking], Awaitable[NDArray[np.float32]]]
     value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
     versions: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _all_here
+    similarity: Callable[[Comparison], Awaitable[float | None]] = _unknown
 
 
 def version(bundle: Bundle) -> str:
@@ -189,9 +205,15 @@ class FromBundle:
         """In the bundle's history."""
         return self.stores.profiles.seen(user_id)
 
-    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
+    async def retrieve(
+        self, history: History, num_posts: int, at_ms: int, topic_ids: tuple[int, ...] = ()
+    ) -> Hits:
         """From the two towers."""
-        return await self.models.search(Search(history, num_posts, at_ms))
+        return await self.models.search(Search(history, num_posts, at_ms, topic_ids))
+
+    async def similarity(self, history: History, post_id: int, at_ms: int) -> float | None:
+        """From the two towers; None = the viewer or the post has no place in their space."""
+        return await self.models.similarity(Comparison(history, post_id, at_ms))
 
     async def popular(self, num_posts: int) -> Hits:
         """From the bundle."""
@@ -242,8 +264,7 @@ class FromBundle:
 
     async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
         """From the bundle's vectors of text, if it has any."""
-        facts = self.stores.facts
-        return facts.content[facts.post_row(post_id)]
+        return self.stores.facts.of_posts(post_id, "content")[0]
 
 
 @dataclass(frozen=True)

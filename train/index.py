@@ -66,11 +66,47 @@ class PostIndex:
             Post ids int64 [B, k] and similarities float32 [B, k]; id 0 and similarity
             -inf fill a row where HNSW found fewer than k.
         """
+        row, similarity = self.nearest(query, num_posts)
+        return np.where(row >= 0, self.post_id[row], 0), similarity
+
+    def nearest(
+        self,
+        query: NDArray[np.float32],
+        num_posts: int,
+        among: NDArray[np.uint8] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search`, with the place of each post in `post_id`, -1 = none. [B, k] twice.
+
+        Args:
+            query: [B, D].
+            num_posts: as for `search`.
+            among: one bit for each post, the lowest of a byte first: those to look at; None = all.
+        """
         k = min(num_posts, len(self.post_id))
-        similarity, row = self.vectors.search(np.ascontiguousarray(query), k)
-        found = row >= 0
-        post_id = np.where(found, self.post_id[row], 0)
-        return post_id, np.where(found, similarity, -np.inf).astype(np.float32)
+        how = None
+        if among is not None:
+            library: Any = faiss  # whose stubs lack these classes
+            chosen = library.IDSelectorBitmap(len(among), library.swig_ptr(among))
+            how = library.SearchParameters(sel=chosen)
+            if isinstance(self.vectors, faiss.IndexHNSWFlat):
+                how = library.SearchParametersHNSW(sel=chosen, efSearch=max(_EF_SEARCH, k))
+        similarity, row = self.vectors.search(np.ascontiguousarray(query), k, params=how)
+        return row, np.where(row >= 0, similarity, -np.inf).astype(np.float32)
+
+    def stored(self) -> NDArray[np.float32]:
+        """The vectors themselves, not a copy: valid while this index lives. [N, D]."""
+        flat: Any = faiss.downcast_index(getattr(self.vectors, "storage", self.vectors))
+        shape = len(self.post_id), flat.d
+        return faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)
+
+    def extended(self, post_id: NDArray[np.int64], vectors: NDArray[np.float32]) -> PostIndex:
+        """An index of these and more posts; takes time and memory for both."""
+        together = np.concatenate([self.post_id, post_id])
+        if len(self.post_id) < EXACT_BELOW <= len(together):
+            return PostIndex.build(together, np.concatenate([self.stored(), vectors]))
+        index = faiss.clone_index(self.vectors)
+        index.add(np.ascontiguousarray(vectors))
+        return PostIndex(together, index)
 
     def save(self, folder: Path) -> None:
         """Write the index to `folder`, which must exist."""
@@ -85,6 +121,11 @@ class PostIndex:
 
 def index_posts(towers: Towers, posts: pa.Table, facts: Facts) -> PostIndex:
     """Run every post of schema.POSTS through its tower."""
+    return PostIndex.build(posts["post_id"].to_numpy(), place_posts(towers, posts, facts))
+
+
+def place_posts(towers: Towers, posts: pa.Table, facts: Facts) -> NDArray[np.float32]:
+    """Vectors of posts of schema.POSTS, of which `facts` know more. [N, D]."""
     post_id = posts["post_id"].to_numpy()
     author_id = pc.fill_null(posts["author_id"], 0).to_numpy()
     spec = towers.config.post_features
@@ -94,4 +135,4 @@ def index_posts(towers: Towers, posts: pa.Table, facts: Facts) -> PostIndex:
             part = slice(first, first + _POSTS_AT_ONCE)
             inputs = post_inputs(post_id[part], author_id[part], spec, facts)
             vectors.append(towers.posts(tensors(inputs)))
-    return PostIndex.build(post_id, torch.cat(vectors).numpy())
+    return torch.cat(vectors).numpy()

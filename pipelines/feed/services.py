@@ -139,8 +139,13 @@ class Services(Protocol):
     async def served(self, user_id: int) -> Served:
         """The viewer's last pages, empty for a viewer who saw none."""
 
-    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
-        """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product."""
+    async def retrieve(
+        self, history: History, num_posts: int, at_ms: int, topic_ids: tuple[int, ...] = ()
+    ) -> Hits:
+        """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product.
+
+        With `topic_ids`, only posts that are on one of them.
+        """
 
     async def popular(self, num_posts: int) -> Hits:
         """Posts liked by most viewers; value is a rate in [0, 1]."""

@@ -9,11 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.facts import CODE_IDS, CODES, KINDS, Facts, Rates, find
-from pipelines.schema import ACTION_NAMES, SPLITS
+from pipelines.schema import ACTION_NAMES, POSTS, SPLITS
 from train.rows import flatten, read_examples
 
 CLICK = ACTION_NAMES.index("click")
@@ -105,6 +105,45 @@ def test_equal_facts_have_equal_numbers(tmp_path, prepared):
     assert first[1] == second[0] != first[0]
     assert first[2] == second[2] > 0  # both have between 3 and 7 followers
     assert not unknown.any()
+
+
+NEW_IDS = st.lists(st.lists(st.integers(795, 820), max_size=6), max_size=5)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NEW_IDS, st.lists(st.integers(795, 820), max_size=4))
+def test_posts_added_later_are_known_like_others(prepared, batches, gone):
+    """In batches of any kind, told once or twice, and some taken back, facts are what was told.
+
+    What the data has, posts 1 to 800, stays as it was; facts given before do not change.
+    """
+    base = Facts.load(prepared)
+    facts, told = base, set()
+    for ids in batches:
+        before = facts, None if facts.newer is None else facts.newer.post_id.tolist()
+        facts = facts.with_posts(new_posts(ids))
+        told.update(ids)
+        assert before[1] == (None if before[0].newer is None else before[0].newer.post_id.tolist())
+    facts = facts.without_posts(np.array(gone, np.int64))
+    asked = np.arange(780, 830).reshape(5, 10)
+    created, topic, duration = facts.of_posts(asked, "created_at_ms", "topic", "duration_s")
+    old = base.of_posts(asked, "created_at_ms", "topic", "duration_s")
+    new = np.isin(asked, [one for one in told if one > 800 and one not in gone])
+    np.testing.assert_array_equal(created, np.where(new, asked * 1000, old[0]))
+    np.testing.assert_array_equal(
+        topic[new], np.stack([asked[new], 0 * asked[new], 0 * asked[new]], 1)
+    )
+    np.testing.assert_array_equal(topic[~new], old[1][~new])
+    np.testing.assert_array_equal(duration, np.where(new, asked / 2, old[2]))
+
+
+def new_posts(ids: list[int]) -> pa.Table:
+    """Posts whose facts follow from their ids."""
+    rows = [
+        {"post_id": one, "created_at_ms": one * 1000, "topic_ids": [one], "duration_s": one / 2}
+        for one in ids
+    ]
+    return pa.Table.from_pylist(rows, POSTS.arrow)
 
 
 def test_nothing_is_found_in_nothing():

@@ -139,7 +139,8 @@ def test_stages_order_themselves():
         ["history", "seen"],
         ["cached_posts"],
     ]
-    assert stages["sources"] == [["cached_posts", "in_network", "popular", "two_tower"]]
+    sources = ["cached_posts", "in_network", "popular", "two_tower", "two_tower_topics"]
+    assert stages["sources"] == [sources]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words", "subscriptions"],

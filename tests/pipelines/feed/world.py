@@ -136,9 +136,17 @@ class World:
         texts = pa.array([f"Post {one}" if one else "" for one in post_id.tolist()])
         return Words.of(texts).mention(Words.of(pa.array(keywords)))
 
-    async def retrieve(self, history: History, num_posts: int, at_ms: int) -> Hits:
+    async def retrieve(
+        self, history: History, num_posts: int, at_ms: int, topic_ids: tuple[int, ...] = ()
+    ) -> Hits:
         """By similarity."""
-        return self._best(self.similarity(history.user_id), num_posts)
+        similarity = self.similarity(history.user_id)
+        if not topic_ids:
+            return self._best(similarity, num_posts)
+        on_topic = np.isin(self.facts["topic_ids"], topic_ids).any(axis=1)
+        return self._best(
+            np.where(on_topic, similarity, -np.inf), min(num_posts, int(on_topic.sum()))
+        )
 
     async def popular(self, num_posts: int) -> Hits:
         """By popularity."""
