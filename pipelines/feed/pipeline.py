@@ -35,6 +35,11 @@ class Pipeline:
         """Of the usual feed: stage -> waves of components, in the order they run."""
         return self._variants.usual
 
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What a request must give, as FeedQuery calls it: none other is for this feed."""
+        return self._variants.requires
+
     @classmethod
     def build(cls, config: FeedConfig | None = None, found: Found | None = None) -> Pipeline:
         """Compose the feed that `config` describes.

@@ -58,6 +58,9 @@ class FeedQuery:
         topic_ids: topics wanted; none = any.
         excluded_topic_ids: topics not wanted.
         seen_ids: posts that the client knows were seen, whatever the server knows.
+        feed: name of the feed that is asked, such as "search".
+        text: what is searched for, "" = nothing.
+        focal_post_id: the post whose replies are wanted, 0 = none.
         overrides: settings for this request alone, stage.component.setting -> value.
         context: what query hydrators found; read it as `query["seen"]`.
     """
@@ -72,6 +75,9 @@ class FeedQuery:
     topic_ids: tuple[int, ...] = ()
     excluded_topic_ids: tuple[int, ...] = ()
     seen_ids: tuple[int, ...] = ()
+    feed: str = "timeline"
+    text: str = ""
+    focal_post_id: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -192,8 +198,9 @@ class Filter(Component, ABC, stage="filters"):
 class Scorer(Waiting, stage="scorers"):
     """Adds predictions, values or multipliers.
 
-    The final score is `base_score` times every column named `*_multiplier`, so a
-    scorer that adjusts leaves exactly what it did to each post.
+    The base score is a post's value plus every column named `*_worth`, the final score is
+    `base_score` times every column named `*_multiplier`, so a scorer that adds or adjusts
+    leaves exactly what it did to each post.
     """
 
     def enabled(self, query: FeedQuery) -> bool:
