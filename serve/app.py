@@ -12,18 +12,18 @@ from typing import Any, Literal
 import torch
 from fastapi import FastAPI
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from configs import Config, check, load
+from configs import Config, check, load, near_miss
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, local_models
-from serve.feed_handler import FeedHandler, Limits
+from serve.feed_handler import TIMELINE, FeedHandler, Limits
 from serve.metrics import ComponentMetrics
 from serve.routes import create_app
 from serve.services import Models, Ranking, Search, version
@@ -37,11 +37,20 @@ _ROOT = Path(__file__).parent.parent
 _VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
 
 
+_FEEDS = {
+    TIMELINE: "configs/feed.yaml",
+    "explore": "configs/feeds/explore.yaml",
+    "search": "configs/feeds/search.yaml",
+    "conversations": "configs/feeds/conversations.yaml",
+}
+
+
 class Args(Config):
     """`args` of the application in configs/serve.yaml; relative paths start at the project."""
 
     bundle: str = "artifacts/bundle"  # written by `python -m train.bundle`
-    feed: str = "configs/feed.yaml"
+    # Name in requests -> file. All but the timeline may be left out.
+    feeds: dict[str, str] = Field(default_factory=_FEEDS.copy)
     event_log: str = "artifacts/events"  # directory that impressions are appended to
     event_log_max_rows: PositiveInt = 10_000  # rows per file
     event_log_max_age_s: PositiveFloat = 10.0  # seconds of impressions that a crash may lose
@@ -53,6 +62,13 @@ class Args(Config):
     limits: Limits = Limits()
     recent: RecentSettings = RecentSettings()  # posts that the in-network source finds
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
+
+    @field_validator("feeds")
+    @classmethod
+    def _has_a_timeline(cls, feeds: dict[str, str]) -> dict[str, str]:
+        if TIMELINE not in feeds:
+            raise ValueError(f"no {TIMELINE!r}, which requests get{near_miss(TIMELINE, feeds)}")
+        return feeds
 
 
 class BundleChoice(Config):
@@ -149,8 +165,12 @@ class FeedHandlerReplica(Reloading):
         # Handles may be touched on the event loop only, so here and not in `use`.
         self._remote = _behind(*models) if models else None
         replica_id = serve.get_replica_context().replica_id.unique_id
+        feeds = {
+            name: Pipeline.build(load(_absolute(path), FeedConfig))
+            for name, path in args.feeds.items()
+        }
         self._handler = FeedHandler(
-            Pipeline.build(load(_absolute(args.feed), FeedConfig)),
+            feeds.pop(TIMELINE),
             EventLog(
                 _absolute(args.event_log),
                 writer=f"{time.time_ns() // 1_000_000}-{replica_id}",
@@ -162,6 +182,7 @@ class FeedHandlerReplica(Reloading):
             recent=args.recent,
             labels=LabelStore.read(_absolute(args.labels)) if args.labels else None,
             observe=ComponentMetrics().observe,
+            others=feeds,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from configs import ConfigError
 from serve import api
-from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler, FieldError, OverloadedError, UnknownPostError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
@@ -33,7 +33,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
 
     @app.post("/v1/feed", responses=_BUSY)
     async def feed(request: api.FeedRequest) -> api.FeedResponse:
-        """A viewer's next page of posts, best first."""
+        """A viewer's next page of posts, best first: of the timeline, or of another feed."""
         return await handler.feed(request)
 
     @app.get("/v1/explain", responses=_BUSY | _UNKNOWN)
@@ -54,7 +54,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
 
     @app.exception_handler(ConfigError)
     async def not_allowed(_: Request, error: ConfigError) -> JSONResponse:
-        told = {"loc": ["overrides"], "msg": str(error), "type": "value_error"}
+        field = error.field if isinstance(error, FieldError) else "overrides"
+        told = {"loc": [field], "msg": str(error), "type": "value_error"}
         return JSONResponse({"detail": [told]}, status_code=422)
 
     @app.exception_handler(OverloadedError)

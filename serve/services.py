@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from serve.stores.recent import RecentPosts
 from serve.stores.recent import posts_of as posts_of_table
 from serve.stores.served import Page, ServedStore, posts_of
 from serve.stores.users import UserStore
+from serve.surfaces import OfSurfaces, SurfaceStores
 from train.bundle import Bundle
 
 
@@ -96,6 +98,7 @@ class Stores:
         facts: what models read of posts, of which the feed reads the as-of counts.
         counted: column of the counts for each of `_COUNTED` that the log observes.
         blend: what predicted actions are worth.
+        surfaces: what search, explore and conversations ask beyond that.
     """
 
     recent: RecentPosts
@@ -106,6 +109,7 @@ class Stores:
     facts: Facts
     counted: Mapping[str, int]
     blend: Blend
+    surfaces: SurfaceStores
 
     @classmethod
     def of(cls, bundle: Bundle, recent: RecentPosts) -> Stores:
@@ -115,41 +119,48 @@ class Stores:
         """
         posts, _ = posts_of_table(bundle.posts, recent.settings.min_video_s)
         recent.insert(posts, bundle.as_of_ms)
-        profiles = ProfileStore(bundle.profiles)
+        profiles, post_store = ProfileStore(bundle.profiles), PostStore(bundle.posts)
         observed = bundle.card["observed_actions"]
+        counted = {
+            name: 1 + bundle.actions.index(action)
+            for name, action in _COUNTED.items()
+            if action in observed
+        }
         return cls(
             recent=recent,
-            posts=PostStore(bundle.posts),
+            posts=post_store,
             profiles=profiles,
             graph=GraphStore(bundle.follows, profiles),
             users=UserStore(bundle.users),
             facts=bundle.facts,
-            counted={
-                name: 1 + bundle.actions.index(action)
-                for name, action in _COUNTED.items()
-                if action in observed
-            },
+            counted=counted,
             blend=Blend(
                 actions=bundle.actions,
                 own=bundle.weights,
                 learned=np.isin(bundle.actions, observed),
                 weights=bundle.weights,
             ),
+            surfaces=SurfaceStores.of(bundle, post_store, partial(_counts, bundle.facts, counted)),
         )
 
     def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
         """What `Services.engagement` promises, from the counts that hold at `at_ms`."""
-        unknown = np.full(len(post_id), -1)
-        if "post" not in self.facts.rates:
-            return dict.fromkeys(("num_views", *_COUNTED), unknown)
-        counts = self.facts.rates["post"].before(post_id, np.full(len(post_id), at_ms))
-        counts = counts.astype(np.int64)
-        found = {name: counts[:, column] for name, column in self.counted.items()}
-        return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
+        return _counts(self.facts, self.counted, post_id, at_ms)
+
+
+def _counts(
+    facts: Facts, counted: Mapping[str, int], post_id: NDArray[np.int64], at_ms: int
+) -> dict[str, NDArray]:
+    unknown = np.full(len(post_id), -1)
+    if "post" not in facts.rates:
+        return dict.fromkeys(("num_views", *_COUNTED), unknown)
+    counts = facts.rates["post"].before(post_id, np.full(len(post_id), at_ms)).astype(np.int64)
+    found = {name: counts[:, column] for name, column in counted.items()}
+    return {"num_views": counts[:, 0]} | dict.fromkeys(_COUNTED, unknown) | found
 
 
 @dataclass(frozen=True)
-class FromBundle:
+class FromBundle(OfSurfaces):
     """The part of `pipelines.feed.services.Services` that a bundle answers.
 
     Attributes:

@@ -209,6 +209,7 @@ def assemble(
             "action_names": manifest["action_names"],
             "as_of_ms": write_tables(data, folder / "tables"),
             "observed_actions": observed,
+            "content": manifest.get("content"),  # which encoder made the vectors of text
             "weights_sha256": digests,
             "metrics": {},  # python -m train.evaluate fills them in
         }

@@ -17,7 +17,6 @@ from pipelines.features import History
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 
-
 By = Literal["words", "meaning"]  # what a text and a post may have in common
 
 

@@ -52,9 +52,8 @@ class ReplyQuality(Scorer):
 
     def depth(self, posts: Candidates) -> NDArray[np.int64]:
         """As the source replies has it; what it did not bring counts as an answer. int64 [C]."""
-        value = posts["replies_value"]
-        known = np.isfinite(value) & (value > 0)
-        return np.where(known, np.rint(1 / np.where(known, value, 1.0)), 1).astype(np.int64)
+        value = np.clip(np.nan_to_num(posts["replies_value"], nan=1.0), 1e-6, 1.0)
+        return np.rint(1 / value).astype(np.int64)
 
     def branch(
         self, posts: Candidates, above: NDArray[np.int64], depth: NDArray[np.int64]

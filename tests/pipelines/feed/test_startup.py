@@ -135,14 +135,22 @@ def test_stages_order_themselves():
         for stage, waves in Pipeline.build().stages.items()
     }
     assert stages["query_hydrators"] == [["blend", "graph", "history", "seen", "served", "viewer"]]
-    assert stages["sources"] == [["in_network", "popular", "two_tower"]]
+    assert stages["sources"] == [
+        [
+            *("in_network", "popular", "replies", "rising", "semantic_search", "text_search"),
+            "two_tower",
+        ]
+    ]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words"],
         ["visibility"],
     ]
     assert stages["scorers"] == [
-        ["action_weights", "actions", "author_fatigue", "out_of_network", "topic_fatigue"],
+        [
+            *("action_weights", "actions", "author_fatigue", "novelty", "out_of_network"),
+            *("reply_quality", "text_match", "topic_fatigue", "velocity"),
+        ],
         ["value"],
         ["base_score"],
         ["cold_start"],
