@@ -146,7 +146,7 @@ class Services(Protocol):
         """How well posts match a text, in the order asked. float64 [C] each.
 
         Returns:
-            words: BM25 as a share of the most that this text can get, in [0, 1).
+            words: BM25 as a share of what a text gets that says each word once, in [0, 1].
             meaning: the cosine, NaN = unknown.
         """
 

@@ -141,19 +141,19 @@ class WordIndex:
         return Hits(post_id[order], score[order])
 
     def match(self, text: str, post_id: Ids) -> Floats:
-        """The score of each of some posts as a share of the most that `text` can get.
+        """The score of each of some posts, as a share of Σ idf over the words of `text`.
 
-        Σ idf (k1 + 1) over its words, those that no post holds included; no text reaches it.
-        float64 [C] in [0, 1).
+        That is what a text of mean length gets that says each of them once, whether or not there
+        is one. A share is at most 1: saying a word more often makes no better match.
+        float64 [C] in [0, 1].
         """
         tiers = self._tiers
-        idf = self._idf(tiers, _words(text))
-        most = idf.sum() * (self._k1 + 1)
+        most = self._idf(tiers, _words(text)).sum()
         score = np.zeros(len(post_id))
         for tier, scores in self._all(text, tiers):
             place, known = positions(tier.post_id, post_id)
             score[known] = scores[place[known]]
-        return score / most if most else score
+        return np.minimum(score / most, 1.0) if most else score
 
     def _all(
         self, text: str, tiers: tuple[Texts, ...] | None = None

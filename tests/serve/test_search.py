@@ -106,15 +106,25 @@ def test_unrelated_posts_are_never_found(texts, query, others):
 
 @given(texts=TEXTS, query=QUERIES)
 def test_a_match_is_a_share_in_the_order_of_scores(texts, query):
-    """In [0, 1), as far below 1 as the score is below the most possible; posts not there get 0."""
+    """In [0, 1], the score over the sum of the words' idf, cut at 1; posts not there get 0."""
     made = index(table(texts))
     hits = made.search(query, 100)
     shares = made.match(query, hits.post_id)
+    split = [set(text.split()) for text in texts if text.split()]
+    holding = [sum(word in words for words in split) for word in set(query.split())]
+    most = sum(math.log(1 + (len(split) - n + 0.5) / (n + 0.5)) for n in holding)
 
-    assert ((shares > 0) & (shares < 1)).all()
-    if len(shares):
-        np.testing.assert_allclose(shares / shares[0], hits.value / hits.value[0])
+    np.testing.assert_allclose(shares, np.minimum(hits.value / most, 1), rtol=1e-12)
     assert made.match(query, np.array([777, 888])).tolist() == [0, 0]
+
+
+def test_each_word_once_is_a_full_match():
+    """In a text of mean length; saying one of them again, or in a shorter text, adds nothing."""
+    made = index(table(["rain cat", "rain sun", "cat sun", "rain cat cat", "rain"]), b=0.0)
+    ids = np.array([1, 4, 5])
+    full, again, half = made.match("cat rain", ids).tolist()
+    assert full == again == pytest.approx(1)
+    assert 0 < half < 0.6
 
 
 def test_a_word_once_in_every_post_counts_still():

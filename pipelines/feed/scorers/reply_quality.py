@@ -28,7 +28,7 @@ class ReplyQuality(Scorer):
     )
     provides: ClassVar = {"author_answered": np.bool_, "reply_quality_worth": np.float64}
     fails = "open"  # the order is then that of a timeline
-    worth: NonNegativeFloat = 1.0
+    worth: NonNegativeFloat = 3.0
     decay: Annotated[float, Field(gt=0, le=1)] = 0.7
     engagement: NonNegativeFloat = 0.5
     author: NonNegativeFloat = 1.0

@@ -15,20 +15,20 @@ from pipelines.feed.table import Candidates, Columns
 class TextMatch(Scorer):
     """Adds `worth` times how well a post matches the text searched for.
 
-    The match is the mean of that in words, as a share of the most that the text can get, and of
-    that in meaning, a cosine of which what is below 0 counts 0, with the weights `words` and
-    `meaning`. Where the meaning of text or post is unknown it is that in words alone.
+    The match is the mean of that in words, 1 = the post says each of them, and of that in
+    meaning, a cosine of which what is below 0 counts 0, with the weights `words` and `meaning`.
+    Where the meaning of text or post is unknown it is that in words alone.
     """
 
     needs = ("post_id",)
     provides: ClassVar = {
-        "words_match": np.float64,  # in [0, 1)
+        "words_match": np.float64,  # in [0, 1]
         "meaning_match": np.float64,  # a cosine, NaN = unknown
         "text_match_worth": np.float64,
     }
     fails = "open"  # the order is then that of a timeline
     timeout_ms: PositiveInt = 1000
-    worth: NonNegativeFloat = 10.0  # of a full match, beside a post's predicted value
+    worth: NonNegativeFloat = 30.0  # of a full match, beside a post's predicted value
     words: PositiveFloat = 1.0
     meaning: NonNegativeFloat = 1.0
 
