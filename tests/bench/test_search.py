@@ -41,7 +41,7 @@ def test_search_of_100_000_posts(capsys):
     started = time.perf_counter()
     index.add(pa.table({"post_id": [NUM_POSTS + 1], "text": ["w5 w90"]}))
     added_ms = (time.perf_counter() - started) * 1000
-    vectors = rng.normal(size=(NUM_POSTS, SIZE)).astype(np.float32)
+    vectors = rng.normal(size=(NUM_POSTS + 1, SIZE)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     world = World(num_posts=NUM_POSTS + 1, num_authors=5000)
 
