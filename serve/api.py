@@ -42,6 +42,10 @@ def _is_action(name: str) -> str:
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Instant = Annotated[int, Field(ge=0, le=2**53)]  # ms since 1970-01-01 UTC
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
+SearchText = Annotated[str, Field(min_length=1, max_length=1_000)]
+FeedName = Annotated[
+    str, Field(max_length=64, description="which feed; those that the server was started with")
+]
 ActionName = Annotated[str, AfterValidator(_is_action)]
 Number = Annotated[float | None, BeforeValidator(_finite)]  # null = unknown; JSON has no NaN
 
@@ -111,6 +115,14 @@ class FeedRequest(Wishes):
     """Ask for a viewer's next page."""
 
     user_id: Id = Field(description="the viewer; one never heard of gets a cold-start feed")
+    feed: FeedName = "timeline"
+    query: SearchText | None = Field(
+        default=None, description="what to search for; the feed search needs it, no other takes it"
+    )
+    post_id: Id | None = Field(
+        default=None,
+        description="whose replies to show; the feed conversations needs it, no other takes it",
+    )
     limit: int = Field(default=20, ge=1, le=100, description="posts wanted; fewer may exist")
     surface: int = Field(
         default=0,
@@ -132,6 +144,11 @@ class ExplainQuery(Wishes):
 
     user_id: Id
     post_id: Id
+    feed: FeedName = "timeline"
+    query: SearchText | None = Field(default=None, description="as in the request of the page")
+    focal_post_id: Id | None = Field(
+        default=None, description="`post_id` in the request of the page"
+    )
     limit: int = Field(default=20, ge=1, le=100, description="length of the page in question")
     surface: int = Field(default=0, ge=0, le=15, description="surface of the page in question")
     overrides: Annotated[dict[str, Any], BeforeValidator(_from_json)] = Field(
@@ -314,7 +331,11 @@ class Slot(BaseModel):
 class FeedResponse(BaseModel):
     """A page, best post first."""
 
-    request_id: str = Field(description="names this page in the event log")
+    request_id: str = Field(
+        description="names this page in the event log; of a feed other than the timeline it "
+        "begins with the feed's name and a slash"
+    )
+    feed: str = Field(description="which feed this is a page of")
     user_id: int
     cold_start: bool = Field(description="the viewer is unknown: the feed is nobody's own")
     degraded: list[str] = Field(
@@ -370,7 +391,9 @@ class Score(Explained):
     basis: Literal["value", "popularity"]
     terms: list[Term] = Field(description="largest first; they add up to value")
     value: Number
-    base_score: Number = Field(description="value, lifted so that it is never negative")
+    base_score: Number = Field(
+        description="value, lifted so that it is never negative, plus what scorers add; see notes"
+    )
     multipliers: dict[str, Number]
     score: Number
     notes: list[str] = Field(description="what scorers did to it, in words")

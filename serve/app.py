@@ -13,26 +13,28 @@ from typing import Any, Literal, TypeVar
 import torch
 from fastapi import FastAPI
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
-from configs import Config, check, load
+from configs import Config, check, load, near_miss
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
-from serve.deployments import Ranker, Retriever, Scorer, local_models
-from serve.feed_handler import FeedHandler, Limits, LiveSettings
+from serve.deployments import Ranker, Retriever, RetrieverSettings, Scorer, models_of
+from serve.feed_handler import TIMELINE, FeedHandler, Limits, LiveSettings
+from serve.live.follower import Follower
 from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
+from serve.models import Comparison, Models, Ranking, Search, version
+from serve.new_posts import Knows, NewPosts, NewPostsSettings
 from serve.routes import create_app
 from serve.rpc.scored_posts import scored_posts
 from serve.rpc.scored_posts_pb2 import ScoredPostsRequest, ScoredPostsResponse
-from serve.services import Comparison, Models, Ranking, Search, version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.preferences import PreferenceStore
@@ -49,11 +51,20 @@ _ROOT = Path(__file__).parent.parent
 _VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
 
 
+_FEEDS = {
+    TIMELINE: "configs/feed.yaml",
+    "explore": "configs/feeds/explore.yaml",
+    "search": "configs/feeds/search.yaml",
+    "conversations": "configs/feeds/conversations.yaml",
+}
+
+
 class Args(Config):
     """`args` of the application in configs/serve.yaml; relative paths start at the project."""
 
     bundle: str = "artifacts/bundle"  # written by `python -m train.bundle`
-    feed: str = "configs/feed.yaml"
+    # Name in requests -> file. All but the timeline may be left out.
+    feeds: dict[str, str] = Field(default_factory=_FEEDS.copy)
     event_log: str = "artifacts/events"  # directory that impressions are appended to
     event_log_max_rows: PositiveInt = 10_000  # rows per file
     event_log_max_age_s: PositiveFloat = 10.0  # seconds of impressions that a crash may lose
@@ -72,7 +83,16 @@ class Args(Config):
     live: LiveSettings = LiveSettings()  # how replicas follow the journal
     # What viewers did lately and were shown: the file holds for one machine, several need Redis.
     viewers: ViewerSettings = ViewersInFile(path="artifacts/live/viewers.db")
+    retrieval: RetrieverSettings = RetrieverSettings()  # how posts near a viewer are found
+    new_posts: NewPostsSettings = NewPostsSettings()  # how models learn of posts told since
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
+
+    @field_validator("feeds")
+    @classmethod
+    def _has_a_timeline(cls, feeds: dict[str, str]) -> dict[str, str]:
+        if TIMELINE not in feeds:
+            raise ValueError(f"no {TIMELINE!r}, which requests get{near_miss(TIMELINE, feeds)}")
+        return feeds
 
 
 class BundleChoice(Config):
@@ -124,12 +144,38 @@ class Reloading:
         """Take note that a newer bundle could not be loaded."""
 
 
+class NewPostsOf:
+    """What one replica's models learn of posts that were told since the bundle was made."""
+
+    def __init__(self, args: Args, name: str) -> None:
+        """Begin to gather them from the journal."""
+        self._posts = NewPosts(args.new_posts)
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._follower = Follower(
+            open_journal(_on_disk(args.journal)),
+            [self._posts],
+            topics=("posts",),
+            dead_letters=f"{_absolute(args.live.dead_letters)}/{name}-{replica_id}.jsonl",
+            name=f"follower-{name}",
+        )
+
+    def use(self, bundle: bundles.Bundle, *models: Knows) -> None:
+        """As `NewPosts.use`."""
+        self._posts.use(bundle, *models)
+
+
 class RetrieverReplica(Reloading):
     """Serves a `Retriever`, concurrent searches in one pass."""
 
+    def __init__(self, args: Args) -> None:
+        super().__init__(args.torch_threads)
+        self._settings = args.retrieval
+        self._new_posts = NewPostsOf(args, "retriever")
+
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        retriever = Retriever(bundle)
+        retriever = Retriever(bundle, self._settings)
+        self._new_posts.use(bundle, retriever)
         self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
 
     async def search(self, search: Search) -> Hits:
@@ -144,9 +190,15 @@ class RetrieverReplica(Reloading):
 class RankerReplica(Reloading):
     """Serves a `Ranker`, concurrent rankings in one pass."""
 
+    def __init__(self, args: Args) -> None:
+        super().__init__(args.torch_threads)
+        self._new_posts = NewPostsOf(args, "ranker")
+
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._rank = Batcher(Ranker(bundle).rank)
+        ranker = Ranker(bundle)
+        self._new_posts.use(bundle, ranker)
+        self._rank = Batcher(ranker.rank)
 
     async def rank(self, ranking: Ranking) -> NDArray:
         """As `Models.rank`."""
@@ -173,10 +225,17 @@ class FeedHandlerReplica(Reloading):
         super().__init__(args.torch_threads)
         # Handles may be touched on the event loop only, so here and not in `use`.
         self._remote = _behind(*models) if models else None
+        self._args = args
+        if not models:
+            self._new_posts = NewPostsOf(args, "models")
         replica_id = serve.get_replica_context().replica_id.unique_id
         writer = f"{time.time_ns() // 1_000_000}-{replica_id}"
+        feeds = {
+            name: Pipeline.build(load(_absolute(path), FeedConfig))
+            for name, path in args.feeds.items()
+        }
         self._handler = FeedHandler(
-            Pipeline.build(load(_absolute(args.feed), FeedConfig)),
+            feeds.pop(TIMELINE),
             EventLog(
                 _absolute(args.event_log),
                 writer=writer,
@@ -203,6 +262,7 @@ class FeedHandlerReplica(Reloading):
                 else None
             ),
             observe=ComponentMetrics().observe,
+            others=feeds,
         )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -227,7 +287,12 @@ class FeedHandlerReplica(Reloading):
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._handler.use(bundle, self._remote or local_models(bundle))
+        models = self._remote
+        if models is None:
+            retriever, ranker = Retriever(bundle, self._args.retrieval), Ranker(bundle)
+            self._new_posts.use(bundle, retriever, ranker)
+            models = models_of(retriever, ranker, Scorer(bundle))
+        self._handler.use(bundle, models)
 
 
 def build(args: Args) -> Application:
@@ -240,8 +305,8 @@ def build(args: Args) -> Application:
     models = []
     if args.topology == "dag":
         models = [
-            deployment(RetrieverReplica, "Retriever", args.torch_threads),
-            deployment(RankerReplica, "Ranker", args.torch_threads),
+            deployment(RetrieverReplica, "Retriever", args),
+            deployment(RankerReplica, "Ranker", args),
             deployment(ScorerReplica, "Scorer", args.torch_threads),
         ]
     return deployment(FeedHandlerReplica, "FeedHandler", args, *models)

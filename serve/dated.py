@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.diagnostics.tally import LATELY_H, LONG_S, QUICK_S, WINDOW_H
 from pipelines.encoding import HOUR_MS, multi_hot
 from pipelines.facts import find
-from serve.services import Stores
+from serve.stores.bundle import Stores
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]

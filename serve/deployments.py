@@ -17,7 +17,7 @@ from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
-from serve.services import Comparison, Models, Ranking, Search, version
+from serve.models import Comparison, Models, Ranking, Search, version
 from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle

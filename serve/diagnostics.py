@@ -26,7 +26,7 @@ from pipelines.facts import find
 from pipelines.feed.visibility import LABELS, Kind
 from serve import api
 from serve import api_diagnostics as wire
-from serve.services import Stores
+from serve.stores.bundle import Stores
 from serve.stores.labels import LabelStore
 from serve.tallies import Tallies
 

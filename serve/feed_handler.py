@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from configs import Config
+from configs import Config, ConfigError, near_miss
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult, Trace
@@ -32,8 +32,10 @@ from serve.live.journal import Journal, JournalError
 from serve.live.state import LiveState
 from serve.live.training_log import TrainingLog
 from serve.live.viewers import ViewerActions
+from serve.models import Models, version
 from serve.pages import posts_of
-from serve.services import COUNTED, AsItWas, Models, ServedFeed, Stores, version
+from serve.served_feed import AsItWas, ServedFeed
+from serve.stores.bundle import COUNTED, Stores
 from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
@@ -49,6 +51,7 @@ T = TypeVar("T")
 _SUGGESTED = 5  # authors in a slot who_to_follow
 _log = logging.getLogger("ray.serve")
 _SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
+TIMELINE = "timeline"  # the feed of a request that names none
 
 
 class Limits(Config):
@@ -75,6 +78,14 @@ class OverloadedError(Exception):
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many requests at once; try again later")
         self.retry_after_s = retry_after_s
+
+
+class FieldError(ConfigError):
+    """A field of a request that does not suit the feed that it asks for."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field}: {text}")
+        self.field = field
 
 
 class UnknownPostError(LookupError):
@@ -110,12 +121,13 @@ class FeedHandler:
         viewers: ViewerStore | None = None,
         journal: Journal | None = None,
         live: LiveSettings | None = None,
-        observe: Callable[[Sequence[Trace]], None] = lambda _: None,
+        observe: Callable[[str, Sequence[Trace]], None] = lambda _, __: None,
+        others: Mapping[str, Pipeline] | None = None,
     ) -> None:
         """Ready to serve once `use` was called.
 
         Args:
-            pipeline: the feed to run.
+            pipeline: the timeline, the feed of a request that names none.
             event_log: where impressions go; closed with this handler.
             limits: what to take on at once.
             clock: "wall" = the real time; "log" = a clock that stood at the bundle's
@@ -130,9 +142,11 @@ class FeedHandler:
             journal: where events are written, and what the stores follow; closed with this
                 handler. None = no events are taken.
             live: how to follow it.
-            observe: told what each component did: of each page, then of its side effects.
+            observe: told the feed's name and what each component did: of each page, then of its
+                side effects.
+            others: further feeds by the name that requests give; None = there are none.
         """
-        self._pipeline = pipeline
+        self._feeds = {TIMELINE: pipeline, **(others or {})}
         self._event_log = event_log
         self._limits = limits or Limits()
         self._clock = clock
@@ -158,6 +172,8 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
         model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
         stores = Stores.of(bundle, self._live)
+        if any("text" in feed.requires for feed in self._feeds.values()):
+            stores.surfaces.encoder.load()
         self._serving = _Serving(
             model=model,
             explainer=Explainer(bundle.actions),
@@ -178,17 +194,20 @@ class FeedHandler:
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
-            ConfigError: an override of a setting that the feed does not allow, or a wrong value.
+            ConfigError: no such feed, a field that it needs is missing or one given that it does
+                not take, an override of a setting that it does not allow, or a wrong value.
         """
+        feed = self._feed(request, "post_id", request.post_id)
         async with self._admitted() as serving:
             services = ServedFeed(**self._parts(serving))
-            query = self._query(serving, request)
-            result = await self._pipeline.run(query, services)
-            after = self._pipeline.start_side_effects(result, services)
-            after.add_done_callback(lambda task: self._observe(task.result()))
-            self._observe(result.trace)
+            query = self._query(serving, request, request.post_id)
+            result = await feed.run(query, services)
+            after = feed.start_side_effects(result, services)
+            after.add_done_callback(lambda task: self._observe(request.feed, task.result()))
+            self._observe(request.feed, result.trace)
             return api.FeedResponse(
                 request_id=query.request_id,
+                feed=request.feed,
                 user_id=query.user_id,
                 cold_start=result.cold_start,
                 degraded=list(result.degraded),
@@ -196,7 +215,7 @@ class FeedHandler:
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
-                slots=self._slots_of(result),
+                slots=self._slots_of(feed, result),
             )
 
     async def follow(self) -> None:
@@ -237,13 +256,13 @@ class FeedHandler:
                 raise JournalError("no journal: this server takes no events")
             return await self._intake.take(request.events)
 
-    def _slots_of(self, result: FeedResult) -> list[api.Slot]:
+    def _slots_of(self, feed: Pipeline, result: FeedResult) -> list[api.Slot]:
         """Where what is no post stands on the page, which is remembered as shown."""
         query = result.query
-        if not self._pipeline.slots:
+        if not feed.slots:
             return []
         shown = self._slots.of(query.user_id)
-        found = placed(self._pipeline.slots, len(result.page), shown, query.now_ms)
+        found = placed(feed.slots, len(result.page), shown, query.now_ms)
         slots = []
         for one in found:
             authors: list[int] = []
@@ -265,6 +284,7 @@ class FeedHandler:
             OverloadedError, ConfigError: as for `feed`.
             UnknownPostError: the bundle does not have the post.
         """
+        feed = self._feed(request, "focal_post_id", request.focal_post_id)
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
@@ -272,10 +292,10 @@ class FeedHandler:
             services = AsItWas(
                 **self._parts(serving), post_id=request.post_id, shown_at_ms=shown_at_ms
             )
-            query = self._query(serving, request)
+            query = self._query(serving, request, request.focal_post_id)
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
-            result = await self._pipeline.run(query, services)
+            result = await feed.run(query, services)
             similarity = await self._similarity(result, services, request.post_id)
             explanation = serving.explainer.explain(result, request.post_id, similarity)
             return api.ExplainResponse(
@@ -343,14 +363,18 @@ class FeedHandler:
             model=serving.model,
             versions={name: list(theirs) for name, theirs in versions.items()},
             in_flight=self._in_flight,
-            failures=dict(self._pipeline.failures),
             events=following,
+            failures={
+                key if name == TIMELINE else f"{name}/{key}": num
+                for name, feed in self._feeds.items()
+                for key, num in feed.failures.items()
+            },
             problem="; ".join(problems) or None,
         )
 
     async def close(self) -> None:
         """Finish what is under way, write out the event log and leave the store of viewers."""
-        await self._pipeline.drain()
+        await asyncio.gather(*(feed.drain() for feed in self._feeds.values()))
         self._diagnosing.shutdown(wait=False)
         try:
             await asyncio.to_thread(self._event_log.close)
@@ -413,12 +437,43 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
-    def _query(self, serving: _Serving, request: api.FeedRequest | api.ExplainQuery) -> FeedQuery:
+    def _feed(
+        self,
+        request: api.FeedRequest | api.ExplainQuery,
+        focal_field: str,
+        focal_post_id: int | None,
+    ) -> Pipeline:
+        """The feed that is asked for, if the request gives what it requires and no more."""
+        name = request.feed
+        if name not in self._feeds:
+            raise FieldError("feed", f"no such feed: {name!r}{near_miss(name, self._feeds)}")
+        feed = self._feeds[name]
+        for part, field, value in (
+            ("text", "query", request.query),
+            ("focal_post_id", focal_field, focal_post_id),
+        ):
+            if part in feed.requires and value is None:
+                raise FieldError(field, f"missing, and the feed {name} needs it")
+            if part not in feed.requires and value is not None:
+                takers = [n for n, other in self._feeds.items() if part in other.requires]
+                told = f"only {', '.join(takers)}" if takers else "no feed"
+                raise FieldError(field, f"the feed {name} takes none; {told} does")
+        return feed
+
+    def _query(
+        self,
+        serving: _Serving,
+        request: api.FeedRequest | api.ExplainQuery,
+        focal_post_id: int | None,
+    ) -> FeedQuery:
         return FeedQuery(
             user_id=request.user_id,
             limit=request.limit,
             now_ms=self.now_ms(),
-            request_id=uuid.uuid4().hex,
+            request_id=_request_id(request.feed),
+            feed=request.feed,
+            text=request.query or "",
+            focal_post_id=focal_post_id or 0,
             surface=request.surface,
             in_network_only=request.in_network_only,
             exclude_video=request.exclude_video,
@@ -437,3 +492,9 @@ class FeedHandler:
 
 def _watched(store: T | Watched[T]) -> Watched[T]:
     return store if isinstance(store, Watched) else Fixed(store)
+
+
+def _request_id(feed: str) -> str:
+    """Tells pages apart in the event log, and those of other feeds from the timeline's."""
+    name = uuid.uuid4().hex
+    return name if feed == TIMELINE else f"{feed}/{name}"

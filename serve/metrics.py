@@ -12,7 +12,7 @@ from ray.util.metrics import Counter, Histogram
 from pipelines.feed.result import Trace
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]  # upper bounds
-_PLACE = ("stage", "component")
+_PLACE = ("feed", "stage", "component")
 
 
 class ComponentMetrics:
@@ -39,10 +39,10 @@ class ComponentMetrics:
             tag_keys=_PLACE,
         )
 
-    def observe(self, trace: Iterable[Trace]) -> None:
-        """Count one run of the feed, or its side effects."""
+    def observe(self, feed: str, trace: Iterable[Trace]) -> None:
+        """Count one run of the feed of that name, or its side effects."""
         for entry in trace:
-            place = {"stage": entry.stage, "component": entry.name}
+            place = {"feed": feed, "stage": entry.stage, "component": entry.name}
             self._runs.inc(tags={**place, "outcome": entry.outcome})
             if entry.outcome == "skipped":
                 continue

@@ -13,7 +13,8 @@ from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
 from serve.live.state import LiveState
-from serve.services import FromBundle, Stores
+from serve.services import FromBundle
+from serve.stores.bundle import Stores
 from serve.stores.recent import RecentPosts
 from train.bundle import load
 

@@ -14,7 +14,7 @@ from configs import ConfigError
 from serve import api
 from serve import api_diagnostics as wire
 from serve.diagnostics import UnknownIdError
-from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler, FieldError, OverloadedError, UnknownPostError
 from serve.live.journal import JournalError
 
 _Responses = dict[int | str, dict[str, Any]]
@@ -39,7 +39,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
 
     @app.post("/v1/feed", responses=_BUSY)
     async def feed(request: api.FeedRequest) -> api.FeedResponse:
-        """A viewer's next page of posts, best first."""
+        """A viewer's next page of posts, best first: of the timeline, or of another feed."""
         return await handler.feed(request)
 
     @app.post("/v1/events", status_code=202, responses=_BUSY | _SOME)
@@ -86,7 +86,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
 
     @app.exception_handler(ConfigError)
     async def not_allowed(_: Request, error: ConfigError) -> JSONResponse:
-        told = {"loc": ["overrides"], "msg": str(error), "type": "value_error"}
+        field = error.field if isinstance(error, FieldError) else "overrides"
+        told = {"loc": [field], "msg": str(error), "type": "value_error"}
         return JSONResponse({"detail": [told]}, status_code=422)
 
     @app.exception_handler(OverloadedError)

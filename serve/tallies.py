@@ -21,7 +21,7 @@ from pipelines.diagnostics.tally import (
 )
 from pipelines.facts import Facts, find
 from serve.dated import Events
-from serve.services import Stores
+from serve.stores.bundle import Stores
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS, RATES
-from pipelines.schema import ACTION_NAMES, SPLITS
+from pipelines.schema import ACTION_NAMES, DAY_MS, SPLITS
 from train.rows import Rows, flatten, read_examples
 
 POPULAR_BY = ("click", "favorite", "dwell")  # popularity is the smoothed rate of the first observed
@@ -39,15 +39,17 @@ def _popular_by(rows: Rows) -> int:
 def _write_rates(rates: Path, folder: Path, as_of_ms: int) -> None:
     """Of each id's counts keep those that hold at `as_of_ms` or later: none asks for earlier.
 
-    A log's clock starts there, in the middle of a bucket whose counts hold from its end on.
+    A log's clock starts there, in the middle of a bucket whose counts hold from its end on. Posts'
+    counts are kept from a day before: what rises is told by the day that ends now.
     """
     folder.mkdir()
     for file in sorted(rates.glob("*.parquet")):
         table = pq.read_table(file)  # sorted by id, then time
         ids, from_ms = table["id"].to_numpy(), table["from_ms"].to_numpy()
         last = np.diff(ids, append=-1) != 0
+        oldest_ms = as_of_ms - DAY_MS if file.stem == "post" else as_of_ms
         pq.write_table(
-            table.filter(last | (np.append(from_ms[1:], 0) > as_of_ms)), folder / file.name
+            table.filter(last | (np.append(from_ms[1:], 0) > oldest_ms)), folder / file.name
         )
 
 

@@ -6,9 +6,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from configs import Config, ConfigError, near_miss
 from pipelines.feed.experiments import Experiment
@@ -22,11 +22,17 @@ C = TypeVar("C", bound=Component)
 Settings = dict[str, dict[str, Any] | None]
 
 
+def _is_stage(name: str) -> str:
+    if name not in STAGES:
+        raise ValueError(f"no such stage{near_miss(name, STAGES)}")
+    return name
+
+
 class FeedConfig(Config):
     """feed.yaml: what differs from all components with their defaults.
 
-    A component that is not named runs with its defaults. The order of a stage's
-    keys matters for `post_filters` only: those named come first, in that order.
+    A component that is not named runs with its defaults, unless its stage is one of `only`. The
+    order of a stage's keys matters for `post_filters` only: those named come first, in that order.
     """
 
     query_hydrators: Settings = Field(default_factory=dict)
@@ -38,6 +44,10 @@ class FeedConfig(Config):
     post_filters: Settings = Field(default_factory=dict)
     side_effects: Settings = Field(default_factory=dict)
     slots: tuple[Slot, ...] = ()  # places between posts for what is no post
+    # Stages of which nothing runs but what is named, so that a component added later stays out.
+    only: tuple[Annotated[str, AfterValidator(_is_stage)], ...] = ()
+    # What a request must give, as FeedQuery calls it; a feed that does not require it takes none.
+    requires: tuple[Literal["text", "focal_post_id"], ...] = ()
     allow: tuple[str, ...] = ()  # settings that a request may change, as stage.component.setting
     experiments: dict[str, Experiment] = Field(default_factory=dict)
 
@@ -66,7 +76,8 @@ def build_components(config: FeedConfig, found: Found) -> list[Component]:
         for name in settings:
             if name not in classes:
                 raise ConfigError(f"{stage}.{name}: no such component{near_miss(name, classes)}")
-        names = [*settings, *(name for name in classes if name not in settings)]
+        others = () if stage in config.only else (n for n in classes if n not in settings)
+        names = [*settings, *others]
         if stage != "post_filters":
             names.sort()
         for name in names:

@@ -64,7 +64,8 @@ class Score:
         terms: by size, largest first; those of weight 0 left out. They add up to
             `value` where the value model is linear in these weights.
         value: worth of the predicted actions, or the popularity.
-        base_score: `value` after the offset that keeps scores from being negative.
+        base_score: `value` after the offset that keeps scores from being negative, plus what
+            scorers add.
         multipliers: scorer -> what it multiplied the score by.
         notes: what scorers say of the post in words.
     """

@@ -42,6 +42,11 @@ class Pipeline:
         """Places between the posts of its pages."""
         return self._variants.slots
 
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What a request must give, as FeedQuery calls it: none other is for this feed."""
+        return self._variants.requires
+
     @classmethod
     def build(cls, config: FeedConfig | None = None, found: Found | None = None) -> Pipeline:
         """Compose the feed that `config` describes.

@@ -51,20 +51,23 @@ class Row:
     num_pages: int
 
 
-def requests(log: str | Path, num: int | None = None) -> list[FeedQuery]:
+def requests(log: str | Path, num: int | None = None, feed: str = "timeline") -> list[FeedQuery]:
     """The requests behind the pages of an event log, in their order.
 
     Args:
         log: a folder of Parquet files, or one, with columns of schema.EVENTS.
         num: how many, spread evenly over the log; None = all.
+        feed: of which feed; what was searched for, or whose replies were asked, no log says.
 
     Raises:
-        ValueError: no page in the log.
+        ValueError: no page of that feed in the log.
     """
+    name = pl.col("request_id")
+    of_feed = ~name.str.contains("/") if feed == "timeline" else name.str.starts_with(f"{feed}/")
     where = Path(log) / "*.parquet" if Path(log).is_dir() else Path(log)
     pages = (
         pl.scan_parquet(where)
-        .filter(pl.col("request_id").is_not_null())
+        .filter(pl.col("request_id").is_not_null() & of_feed)
         .group_by("request_id")
         .agg(
             pl.col("user_id").first(),
@@ -76,7 +79,7 @@ def requests(log: str | Path, num: int | None = None) -> list[FeedQuery]:
         .collect()
     )
     if not len(pages):
-        raise ValueError(f"{log}: no page in it; rows need a request_id")
+        raise ValueError(f"{log}: no page of the feed {feed} in it; rows need a request_id")
     if num is not None and num < len(pages):
         pages = pages[np.linspace(0, len(pages) - 1, num).round().astype(int).tolist()]
     return [
@@ -86,6 +89,7 @@ def requests(log: str | Path, num: int | None = None) -> list[FeedQuery]:
             now_ms=page["shown_at_ms"],
             request_id=page["request_id"],
             surface=page["surface"],
+            feed=feed,
         )
         for page in pages.to_dicts()
     ]
@@ -221,12 +225,13 @@ def main() -> int:
     parser.add_argument("new", help="feed.yaml of the other")
     parser.add_argument("--log", default="artifacts/events", help="impressions that were served")
     parser.add_argument("--bundle", default="artifacts/bundle")
+    parser.add_argument("--feed", default="timeline", help="whose pages of the log")
     parser.add_argument("--requests", type=int, help="spread over the log; without, all")
     parser.add_argument("--services", default=SERVICES, help="module:function of the bundle's path")
     args = parser.parse_args()
     try:
         feeds = [Pipeline.build(configs.load(path, FeedConfig)) for path in (args.old, args.new)]
-        queries = requests(args.log, args.requests)
+        queries = requests(args.log, args.requests, args.feed)
         services = services_of(args.services, args.bundle)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

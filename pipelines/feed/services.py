@@ -8,7 +8,7 @@ fail: the stage that calls it declares its time-out and what failure means.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pipelines.features import History
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
+
+By = Literal["words", "meaning"]  # what a text and a post may have in common
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,34 @@ class Services(Protocol):
         self, user_id: int, author_ids: NDArray[np.int64], num_posts: int, at_ms: int
     ) -> Hits:
         """Newest posts of these authors that the viewer may see; value is seconds since 1970."""
+
+    async def rising(self, num_posts: int, at_ms: int, window_hours: float) -> Hits:
+        """Posts of which the last hours made much of each showing.
+
+        Value: likes, replies and reposts in the window that ends at `at_ms`, per showing and hour.
+        """
+
+    async def search(self, text: str, num_posts: int, by: By) -> Hits:
+        """Posts that match a text, best first; none that has nothing in common with it.
+
+        Value: by words, BM25; by meaning, the cosine of text and post. Where no post has a vector,
+        or nothing can encode the text, none is found by meaning.
+        """
+
+    async def match(self, text: str, post_id: NDArray[np.int64]) -> dict[By, NDArray[np.float64]]:
+        """How well posts match a text, in the order asked. float64 [C] each.
+
+        Returns:
+            words: BM25 as a share of what a text gets that says each word once, in [0, 1].
+            meaning: the cosine, NaN = unknown.
+        """
+
+    async def conversation(self, post_id: int, num_posts: int) -> Hits:
+        """Replies to a post, replies to those, and so on.
+
+        Value: 1 / depth, where what answers the post itself is 1 deep; equally deep ones by
+        popularity.
+        """
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """What is known of posts, each column [C, ...] in the order asked.

@@ -66,6 +66,9 @@ class FeedQuery:
         country: ISO 3166-1 alpha-2, "" = unknown.
         language: BCP 47 tag of the client's, "" = unknown. Neither this nor country nor program
             is read by any component here; they are there for yours.
+        feed: name of the feed that is asked, such as "search".
+        text: what is searched for, "" = nothing.
+        focal_post_id: the post whose replies are wanted, 0 = none.
         overrides: settings for this request alone, stage.component.setting -> value.
         variant: names the settings of all components in use; the engine's to say.
         context: what query hydrators found; read it as `query["seen"]`.
@@ -87,6 +90,9 @@ class FeedQuery:
     client_app_id: int = 0
     country: str = ""
     language: str = ""
+    feed: str = "timeline"
+    text: str = ""
+    focal_post_id: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -215,8 +221,9 @@ class Filter(Component, ABC, stage="filters"):
 class Scorer(Waiting, stage="scorers"):
     """Adds predictions, values or multipliers.
 
-    The final score is `base_score` times every column named `*_multiplier`, so a
-    scorer that adjusts leaves exactly what it did to each post.
+    The base score is a post's value plus every column named `*_worth`, the final score is
+    `base_score` times every column named `*_multiplier`, so a scorer that adds or adjusts
+    leaves exactly what it did to each post.
     """
 
     def enabled(self, query: FeedQuery) -> bool:

@@ -70,6 +70,11 @@ class Variants:
                 except ValueError as error:
                     raise type(error)(f"{place}: {error}") from error
 
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What a request must give, as FeedQuery calls it."""
+        return self._config.requires
+
     def of(self, query: FeedQuery) -> Variant:
         """The feed of one request: the viewer's arms, then what the request itself changes.
 
@@ -122,7 +127,7 @@ def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:
                 raise ConfigError(f"{name}: expected null, which switches it off, got {value!r}")
             values[stage][component] = None
             continue
-        there = values[stage].get(component, {})
+        there = values[stage].get(component, None if stage in config.only else {})
         if there is None:
             raise ConfigError(f"{name}: {stage}.{component} is switched off")
         values[stage][component] = {**there, setting: value}

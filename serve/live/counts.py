@@ -28,6 +28,7 @@ class LiveCounts:
         self._events: list[tuple[Ids, Ids, Ids]] = []  # post, place of the action, ms since 1970
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
         self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(actions)))
+        self._newest_ms = 0
         self._writing = threading.Lock()
 
     def add(self, engagements: pa.Table) -> None:
@@ -42,6 +43,7 @@ class LiveCounts:
         post_id, at_ms = (engagements[name].to_numpy() for name in ("post_id", "at_ms"))
         with self._writing:
             self._events.append((post_id[counted], place[counted], at_ms[counted]))
+            self._newest_ms = max(self._newest_ms, int(at_ms[counted].max()))
             self._state = _merged(*self._state, post_id[counted], place[counted])
 
     def forget(self, until_ms: int) -> None:
@@ -52,17 +54,26 @@ class LiveCounts:
             post_id, place, at_ms = map(np.concatenate, zip(*self._events, strict=True))
             later = at_ms > until_ms
             self._events = [(post_id[later], place[later], at_ms[later])]
-            none = np.empty(0, np.int64)
-            empty = none.reshape(0, len(self._actions))
-            self._state = _merged(none, empty, post_id[later], place[later])
+            self._state = self._counted(post_id[later], place[later])
 
-    def of(self, post_id: Ids) -> Ids:
-        """Counts of each post [C] by action. [C, K]."""
+    def of(self, post_id: Ids, until_ms: int | None = None) -> Ids:
+        """Counts of each post [C] by action, of what was done until then, None = all. [C, K]."""
         ids, counts = self._state
+        if until_ms is not None and until_ms < self._newest_ms:
+            ids, counts = self._until(until_ms)
         if not len(ids):
             return np.zeros((len(post_id), len(self._actions)), np.int64)
         place, known = positions(ids, post_id)
         return np.where(known[:, None], counts[place], 0)
+
+    def _until(self, until_ms: int) -> tuple[Ids, Ids]:
+        with self._writing:
+            post_id, place, at_ms = map(np.concatenate, zip(*self._events, strict=True))
+        return self._counted(post_id[at_ms <= until_ms], place[at_ms <= until_ms])
+
+    def _counted(self, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
+        none = np.empty(0, np.int64)
+        return _merged(none, none.reshape(0, len(self._actions)), post_id, place)
 
 
 def _merged(ids: Ids, counts: Ids, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:

@@ -52,6 +52,7 @@ class LiveState:
         self._posts: list[pa.Table] = []
         self._deleted = np.empty(0, np.int64)
         self._store: PostStore | None = None
+        self._add: Callable[[pa.Table], object] = len
         self.newest_ms = 0
         self._changing = threading.Lock()  # what is kept, and the store that shows it
 
@@ -72,6 +73,16 @@ class LiveState:
         self.counts.forget(as_of_ms)
         return store
 
+    def tell(self, add: Callable[[pa.Table], object]) -> None:
+        """Have `add`, alone, be told of new posts: now of all that are kept, then as they come.
+
+        A post may be told of twice.
+        """
+        with self._changing:
+            self._add = add
+            for kept in self._posts:
+                add(kept)
+
     def apply(self, happened: Happened) -> None:
         """As `messages.View` says.
 
@@ -90,6 +101,7 @@ class LiveState:
             self._deleted = np.union1d(self._deleted, deleted)
             store = self._store
             store.add(happened.posts)
+            self._add(happened.posts)
             store.delete(deleted)
         self._insert(store, happened.posts, now_ms)
         self.recent.delete(deleted, happened.deletions["deleted_at_ms"].to_numpy(), now_ms)

@@ -99,6 +99,11 @@ class PostStore:
         """Whether the post is here and was not deleted."""
         return bool(self.facts(np.array([post_id]))["known"][0])
 
+    def ids(self) -> Ids:
+        """All posts that are here, deleted ones too; sorted."""
+        tables, _ = self._state
+        return np.sort(np.concatenate([table.post_id for table in tables]))
+
     def most_liked(self, num_posts: int) -> Hits:
         """The bundle's posts by popularity, best first; equal popularity by post id."""
         return self.bundle.most_liked(num_posts)

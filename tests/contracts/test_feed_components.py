@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.pipelines.feed.world import BLEND, NOW_MS, World
 
 CLASSES = [cls for stage in discover().values() for cls in stage.values()]
 WORLD = World(num_posts=40)
+WORLD.thread(WORLD.post_id // 2)  # all of them answer post 1, or an answer to it
 NUM_POSTS = st.integers(0, 12)
 WIDTH = {
     "p_action": len(ACTIONS),
@@ -77,6 +78,8 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
         bloom_filters=draw(st.sampled_from([(), (BloomFilter.of([2, 5]),)])),
         served_ids=tuple(draw(SMALL_IDS).tolist()),
         is_bottom_request=draw(st.booleans()),
+        text=draw(st.sampled_from(["", "post 3", "rain"])),
+        focal_post_id=draw(st.integers(0, 9)),
     )
     context = {}
     for name in needs:
@@ -252,7 +255,8 @@ def test_facts_follow_their_posts(component, data):
 def test_source_brings_posts_best_first(component):
     """No post twice, at most as many as asked, values not increasing."""
     few = type(component)(num_posts=7)
-    query = asyncio.run(_hydrated(WORLD.query(2)))
+    asked = replace(WORLD.query(2), text="a post like 7", focal_post_id=1)
+    query = asyncio.run(_hydrated(asked))
     query = with_context(query, {"query.cached_posts": SCORED})
     hits = asyncio.run(few.find(query, WORLD))
     found = table_of(few, hits)

@@ -8,11 +8,13 @@ When a change is meant, record the page again and read the difference before com
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import configs
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
@@ -21,6 +23,7 @@ from pipelines.schema import ACTION_NAMES
 from tests.pipelines.feed.compose import serve
 from tests.pipelines.feed.world import NOW_MS, STRANGER, Disturbed, World, broken
 
+ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("feed.json")
 
 
@@ -33,7 +36,22 @@ def record() -> dict[str, Any]:
         "new viewer": page(world, world, user_id=STRANGER),
         "ranker down": page(world, down, user_id=5),
         "lively world": page(lively(), lively(), user_id=5),
+        "explore": page(lively(), lively(), 5, surface("explore")),
+        "search": page(lively(), lively(), 5, surface("search"), text="a post like 7 or 44"),
+        "conversations": page(talking(), talking(), 5, surface("conversations"), focal_post_id=2),
     }
+
+
+def surface(name: str) -> FeedConfig:
+    """The shipped feed of a surface."""
+    return configs.load(ROOT / "configs" / "feeds" / f"{name}.yaml", FeedConfig)
+
+
+def talking() -> World:
+    """The lively world, where each post answers an earlier one."""
+    world = lively()
+    world.thread(world.post_id // 2)
+    return world
 
 
 def lively() -> World:
@@ -59,10 +77,12 @@ def lively() -> World:
     return world
 
 
-def page(world: World, services: Any, user_id: int) -> dict[str, Any]:
+def page(
+    world: World, services: Any, user_id: int, feed: FeedConfig | None = None, **asked: Any
+) -> dict[str, Any]:
     """Served posts with reasons, and what was dropped on the way."""
-    pipeline = Pipeline.build(FeedConfig())
-    result = serve(pipeline, world.query(user_id, limit=8), services)
+    query = replace(world.query(user_id, limit=8), **asked)
+    result = serve(Pipeline.build(feed), query, services)
     explainer = Explainer(ACTION_NAMES)
     return {
         "cold_start": result.cold_start,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serve.deployments import local_models
-from serve.services import Models
+from serve.models import Models
 from tests.serve.feed_server import Test, serving
 from train.bundle import Bundle
 

@@ -13,8 +13,8 @@ from configs import load
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from serve.feed_handler import FeedHandler
+from serve.models import Models
 from serve.routes import create_app
-from serve.services import Models
 from serve.stores.event_log import EventLog
 from train.bundle import Bundle
 

@@ -13,7 +13,7 @@ import torch
 from pipelines.features import History, candidate_inputs, history_inputs, history_rows
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer
-from serve.services import Ranking, Search
+from serve.models import Ranking, Search
 from serve.stores.profiles import ProfileStore
 from tests.conftest import NUM_USERS, UNKNOWN_USER
 

@@ -16,7 +16,7 @@ from configs import check
 from pipelines.feed.discover import FeedConfig
 from serve.api import Score
 from serve.feed_handler import Limits
-from serve.services import version
+from serve.models import version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.preferences import PreferenceStore
@@ -31,17 +31,18 @@ def test_what_components_did_is_told(run):
 
     async def test(client, handler):
         reply = await client.post("/v1/feed", json={"user_id": 1, "limit": 5})
-        await handler._pipeline.drain()
+        await handler._feeds["timeline"].drain()
         await asyncio.sleep(0)
         assert reply.json()["arms"] == {}
-        page, after = told
+        (_, page), (feed, after) = told
+        assert feed == "timeline"
         assert {entry.key for entry in page} == {
-            c.key for c in handler._pipeline.components if c.stage != "side_effects"
+            c.key for c in handler._feeds["timeline"].components if c.stage != "side_effects"
         }
         told_after = {entry.key: (entry.num_in, entry.outcome) for entry in after}
         assert told_after["side_effects.impressions"] == (5, "ok")
 
-    run(test, observe=told.append)
+    run(test, observe=lambda *what: told.append(what))
 
 
 def test_a_known_viewer_gets_a_ranked_page(run):

@@ -21,8 +21,8 @@ from pipelines.prepared import note
 from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
 from serve.deployments import Ranker, Retriever, RetrieverSettings
 from serve.live.messages import Happened
+from serve.models import Comparison, Ranking, Search
 from serve.new_posts import NewPosts, NewPostsSettings
-from serve.services import Comparison, Ranking, Search
 from serve.stores.profiles import ProfileStore
 from tests.conftest import train_config, write_untrained
 from train.bundle import Bundle, load, write

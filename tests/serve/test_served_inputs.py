@@ -10,7 +10,7 @@ from pipelines.facts import Facts
 from pipelines.features import example_inputs
 from pipelines.schema import EXAMPLES
 from serve.deployments import Ranker
-from serve.services import Ranking
+from serve.models import Ranking
 from serve.stores.profiles import ProfileStore
 
 SURFACE = 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.schema import ACTION_NAMES, DAY_MS, EXAMPLES, FOLLOWS, POSTS, SPLITS, USERS
 from serve.live.state import LiveState
-from serve.services import COUNTED, Stores
+from serve.stores.bundle import COUNTED, Stores
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore

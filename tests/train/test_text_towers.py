@@ -27,8 +27,8 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.schema import ACTION_NAMES
 from serve.deployments import Retriever, local_models
 from serve.feed_handler import FeedHandler
+from serve.models import Search
 from serve.routes import create_app
-from serve.services import Search
 from serve.stores.event_log import EventLog
 from serve.stores.profiles import ProfileStore
 from tests.conftest import SHAPE, SPEC, UNKNOWN_USER

@@ -19,6 +19,8 @@ _DWELL = ACTION_NAMES[DWELL_TIME]
 class BaseScore(Scorer):
     """Turns values into scores that are never negative; without values, popularity.
 
+    What scorers add is on top: every column named `*_worth`, NaN = nothing.
+
     A multiplier below 1 must never raise a post, so values v below zero are squeezed into
     [0, `offset`], in their order: (v + N) / N · offset, N the sum of the negative weights in
     use, below which no sum of weighted probabilities lies. Whatever is bad on the whole ranks
@@ -27,7 +29,7 @@ class BaseScore(Scorer):
     """
 
     needs = ("popularity",)
-    wants = ("value", "query.blend")
+    wants = ("value", "query.blend", "*_worth")
     provides: ClassVar = {"base_score": np.float64}
     fails = "closed"  # an order without meaning is no feed
     offset: PositiveFloat = 0.001
@@ -35,9 +37,13 @@ class BaseScore(Scorer):
 
     async def score(self, query: FeedQuery, posts: Candidates, services: Services) -> Columns:
         """Take the values if the ranker and the value model answered; waits for nothing."""
+        score = posts["popularity"]
         if "value" in posts:
-            return {"base_score": self.lifted(posts["value"], query["blend"])}
-        return {"base_score": posts["popularity"]}
+            score = self.lifted(posts["value"], query["blend"])
+        for name, values in posts.items():
+            if name.endswith("_worth"):
+                score = score + np.nan_to_num(values)
+        return {"base_score": score}
 
     def lifted(self, value: NDArray[np.float64], blend: Blend) -> NDArray[np.float64]:
         """Non-decreasing in `value`; v + offset from 0 up; NaN stays NaN. float64 [C].

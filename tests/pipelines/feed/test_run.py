@@ -121,8 +121,14 @@ def test_every_component_leaves_a_trace():
     age = entry(result, "filters.age")
     assert age.num_in - age.num_out == len(result.dropped["filters.age"])
     skipped = {e.key for e in result.trace if e.outcome == "skipped" and e.error is None}
-    first_page = {"scorers.author_fatigue", "scorers.topic_fatigue", "sources.cached_posts"}
-    assert skipped == first_page | {"sources.two_tower_topics"}  # no topics are asked for
+    assert skipped == {
+        # on a first page
+        *("scorers.author_fatigue", "scorers.topic_fatigue", "sources.cached_posts"),
+        "sources.two_tower_topics",  # of no topics
+        *("sources.text_search", "sources.semantic_search", "scorers.text_match"),  # of no search
+        *("sources.replies", "scorers.reply_quality"),  # of no post
+        *("sources.rising", "scorers.velocity", "scorers.novelty"),  # unless set
+    }
     assert all(e.ms >= 0 and e.outcome == "ok" for e in result.trace if e.key not in skipped)
 
 

@@ -139,15 +139,22 @@ def test_stages_order_themselves():
         ["history", "seen"],
         ["cached_posts"],
     ]
-    sources = ["cached_posts", "in_network", "popular", "two_tower", "two_tower_topics"]
-    assert stages["sources"] == [sources]
+    assert stages["sources"] == [
+        [
+            *("cached_posts", "in_network", "popular", "replies", "rising", "semantic_search"),
+            *("text_search", "two_tower", "two_tower_topics"),
+        ]
+    ]
     assert stages["hydrators"] == [
         ["engagement", "post_facts"],
         ["author_facts", "in_network", "muted_words", "subscriptions"],
         ["visibility"],
     ]
     assert stages["scorers"] == [
-        ["action_weights", "actions", "author_fatigue", "out_of_network", "topic_fatigue"],
+        [
+            *("action_weights", "actions", "author_fatigue", "novelty", "out_of_network"),
+            *("reply_quality", "text_match", "topic_fatigue", "velocity"),
+        ],
         ["value"],
         ["base_score"],
         ["cold_start"],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Blend, Graph, Hits, Scored, Served
+from pipelines.feed.services import Blend, By, Graph, Hits, Scored, Served
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import mask_of
@@ -95,6 +95,18 @@ class World:
         """A request at the world's only instant."""
         return FeedQuery(user_id=user_id, limit=limit, now_ms=NOW_MS, request_id=f"r{user_id}")
 
+    def thread(self, reply_to: NDArray[np.int64]) -> None:
+        """Make each post answer another, 0 = none. int64 [num_posts]."""
+        top = np.where(reply_to > 0, reply_to, self.post_id)
+        for _ in self.post_id:
+            top = np.where(reply_to[top - 1] > 0, reply_to[top - 1], top)
+        author = np.where(reply_to > 0, self.author_id[reply_to - 1], 0)
+        self.facts |= {
+            "reply_to_post_id": reply_to,
+            "reply_to_author_id": author,
+            "conversation_id": top,
+        }
+
     def similarity(self, user_id: int) -> NDArray[np.float64]:
         """Of every post to a viewer. float64 [num_posts]."""
         return self.space @ _unit(np.sin((user_id + 0.5) * _WAVES))
@@ -158,6 +170,38 @@ class World:
         """By time."""
         mine = np.isin(self.author_id, author_ids)
         return self._best(np.where(mine, self.created_at_s, -np.inf), min(num_posts, mine.sum()))
+
+    async def rising(self, num_posts: int, at_ms: int, window_hours: float) -> Hits:
+        """The more likes a post has for its views, the faster."""
+        return self._best(self.counts["num_likes"] / (self.counts["num_views"] + 20), num_posts)
+
+    async def search(self, text: str, num_posts: int, by: By) -> Hits:
+        """By words, those that have one; by meaning, those on the side of the text."""
+        value = (await self.match(text, self.post_id))[by]
+        return self._best(value, min(num_posts, int((value > 0).sum())))
+
+    async def match(self, text: str, post_id: NDArray[np.int64]) -> dict[By, NDArray[np.float64]]:
+        """Every post says "post" and its id, and means what its place in the space says.
+
+        A text means the mean of the posts whose ids it says.
+        """
+        said = text.lower().split()
+        ids = np.array([int(word) for word in said if word.isdigit()], np.int64)
+        words = 0.2 * ("post" in said) + 0.7 * np.isin(post_id, ids)
+        meant = self.space[ids - 1].mean(axis=0) if len(ids) else np.full(self.space.shape[1], 0.1)
+        return {"words": words, "meaning": self.space[post_id - 1] @ meant}
+
+    async def conversation(self, post_id: int, num_posts: int) -> Hits:
+        """By depth, then by popularity."""
+        reply_to, level, depth = self.facts["reply_to_post_id"], np.array([post_id]), 0
+        found, value = [], []
+        while len(level):
+            depth += 1
+            rows = np.flatnonzero(np.isin(reply_to, level))
+            level = self.post_id[rows[np.argsort(-self.popularity[rows], kind="stable")]]
+            found += level.tolist()
+            value += [1 / depth] * len(level)
+        return Hits(np.array(found[:num_posts], np.int64), np.array(value[:num_posts]))
 
     async def posts(self, post_id: NDArray[np.int64]) -> dict[str, NDArray]:
         """Knows its own posts only."""
