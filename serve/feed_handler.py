@@ -35,7 +35,7 @@ from serve.live.viewers import ViewerActions
 from serve.models import Models, version
 from serve.pages import posts_of
 from serve.served_feed import AsItWas, ServedFeed
-from serve.stores.bundle import COUNTED, Stores
+from serve.stores.bundle import Stores
 from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
@@ -155,7 +155,7 @@ class FeedHandler:
         self._audit_log = audit_log
         self._candidates = CandidateStore(self._limits.cached_bytes)
         self._slots = SlotStore(self._limits.slot_viewers)
-        self._live = LiveState(RecentPosts(recent), tuple(COUNTED.values()), self.now_ms)
+        self._live = LiveState(RecentPosts(recent), self.now_ms)
         self._journal = journal
         self._intake = Intake(journal, self.now_ms) if journal else None
         self._live_settings = live or LiveSettings()

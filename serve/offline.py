@@ -67,5 +67,5 @@ def services(bundle: str) -> Offline:
     loaded = load(bundle)
     return Offline(
         local_models(loaded),
-        Stores.of(loaded, LiveState(RecentPosts(), (), lambda: loaded.as_of_ms)),
+        Stores.of(loaded, LiveState(RecentPosts(), lambda: loaded.as_of_ms)),
     )

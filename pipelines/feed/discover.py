@@ -67,7 +67,7 @@ def build_components(config: FeedConfig, found: Found) -> list[Component]:
 
     Raises:
         ConfigError: an unknown component or setting (the near miss is named), or
-            a value of the wrong type or range.
+            a value of the wrong type or range, or half of what the cache of posts needs.
     """
     made = []
     for stage in STAGES:
@@ -84,6 +84,12 @@ def build_components(config: FeedConfig, found: Found) -> list[Component]:
             values = settings.get(name, {})
             if values is not None:
                 made.append(_make(classes[name], values))
+    keys = {component.key for component in made}
+    if "query_hydrators.cached_posts" in keys and "sources.cached_posts" not in keys:
+        raise ConfigError(
+            "sources.cached_posts: not in this feed, but query_hydrators.cached_posts is, for "
+            "which the other sources make way; switch it off as well"
+        )
     return made
 
 

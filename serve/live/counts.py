@@ -12,18 +12,26 @@ from serve.stores.lookup import positions
 
 Ids = NDArray[np.int64]
 
+# What is counted of posts, and the action that the column counts.
+COUNTED = {
+    "num_likes": "favorite",
+    "num_replies": "reply",
+    "num_reposts": "repost",
+    "num_quotes": "quote",
+}
+_ACTIONS = tuple(COUNTED.values())
+
 
 class LiveCounts:
-    """Engagements by post and action since an instant that a bundle moves on.
+    """Engagements by post and action of `COUNTED`, K, since an instant that a bundle moves on.
 
     Any thread may read at any time; writes wait for each other. An event that is told twice is
     counted twice: the follower of the journal leaves those out. Each takes 24 bytes until the next
     bundle.
     """
 
-    def __init__(self, actions: tuple[str, ...]) -> None:
-        """Count these `actions`, K of them; others are left out."""
-        self._actions = actions
+    def __init__(self) -> None:
+        """Nothing was done yet."""
         none = np.empty(0, np.int64)
         self._events: list[tuple[Ids, Ids, Ids]] = []  # post, place of the action, ms since 1970
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
@@ -35,7 +43,7 @@ class LiveCounts:
         """Count rows of schema.ENGAGEMENTS."""
         action = engagements["action"].to_numpy(zero_copy_only=False)
         place = np.full(len(action), -1)
-        for at, name in enumerate(self._actions):
+        for at, name in enumerate(_ACTIONS):
             place[action == name] = at
         counted = place >= 0
         if not counted.any():
@@ -62,7 +70,7 @@ class LiveCounts:
         if until_ms is not None and until_ms < self._newest_ms:
             ids, counts = self._until(until_ms)
         if not len(ids):
-            return np.zeros((len(post_id), len(self._actions)), np.int64)
+            return np.zeros((len(post_id), len(_ACTIONS)), np.int64)
         place, known = positions(ids, post_id)
         return np.where(known[:, None], counts[place], 0)
 
@@ -73,7 +81,7 @@ class LiveCounts:
 
     def _counted(self, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
         none = np.empty(0, np.int64)
-        return _merged(none, none.reshape(0, len(self._actions)), post_id, place)
+        return _merged(none, none.reshape(0, len(_ACTIONS)), post_id, place)
 
 
 def _merged(ids: Ids, counts: Ids, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:

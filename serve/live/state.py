@@ -32,7 +32,6 @@ class LiveState:
     def __init__(
         self,
         recent: RecentPosts,
-        counted: tuple[str, ...],
         now_ms: Callable[[], int],
         max_new_posts: int = 1_000_000,
     ) -> None:
@@ -40,12 +39,11 @@ class LiveState:
 
         Args:
             recent: where posts go by author.
-            counted: actions to count.
             now_ms: what time it is; ms since 1970.
             max_new_posts: posts kept beside a bundle's; of more the first to come go.
         """
         self.recent = recent
-        self.counts = LiveCounts(counted)
+        self.counts = LiveCounts()
         self.relations = Relations()
         self._now_ms = now_ms
         self._max_new_posts = max_new_posts

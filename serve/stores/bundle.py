@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.feed.services import Blend
+from serve.live.counts import COUNTED
 from serve.live.state import LiveState
 from serve.models import version
 from serve.stores.graph import GraphStore
@@ -19,14 +20,6 @@ from serve.stores.profiles import ProfileStore
 from serve.stores.users import UserStore
 from serve.surfaces import SurfaceStores
 from train.bundle import Bundle
-
-# What is counted of posts, and the action that the column counts.
-COUNTED = {
-    "num_likes": "favorite",
-    "num_replies": "reply",
-    "num_reposts": "repost",
-    "num_quotes": "quote",
-}
 
 
 @dataclass(frozen=True)

@@ -40,4 +40,5 @@ async def serving(
 
 async def shown(handler: FeedHandler) -> None:
     """Wait until what happens after replies has happened."""
-    await handler._pipeline.drain()
+    for feed in handler._feeds.values():
+        await feed.drain()

@@ -409,7 +409,7 @@ def test_a_share_of_requests_is_audited(run, tmp_path):
 
     async def test(client, handler):
         feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 5})).json()
-        await handler._pipeline.drain()
+        await handler._feeds["timeline"].drain()
         if handler._audit_log is None:
             assert (await handler.health()).failures == {"side_effects.audit": 1}
         else:

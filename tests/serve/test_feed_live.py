@@ -141,7 +141,7 @@ def test_pages_go_on_without_the_store_of_viewers(run, tmp_path):
             assert len(page["posts"]) == 5
             assert not page["cold_start"]
             await shown(handler)
-            assert handler._pipeline.failures == dict.fromkeys(
+            assert handler._feeds["timeline"].failures == dict.fromkeys(
                 [*WITHOUT_STORE, "side_effects.served_history"], number
             )
         query = {"user_id": 1, "post_id": page["posts"][0]["post_id"], "limit": 5}
@@ -175,6 +175,6 @@ def test_a_log_that_refuses_costs_no_served_history(run, monkeypatch):
             pages.append({post["post_id"] for post in page["posts"]})
             await shown(handler)
         assert not pages[0] & pages[1]
-        assert handler._pipeline.failures == {"side_effects.impressions": 2}
+        assert handler._feeds["timeline"].failures == {"side_effects.impressions": 2}
 
     run(test)

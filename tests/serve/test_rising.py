@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.schema import DAY_MS, POSTS
 from pipelines.signals import PRIOR
+from serve.live.state import LiveState
 from serve.stores.bundle import Stores
 from serve.stores.posts import PostStore
 from serve.stores.recent import RecentPosts
@@ -78,7 +79,7 @@ def test_a_young_post_is_as_fast_as_its_hours():
 
 def test_a_bundle_knows_its_last_day(bundle):
     """As-of counts of posts reach a day back, so that what rises is not what was always liked."""
-    stores = Stores.of(bundle, RecentPosts())
+    stores = Stores.of(bundle, LiveState(RecentPosts(), lambda: bundle.as_of_ms))
     at_ms = bundle.as_of_ms + HOUR_MS
     hits = stores.surfaces.rising.at(50, at_ms, 23.0)
     minute_ms = at_ms // 60_000 * 60_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.schema import ACTION_NAMES, DAY_MS, EXAMPLES, FOLLOWS, POSTS, SPLITS, USERS
 from serve.live.state import LiveState
-from serve.stores.bundle import COUNTED, Stores
+from serve.stores.bundle import Stores, engagement
 from serve.stores.graph import GraphStore
 from serve.stores.posts import PostStore
 from serve.stores.profiles import ProfileStore
@@ -187,31 +187,29 @@ def test_engagement_is_what_the_log_counts(bundle, prepared):
     rows = flatten(read_examples(prepared, *SPLITS))
     post_id = np.append(bundle.posts["post_id"].to_numpy()[:200], 10**9)
     later_ms = bundle.as_of_ms + 100 * DAY_MS
-    counts = Stores.of(
-        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
-    ).engagement(post_id, later_ms)
+    counts = Stores.of(bundle, LiveState(RecentPosts(), lambda: bundle.as_of_ms)).engagement(
+        post_id, later_ms
+    )
     liked = rows.label(ACTION_NAMES.index("favorite")) > 0
     for place, one in enumerate(post_id):
         assert counts["num_views"][place] == (rows.post_id == one).sum()
         assert counts["num_likes"][place] == (liked & (rows.post_id == one)).sum()
     assert counts["num_likes"].sum() > 0
-    early = Stores.of(
-        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
-    ).engagement(post_id, bundle.as_of_ms)
+    early = Stores.of(bundle, LiveState(RecentPosts(), lambda: bundle.as_of_ms)).engagement(
+        post_id, bundle.as_of_ms
+    )
     assert (early["num_views"] <= counts["num_views"]).all()
 
 
 def test_what_is_not_counted_is_unknown(bundle):
     """Without counts, or without counts of one action, a post's engagement is -1, not 0."""
-    stores = Stores.of(
-        bundle, LiveState(RecentPosts(), tuple(COUNTED.values()), lambda: bundle.as_of_ms)
-    )
+    live = LiveState(RecentPosts(), lambda: bundle.as_of_ms)
     post_id = bundle.posts["post_id"].to_numpy()[:3]
-    some = replace(stores, counted={"num_likes": 1}).engagement(post_id, bundle.as_of_ms)
+    some = engagement(bundle.facts, {"num_likes": 1}, live, post_id, bundle.as_of_ms)
     assert (some["num_quotes"] == -1).all()
     assert (some["num_likes"] >= 0).all()
-    none = replace(stores, facts=replace(stores.facts, rates={}))
-    for counts in none.engagement(post_id, bundle.as_of_ms).values():
+    none = engagement(replace(bundle.facts, rates={}), {}, live, post_id, bundle.as_of_ms)
+    for counts in none.values():
         assert counts.tolist() == [-1, -1, -1]
 
 

@@ -73,6 +73,7 @@ def page(**post: Any) -> api.FeedResponse:
     plain |= {"p_action": {}, "adjustments": {}, "visibility": "allow", "reason": "liked"}
     return api.FeedResponse(
         request_id="r1",
+        feed="timeline",
         user_id=7,
         cold_start=False,
         degraded=["sources.two_tower"],
