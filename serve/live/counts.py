@@ -35,7 +35,7 @@ class LiveCounts:
         none = np.empty(0, np.int64)
         self._events: list[tuple[Ids, Ids, Ids]] = []  # post, place of the action, ms since 1970
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
-        self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(actions)))
+        self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(_ACTIONS)))
         self._newest_ms = 0
         self._writing = threading.Lock()
 
