@@ -12,7 +12,7 @@ CONTENT = $$($(PYTHON) -c "import tomllib; \
 $(foreach setting,$(shell grep -v '^\#' configs/ray.env),\
   $(if $(filter undefined,$(origin $(firstword $(subst =, ,$(setting))))),$(eval export $(setting))))
 
-.PHONY: install lock demo serve test lint format bench clean
+.PHONY: install lock demo serve test services lint format bench clean
 
 install: $(VENV)/.installed
 
@@ -49,10 +49,14 @@ serve: install
 	$(VENV)/bin/serve run configs/serve.yaml
 
 test: install
-	$(RUN) pytest
+	$(RUN) pytest -n auto --dist worksteal
 	$(RUN) pytest -m ray
 	$(RUN) pytest -m cluster
 	$(RUN) pytest -m readme -s
+
+# Needs redis-server, a Debian package; the other servers come with the Python packages.
+services: install
+	$(RUN) pytest -m services
 
 lint: install
 	$(VENV)/bin/ruff format --check

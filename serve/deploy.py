@@ -20,6 +20,17 @@ class DeployError(RuntimeError):
     """The application did not come up; the text says what Serve says."""
 
 
+def writing_to(folder: str | Path) -> dict[str, Any]:
+    """`args` of the application with which all that it writes goes below `folder`."""
+    live = Path(folder) / "live"
+    return {
+        "event_log": str(Path(folder) / "events"),
+        "journal": {"kind": "sqlite", "path": str(live / "journal.db")},
+        "viewers": {"kind": "sqlite", "path": str(live / "viewers.db")},
+        "live": {"training_log": str(live), "dead_letters": str(live / "dead_letters")},
+    }
+
+
 def deploy(
     config: str | Path, args: Mapping[str, Any] | None = None, timeout_s: float = 300
 ) -> str:

@@ -28,7 +28,7 @@ from pipelines.facts import Facts
 from pipelines.features import example_inputs
 from pipelines.runtime import connect
 from pipelines.schema import ACTION_NAMES
-from serve.deploy import deploy
+from serve.deploy import deploy, writing_to
 from tests.conftest import UNKNOWN_USER, data_config, train_config
 from train.bundle import Bundle, load, write
 from train.metrics import auc
@@ -82,7 +82,7 @@ def once_round(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Round]:
     write(runs["retrieval"], runs["ranker"], folder / "data", folder / "bundle")
     url = deploy(
         "configs/serve.yaml",
-        {"bundle": str(folder / "bundle"), "event_log": str(folder / "events")},
+        {"bundle": str(folder / "bundle"), **writing_to(folder)},
     )
     yield Round(folder, world, manifest, load(folder / "bundle"), url, killed)
     ray.shutdown()

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.runtime import connect
-from serve.deploy import deploy
+from serve.deploy import deploy, writing_to
 from train.bundle import load
 from train.report import header, write
 
@@ -173,7 +173,7 @@ def main() -> None:
         from ray import serve  # after `connect`: it reads its flags when imported
 
         with tempfile.TemporaryDirectory() as event_log:
-            changes = {"bundle": str(args.bundle.resolve()), "event_log": event_log}
+            changes = {"bundle": str(args.bundle.resolve()), **writing_to(event_log)}
             results[topology] = measure(deploy(config, changes), users, args.seconds)
             serve.shutdown()
         ray.shutdown()

@@ -18,7 +18,7 @@ import ray
 import yaml
 
 from pipelines.runtime import connect
-from serve.deploy import deploy
+from serve.deploy import deploy, writing_to
 from serve.rpc.scored_posts_pb2 import ScoredPostsRequest
 from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
 from tests.conftest import UNKNOWN_USER, write_bundle
@@ -55,11 +55,13 @@ class Served:
 @pytest.fixture(scope="module")
 def served(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The application of configs/serve.yaml with a tiny bundle and room for 4 requests."""
-    event_log = tmp_path_factory.mktemp("served") / "events"
+    folder = tmp_path_factory.mktemp("served")
+    event_log = folder / "events"
     changes = {
         "bundle": str(bundle_path),
-        "event_log": str(event_log),
+        **writing_to(folder),
         "event_log_max_age_s": 0.5,
+        "live": {**writing_to(folder)["live"], "training_log_max_age_s": 0.5},
         "limits": {"max_in_flight": 4, "retry_after_s": 3},
     }
     connect(num_cpus=2)
@@ -90,6 +92,39 @@ def test_explain_health_and_docs_are_served(served):
     assert told["explanation"]["post_id"] == post_id
     assert served.http.get("/healthz").json()["status"] == "ok"
     assert "rayfeed" in served.http.get("/docs").text
+
+
+def test_what_happens_reaches_every_replica(served, world):
+    """A post that is told is found by its author's followers and ranked; who acts is no stranger.
+
+    Sent again it is a duplicate, and a follower of the journal that lags says so in /healthz.
+    """
+    follower, author = (world.follows[name][0].as_py() for name in ("follower_id", "followee_id"))
+    stranger, new = 77_777, 900_001
+    events = [
+        {"kind": "post", "post_id": new, "author_id": author, "text": "rain"},
+        {"kind": "engagement", "user_id": stranger, "post_id": 3, "action": "favorite"},
+        {"kind": "engagement", "user_id": stranger, "post_id": 0, "action": "favorite"},
+    ]
+    reply = served.http.post("/v1/events", json={"events": events})
+    assert reply.status_code == 207
+    statuses = [result["status"] for result in reply.json()["results"]]
+    assert statuses == ["accepted", "accepted", "invalid"]
+    again = served.http.post("/v1/events", json={"events": events[:1]})
+    assert (again.status_code, again.json()["results"][0]["status"]) == (202, "duplicate")
+
+    query = {"user_id": follower, "post_id": new, "in_network_only": True}
+    _eventually(lambda: served.http.get("/v1/explain", params=query).status_code == 200)
+    _eventually(lambda: not served.feed(stranger).json()["cold_start"])
+    told = served.http.get("/v1/explain", params=query).json()["explanation"]
+    assert "in_network" in {brought["source"] for brought in told["sources"]}
+    assert told["score"]["basis"] == "value"
+    events = served.http.get("/healthz").json()["events"]
+    assert events["caught_up"]
+    assert events["problem"] is None
+    told = served.event_log.parent / "live" / "engagements"
+    _eventually(lambda: len(list(told.glob("*.parquet"))) > 0)
+    assert pq.read_table(told)["user_id"].to_pylist() == [stranger]
 
 
 def test_components_are_counted(served):

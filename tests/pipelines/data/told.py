@@ -191,4 +191,6 @@ class Naive:
     @staticmethod
     def _order(row: Row) -> tuple:
         values = (row[c] for c in ("at_ms", "post_id", "action", "dwell_s", "request_id"))
-        return tuple((value is not None, "" if value is None else value) for value in values)  # null is least
+        return tuple(
+            (value is not None, "" if value is None else value) for value in values
+        )  # null is least
