@@ -3,8 +3,10 @@
 Deploys the bundle in both topologies, one after the other, and asks for pages of 20 posts
 over HTTP. Closed loop: N clients that each ask again once they have an answer; gives the peak
 rate. Open loop: requests leave at a constant rate whatever comes back, and are timed from when
-they were due, so that a stall is seen in full. The load generator is one process of this
-machine and takes its share of the cores. Results go to train/reports/serve_bench.json.
+they were due, so that a stall is seen in full. Viewers come again, so most pages are made from
+what was scored for the one before. Then the same without that cache, every page made out of 500
+candidates, which the ranker scores. The load generator is one process of this machine and takes
+its share of the cores. Results go to train/reports/serve_bench.json.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import yaml
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +41,15 @@ CLIENTS = (1, 4, 16)  # closed loops
 SHARES = (0.5, 0.8)  # open loops, as a share of the best closed loop
 LIMIT = 20  # posts per page
 WARM_UP_S = 3.0
+CANDIDATES = 500
+# Nothing is dropped before it is scored, and nothing is remembered.
+EVERY_PAGE_ANEW = {
+    "query_hydrators": {"cached_posts": None},
+    "only": ["sources"],
+    "sources": {"two_tower": {"num_posts": CANDIDATES}},
+    "filters": dict.fromkeys(("age", "previously_seen", "previously_served")),
+    "side_effects": {"candidate_cache": None},
+}
 
 
 @dataclass
@@ -61,6 +73,7 @@ class Measured:
             "requests": len(self.ms),
             "rps": good / seconds,
             "p50_ms": float(np.percentile(self.ms, 50)),
+            "p95_ms": float(np.percentile(self.ms, 95)),
             "p99_ms": float(np.percentile(self.ms, 99)),
             "non_2xx": len(self.ms) - good,
             "degraded": self.degraded,
@@ -158,6 +171,17 @@ def measure(url: str, users: list[int], seconds: float) -> dict[str, Any]:
     }
 
 
+def measure_anew(url: str, users: list[int], seconds: float) -> dict[str, Any]:
+    """Closed loops of pages that are each made from the start."""
+    asyncio.run(closed_loop(url, users, 1, WARM_UP_S))
+    return {
+        f"{CANDIDATES} candidates, {n} client{'s' * (n > 1)}": asyncio.run(
+            closed_loop(url, users, n, seconds)
+        ).summary(seconds)
+        for n in (1, 2, 4)
+    }
+
+
 def main() -> None:
     """Measure both topologies, print a table, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_serve")
@@ -176,6 +200,11 @@ def main() -> None:
             changes = {"bundle": str(args.bundle.resolve()), **writing_to(event_log)}
             results[topology] = measure(deploy(config, changes), users, args.seconds)
             serve.shutdown()
+            feed = Path(event_log) / "feed.yaml"
+            feed.write_text(yaml.safe_dump(EVERY_PAGE_ANEW))
+            url = deploy(config, {**changes, "feeds": {"timeline": str(feed)}})
+            results[topology] |= measure_anew(url, users, args.seconds)
+            serve.shutdown()
         ray.shutdown()
     _show(results)
     origin = header(bundle.card["data_fingerprint"], seeds=[0])
@@ -184,10 +213,12 @@ def main() -> None:
 
 
 def _show(results: dict[str, dict[str, Any]]) -> None:
-    table = Table("", "loop", "rps", "p50 ms", "p99 ms", "non-2xx", "degraded", box=SIMPLE)
+    table = Table(
+        "", "loop", "rps", "p50 ms", "p95 ms", "p99 ms", "non-2xx", "degraded", box=SIMPLE
+    )
     for topology, loops in results.items():
         for name, loop in loops.items():
-            times = (f"{loop[key]:.1f}" for key in ("rps", "p50_ms", "p99_ms"))
+            times = (f"{loop[key]:.1f}" for key in ("rps", "p50_ms", "p95_ms", "p99_ms"))
             table.add_row(topology, name, *times, str(loop["non_2xx"]), str(loop["degraded"]))
     Console().print(table)
 
