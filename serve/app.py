@@ -25,13 +25,15 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, RetrieverSettings, Scorer, models_of
-from serve.feed_handler import TIMELINE, FeedHandler, Limits, LiveSettings
+from serve.feed_handler import FeedHandler, Limits
 from serve.live.follower import Follower
+from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
 from serve.models import Comparison, Models, Ranking, Search, version
 from serve.new_posts import Knows, NewPosts, NewPostsSettings
+from serve.requests import TIMELINE
 from serve.routes import create_app
 from serve.rpc.scored_posts import scored_posts
 from serve.rpc.scored_posts_pb2 import ScoredPostsRequest, ScoredPostsResponse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -13,27 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from configs import Config, ConfigError, near_miss
+from configs import Config
 from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult, Trace
-from pipelines.feed.slots import WHO_TO_FOLLOW, placed, who_to_follow
-from pipelines.feed.stages import FeedQuery
 from pipelines.feed.visibility import Kind
-from serve import api
+from serve import api, api_events
 from serve import api_diagnostics as wire
 from serve.diagnostics import Diagnostics
-from serve.live.follower import FollowerSettings
-from serve.live.following import Follow, Following
+from serve.live.following import Follow, Following, LiveSettings
 from serve.live.intake import Intake
 from serve.live.journal import Journal, JournalError
 from serve.live.state import LiveState
-from serve.live.training_log import TrainingLog
 from serve.live.viewers import ViewerActions
 from serve.models import Models, version
-from serve.pages import posts_of
+from serve.pages import posts_of, slots_of
+from serve.requests import TIMELINE, feed_of, query_of
 from serve.served_feed import AsItWas, ServedFeed
 from serve.stores.bundle import Stores
 from serve.stores.candidates import CandidateStore
@@ -48,10 +44,8 @@ from serve.stores.watched import Fixed, Watched
 from train.bundle import Bundle
 
 T = TypeVar("T")
-_SUGGESTED = 5  # authors in a slot who_to_follow
 _log = logging.getLogger("ray.serve")
 _SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
-TIMELINE = "timeline"  # the feed of a request that names none
 
 
 class Limits(Config):
@@ -63,29 +57,12 @@ class Limits(Config):
     cached_bytes: NonNegativeInt = 128 * 2**20  # of posts scored for last pages; 80 kB a viewer
 
 
-class LiveSettings(Config):
-    """How a replica follows the journal."""
-
-    training_log: str = "artifacts/live"  # folder of what happened, for the next models
-    training_log_max_age_s: PositiveFloat = 60.0  # how long events wait for more of their file
-    dead_letters: str = "artifacts/live/dead_letters"  # folder of what cannot be read
-    ready_timeout_s: PositiveFloat = 60.0  # then it serves with what it knows, and says so
-
-
 class OverloadedError(Exception):
     """More requests at once than `Limits.max_in_flight`."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many requests at once; try again later")
         self.retry_after_s = retry_after_s
-
-
-class FieldError(ConfigError):
-    """A field of a request that does not suit the feed that it asks for."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(f"{field}: {text}")
-        self.field = field
 
 
 class UnknownPostError(LookupError):
@@ -197,10 +174,10 @@ class FeedHandler:
             ConfigError: no such feed, a field that it needs is missing or one given that it does
                 not take, an override of a setting that it does not allow, or a wrong value.
         """
-        feed = self._feed(request, "post_id", request.post_id)
+        feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
             services = ServedFeed(**self._parts(serving))
-            query = self._query(serving, request, request.post_id)
+            query = query_of(request, self.now_ms())
             result = await feed.run(query, services)
             after = feed.start_side_effects(result, services)
             after.add_done_callback(lambda task: self._observe(request.feed, task.result()))
@@ -215,7 +192,7 @@ class FeedHandler:
                 now_ms=query.now_ms,
                 model=serving.model,
                 posts=posts_of(result, serving.explainer, serving.actions),
-                slots=self._slots_of(feed, result),
+                slots=slots_of(feed, result, self._slots),
             )
 
     async def follow(self) -> None:
@@ -225,26 +202,23 @@ class FeedHandler:
         """
         if self._journal is None:
             return
-        settings, loop = self._live_settings, asyncio.get_running_loop()
+        settings = self._live_settings
         self._following = Following(
             self._journal,
             {
                 "memory": Follow(self._live),
                 "cached-pages": Follow(self._candidates),
                 "viewers": Follow(
-                    ViewerActions(self._viewers, loop), "viewers" if self._viewers.shared else None
+                    ViewerActions(self._viewers, asyncio.get_running_loop()),
+                    "viewers" if self._viewers.shared else None,
                 ),
-                "training-log": Follow(
-                    TrainingLog(settings.training_log),
-                    "training-log",
-                    FollowerSettings(gather_s=settings.training_log_max_age_s),
-                ),
+                "training-log": settings.training(),
             },
             settings.dead_letters,
         )
         await asyncio.to_thread(self._following.wait, settings.ready_timeout_s)
 
-    async def events(self, request: api.EventsRequest) -> api.EventsResponse:
+    async def events(self, request: api_events.EventsRequest) -> api_events.EventsResponse:
         """Take in posts, deletions and engagements; see `Intake.take`.
 
         Raises:
@@ -256,24 +230,6 @@ class FeedHandler:
                 raise JournalError("no journal: this server takes no events")
             return await self._intake.take(request.events)
 
-    def _slots_of(self, feed: Pipeline, result: FeedResult) -> list[api.Slot]:
-        """Where what is no post stands on the page, which is remembered as shown."""
-        query = result.query
-        if not feed.slots:
-            return []
-        shown = self._slots.of(query.user_id)
-        found = placed(feed.slots, len(result.page), shown, query.now_ms)
-        slots = []
-        for one in found:
-            authors: list[int] = []
-            if one.kind == WHO_TO_FOLLOW:
-                authors = who_to_follow(query.context, query.user_id, _SUGGESTED).tolist()
-                if not authors:
-                    continue  # nobody to suggest is nothing to show
-            slots.append(api.Slot(kind=one.kind, position=one.position, author_ids=authors))
-        self._slots.add(query.user_id, (slot.kind for slot in slots), query.now_ms)
-        return slots
-
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
@@ -284,7 +240,7 @@ class FeedHandler:
             OverloadedError, ConfigError: as for `feed`.
             UnknownPostError: the bundle does not have the post.
         """
-        feed = self._feed(request, "focal_post_id", request.focal_post_id)
+        feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id} is not in the bundle")
@@ -292,7 +248,7 @@ class FeedHandler:
             services = AsItWas(
                 **self._parts(serving), post_id=request.post_id, shown_at_ms=shown_at_ms
             )
-            query = self._query(serving, request, request.focal_post_id)
+            query = query_of(request, self.now_ms())
             if shown_at_ms is not None:
                 query = replace(query, now_ms=shown_at_ms)
             result = await feed.run(query, services)
@@ -437,64 +393,6 @@ class FeedHandler:
             raise RuntimeError("no bundle is loaded")
         return self._serving
 
-    def _feed(
-        self,
-        request: api.FeedRequest | api.ExplainQuery,
-        focal_field: str,
-        focal_post_id: int | None,
-    ) -> Pipeline:
-        """The feed that is asked for, if the request gives what it requires and no more."""
-        name = request.feed
-        if name not in self._feeds:
-            raise FieldError("feed", f"no such feed: {name!r}{near_miss(name, self._feeds)}")
-        feed = self._feeds[name]
-        for part, field, value in (
-            ("text", "query", request.query),
-            ("focal_post_id", focal_field, focal_post_id),
-        ):
-            if part in feed.requires and value is None:
-                raise FieldError(field, f"missing, and the feed {name} needs it")
-            if part not in feed.requires and value is not None:
-                takers = [n for n, other in self._feeds.items() if part in other.requires]
-                told = f"only {', '.join(takers)}" if takers else "no feed"
-                raise FieldError(field, f"the feed {name} takes none; {told} does")
-        return feed
-
-    def _query(
-        self,
-        serving: _Serving,
-        request: api.FeedRequest | api.ExplainQuery,
-        focal_post_id: int | None,
-    ) -> FeedQuery:
-        return FeedQuery(
-            user_id=request.user_id,
-            limit=request.limit,
-            now_ms=self.now_ms(),
-            request_id=_request_id(request.feed),
-            feed=request.feed,
-            text=request.query or "",
-            focal_post_id=focal_post_id or 0,
-            surface=request.surface,
-            in_network_only=request.in_network_only,
-            exclude_video=request.exclude_video,
-            topic_ids=tuple(request.topic_ids),
-            excluded_topic_ids=tuple(request.excluded_topic_ids),
-            seen_ids=tuple(request.seen_ids),
-            bloom_filters=tuple(entry.filter() for entry in request.bloom_filter_entries),
-            served_ids=tuple(request.served_ids),
-            is_bottom_request=request.is_bottom_request,
-            client_app_id=request.client_app_id,
-            country=request.country_code,
-            language=request.language_code,
-            overrides=request.overrides,
-        )
-
 
 def _watched(store: T | Watched[T]) -> Watched[T]:
     return store if isinstance(store, Watched) else Fixed(store)
-
-
-def _request_id(feed: str) -> str:
-    """Tells pages apart in the event log, and those of other feeds from the timeline's."""
-    name = uuid.uuid4().hex
-    return name if feed == TIMELINE else f"{feed}/{name}"

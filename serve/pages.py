@@ -7,8 +7,11 @@ from typing import Literal
 
 from pipelines.feed.explain import Explainer
 from pipelines.feed.hydrators.visibility import Visibility
+from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult
+from pipelines.feed.slots import WHO_TO_FOLLOW, placed, who_to_follow
 from serve import api
+from serve.stores.slots import SlotStore
 
 _MULTIPLIER = "_multiplier"
 _RANK = "_rank"
@@ -19,6 +22,8 @@ _FACTS = (
     *("in_network", "conversation_id", "reply_to_post_id"),
     *("repost_of_post_id", "repost_author_id", "quote_of_post_id"),
 )
+
+_SUGGESTED = 5  # authors in a slot who_to_follow
 
 
 def posts_of(
@@ -55,3 +60,21 @@ def _rule(result: FeedResult, row: int) -> str | None:
     if not judges or "visibility" not in result.page:
         return None
     return judges[0].rule_of(result.page, row)
+
+
+def slots_of(feed: Pipeline, result: FeedResult, shown: SlotStore) -> list[api.Slot]:
+    """Where what is no post stands on the page, which `shown` remembers as shown."""
+    query = result.query
+    if not feed.slots:
+        return []
+    found = placed(feed.slots, len(result.page), shown.of(query.user_id), query.now_ms)
+    slots = []
+    for one in found:
+        authors: list[int] = []
+        if one.kind == WHO_TO_FOLLOW:
+            authors = who_to_follow(query.context, query.user_id, _SUGGESTED).tolist()
+            if not authors:
+                continue  # nobody to suggest is nothing to show
+        slots.append(api.Slot(kind=one.kind, position=one.position, author_ids=authors))
+    shown.add(query.user_id, (slot.kind for slot in slots), query.now_ms)
+    return slots

@@ -11,18 +11,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from configs import ConfigError
-from serve import api
+from serve import api, api_events
 from serve import api_diagnostics as wire
 from serve.diagnostics import UnknownIdError
-from serve.feed_handler import FeedHandler, FieldError, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
 from serve.live.journal import JournalError
+from serve.requests import FieldError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
     503: {"model": api.Problem, "description": "Too busy; see the Retry-After header"}
 }
 _SOME: _Responses = {
-    207: {"model": api.EventsResponse, "description": "Some events are invalid, and say why"},
+    207: {
+        "model": api_events.EventsResponse,
+        "description": "Some events are invalid, and say why",
+    },
 }
 _UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "Not in the bundle"}}
 
@@ -43,7 +47,9 @@ def create_app(handler: FeedHandler) -> FastAPI:
         return await handler.feed(request)
 
     @app.post("/v1/events", status_code=202, responses=_BUSY | _SOME)
-    async def events(request: api.EventsRequest, response: Response) -> api.EventsResponse:
+    async def events(
+        request: api_events.EventsRequest, response: Response
+    ) -> api_events.EventsResponse:
         """What has happened: new and deleted posts, and what viewers did.
 
         Each event is judged by itself, and what is valid is written down before the answer.

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import PositiveFloat
+
+from configs import Config
 from serve import api
 from serve.live.follower import Follower, FollowerSettings
 from serve.live.journal import Journal
 from serve.live.messages import View
+from serve.live.training_log import TrainingLog
 
 _LOOK_S = 0.02  # between looks whether followers have caught up
 
@@ -27,6 +31,20 @@ class Follow:
     view: View
     group: str | None = None
     settings: FollowerSettings | None = None
+
+
+class LiveSettings(Config):
+    """How a replica follows the journal."""
+
+    training_log: str = "artifacts/live"  # folder of what happened, for the next models
+    training_log_max_age_s: PositiveFloat = 60.0  # how long events wait for more of their file
+    dead_letters: str = "artifacts/live/dead_letters"  # folder of what cannot be read
+    ready_timeout_s: PositiveFloat = 60.0  # then it serves with what it knows, and says so
+
+    def training(self) -> Follow:
+        """The training log, which replicas write together."""
+        log = TrainingLog(self.training_log)
+        return Follow(log, "training-log", FollowerSettings(gather_s=self.training_log_max_age_s))
 
 
 class Following:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from serve import api
+from serve import api_events
 from serve.live.journal import Journal
 from serve.live.messages import message
 
-_EVENT: TypeAdapter[api.Event] = TypeAdapter(api.Event)
+_EVENT: TypeAdapter[api_events.Event] = TypeAdapter(api_events.Event)
 _TIMES = {"post": "created_at_ms", "deletion": "deleted_at_ms", "engagement": "at_ms"}
 
 
@@ -33,7 +33,7 @@ class Intake:
         self._now_ms = now_ms
         self._max_ahead_s = max_ahead_s
 
-    async def take(self, events: Sequence[Any]) -> api.EventsResponse:
+    async def take(self, events: Sequence[Any]) -> api_events.EventsResponse:
         """Judge each event by itself, and write down those that are valid.
 
         Returns:
@@ -47,16 +47,16 @@ class Intake:
         checked = [self._check(event, now_ms) for event in events]
         messages = [message(event) for event in checked if not isinstance(event, str)]
         new = iter(await asyncio.to_thread(self._journal.append, messages) if messages else ())
-        return api.EventsResponse(
+        return api_events.EventsResponse(
             results=[
-                api.EventResult(status="invalid", problem=event)
+                api_events.EventResult(status="invalid", problem=event)
                 if isinstance(event, str)
-                else api.EventResult(status="accepted" if next(new) else "duplicate")
+                else api_events.EventResult(status="accepted" if next(new) else "duplicate")
                 for event in checked
             ]
         )
 
-    def _check(self, event: Any, now_ms: int) -> api.Event | str:
+    def _check(self, event: Any, now_ms: int) -> api_events.Event | str:
         """The event with its time, or why it is none."""
         try:
             checked = _EVENT.validate_python(event, strict=False)

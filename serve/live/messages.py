@@ -10,11 +10,11 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
-from serve import api
+from serve import api_events
 
 Topic = Literal["posts", "engagements"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
-_EVENT: TypeAdapter[api.Event] = TypeAdapter(api.Event)
+_EVENT: TypeAdapter[api_events.Event] = TypeAdapter(api_events.Event)
 _TABLES = {
     "post": ("posts", POSTS.arrow),
     "deletion": ("deletions", DELETIONS.arrow),
@@ -29,7 +29,7 @@ class Message:
     Attributes:
         key: names it within its topic; of two messages with one key the first counts.
         about: the id whose messages stay in order: the post's, or for engagements the viewer's.
-        body: JSON of api.Event, with nothing left to default.
+        body: JSON of api_events.Event, with nothing left to default.
     """
 
     topic: Topic
@@ -72,7 +72,7 @@ class View(Protocol):
         """
 
 
-def message(event: api.Event) -> Message:
+def message(event: api_events.Event) -> Message:
     """The message of a checked event that has its `event_id` and its times."""
     topic: Topic = "engagements" if event.kind == "engagement" else "posts"
     about = event.user_id if event.kind == "engagement" else event.post_id

@@ -15,7 +15,7 @@ from pipelines.data.job import prepare
 from pipelines.data.outcomes import OutcomeConfig, outcomes
 from pipelines.data.synthetic import World
 from pipelines.schema import ACTION_NAMES, DAY_MS, EVENTS
-from serve.api import Engagement
+from serve.api_events import Engagement
 from serve.live.messages import happened, message
 from serve.stores.event_log import EventLog, impressions
 from tests.conftest import data_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from serve import api
+from serve import api_events
 from serve.live.journal import JournalError, Reader
 from serve.live.messages import Happened, Message, message
 
@@ -15,7 +15,7 @@ PATIENCE_S = 60.0  # a busy machine is no failure
 def post(post_id: int, author_id: int = 1, at_ms: int = 1_000, text: str = "") -> Message:
     """A post was published."""
     return message(
-        api.NewPost(
+        api_events.NewPost(
             kind="post", post_id=post_id, author_id=author_id, created_at_ms=at_ms, text=text
         )
     )
@@ -23,7 +23,7 @@ def post(post_id: int, author_id: int = 1, at_ms: int = 1_000, text: str = "") -
 
 def deletion(post_id: int, at_ms: int = 2_000) -> Message:
     """A post was taken away."""
-    return message(api.Deletion(kind="deletion", post_id=post_id, deleted_at_ms=at_ms))
+    return message(api_events.Deletion(kind="deletion", post_id=post_id, deleted_at_ms=at_ms))
 
 
 def engagement(
@@ -31,7 +31,7 @@ def engagement(
 ) -> Message:
     """A viewer liked a post."""
     return message(
-        api.Engagement(
+        api_events.Engagement(
             kind="engagement",
             event_id=event_id,
             user_id=user_id,
