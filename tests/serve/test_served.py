@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import yaml
+from ray.util.state import list_actors
 
 from pipelines.runtime import connect
 from serve.deploy import deploy, writing_to
@@ -316,16 +319,16 @@ def _apply(config: dict) -> None:
 
 
 def _kill_replicas(deployment: str) -> None:
-    """End their processes at once, as kill -9 would."""
+    """End their processes, which answer nothing more once this returns."""
     prefix = f"SERVE_REPLICA::rayfeed#{deployment}#"
-    replicas = [
-        actor
-        for actor in ray.util.list_named_actors(all_namespaces=True)
-        if actor["name"].startswith(prefix)
-    ]
-    assert replicas
-    for actor in replicas:
-        ray.kill(ray.get_actor(**actor))
+    here = ray.get_runtime_context().gcs_address  # other clusters may run on the machine
+    alive = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1_000)
+    pids = [actor.pid for actor in alive if (actor.name or "").startswith(prefix)]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.05)
 
 
 def _eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:
