@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 
-from configs import ConfigError, load
+from configs import ConfigError, check, load
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from serve import api
@@ -182,7 +182,9 @@ def test_a_feed_goes_on_without_it(postgres, bundle, tmp_path):
 
     async def body() -> None:
         log = EventLog(tmp_path / "events", "test", max_age_s=60)
-        handler = FeedHandler(Pipeline.build(load(FEED, FeedConfig)), log, clock="log")
+        every_page_anew = {"query_hydrators": {"cached_posts": None}}
+        feed = check(load(FEED, FeedConfig).model_dump() | every_page_anew, FeedConfig, "test")
+        handler = FeedHandler(Pipeline.build(feed), log, clock="log")
         handler.use(bundle, local_models(bundle, RetrieverSettings(vectors=settings)))
         ask = api.FeedRequest(user_id=1, limit=5, topic_ids=[1, 2, 3])
         whole = await handler.feed(ask)

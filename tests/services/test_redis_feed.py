@@ -98,7 +98,7 @@ def test_redis_goes_and_comes_back_mid_traffic(bundle, tmp_path, fault):
             assert all(page["degraded"] == [] for page in pages)
             before, after = posts_of(first), posts_of(pages)
             assert not any(before[viewer] & after[viewer] for viewer in before)
-            missing = Counter(handler._pipeline.failures)
+            missing = Counter(handler._feeds["timeline"].failures)
             assert set(missing) == {*WITHOUT_STORE, "side_effects.served_history"}
 
     with redis_server(tmp_path) as server:
