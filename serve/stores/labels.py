@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from configs import near_miss
 from pipelines.encoding import expand
 from pipelines.feed.visibility import LABELS, Kind
-from serve.stores.lookup import column
+from serve.stores.lookup import column, table_of
 
 KINDS = ("post", "author")
 SCHEMA = pa.schema(
@@ -67,10 +65,7 @@ class LabelStore:
             LabelError: as for the class, or the file cannot be read.
         """
         try:
-            if str(path).endswith(".jsonl"):
-                options = pa.json.ParseOptions(explicit_schema=SCHEMA)
-                return cls(pa.json.read_json(path, parse_options=options), str(path))
-            return cls(pq.read_table(path), str(path))
+            return cls(table_of(path, SCHEMA), str(path))
         except (OSError, pa.ArrowException) as error:
             raise LabelError(f"{path}: cannot read labels: {error}") from error
 

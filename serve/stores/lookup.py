@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 
@@ -12,6 +16,18 @@ def column(table: pa.Table, name: str, null: float, dtype: type = np.float64) ->
     """One column as an array of `dtype`, with `null` where the table has none. [N]."""
     values = pc.fill_null(table[name].cast(pa.from_numpy_dtype(dtype)), null)
     return values.combine_chunks().to_numpy(zero_copy_only=False)
+
+
+def table_of(path: str | Path, schema: pa.Schema) -> pa.Table:
+    """A file of rows: Parquet, or JSON lines of `schema` if its name ends in .jsonl.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read.
+    """
+    if str(path).endswith(".jsonl"):
+        options = pa.json.ParseOptions(explicit_schema=schema)
+        return pa.json.read_json(path, parse_options=options)
+    return pq.read_table(path)
 
 
 def positions(

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from configs import near_miss
 from pipelines.feed.services import Graph
-from serve.stores.lookup import column, positions
+from serve.stores.lookup import column, positions, table_of
 
 # One row a viewer; each list may be left out, or be null.
 SCHEMA = pa.schema(
@@ -86,10 +84,7 @@ class PreferenceStore:
             PreferenceError: as for the class, or the file cannot be read.
         """
         try:
-            if str(path).endswith(".jsonl"):
-                options = pa.json.ParseOptions(explicit_schema=SCHEMA)
-                return cls(pa.json.read_json(path, parse_options=options), str(path))
-            return cls(pq.read_table(path), str(path))
+            return cls(table_of(path, SCHEMA), str(path))
         except (OSError, pa.ArrowException) as error:
             raise PreferenceError(f"{path}: cannot read preferences: {error}") from error
 
