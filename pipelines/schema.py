@@ -203,9 +203,11 @@ FOLLOWS = TableSchema(
 # What viewers did, told one action at a time while the feed is served; no model reads these two.
 ENGAGEMENTS = TableSchema(
     "engagements",
-    key=("event_id",),
+    key=("user_id", "event_id"),
     columns=(
-        Column("event_id", pa.string(), "name of the engagement, given once"),
+        Column(
+            "event_id", pa.string(), "name of the engagement, given once by the viewer's client"
+        ),
         _id("user_id", "the viewer"),
         _id("post_id", "the post"),
         _at("at_ms", "when it was done"),

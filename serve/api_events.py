@@ -80,8 +80,8 @@ class Engagement(_Event):
         default=None,
         min_length=1,
         max_length=128,
-        description="idempotency key: one that was sent before is not counted again; without "
-        "it the viewer, post, action and time name the event",
+        description="idempotency key: one of the viewer's that was sent before is not counted "
+        "again; without it the viewer, post, action and time name the event",
     )
     user_id: Id
     post_id: Id
@@ -101,12 +101,17 @@ class Engagement(_Event):
 
     @property
     def key(self) -> str:
-        """What the client named it."""
-        return self.event_id or f"{self.user_id}/{self.post_id}/{self.action}/{self.at_ms}"
+        """Of the viewer: two viewers' clients may give one name."""
+        return f"{self.user_id}/{self._name}"
+
+    @property
+    def _name(self) -> str:
+        """What the client named it, or what happened."""
+        return self.event_id or f"{self.post_id}/{self.action}/{self.at_ms}"
 
     def columns(self) -> dict[str, Any]:
         """As above, the event named."""
-        return super().columns() | {"event_id": self.key}
+        return super().columns() | {"event_id": self._name}
 
 
 Event = Annotated[NewPost | Deletion | Engagement, Field(discriminator="kind")]

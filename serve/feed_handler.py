@@ -52,6 +52,7 @@ class Limits(Config):
     """What one replica takes on at once."""
 
     max_in_flight: PositiveInt = 32  # requests; one more is answered 503
+    max_events_in_flight: PositiveInt = 16  # requests that tell events, beside those
     retry_after_s: NonNegativeInt = 1  # what a refused client is told to wait
     slot_viewers: PositiveInt = 10_000  # whose last slots are kept in memory
     cached_bytes: NonNegativeInt = 128 * 2**20  # of posts scored for last pages; 80 kB a viewer
@@ -134,14 +135,16 @@ class FeedHandler:
         self._slots = SlotStore(self._limits.slot_viewers)
         self._live = LiveState(RecentPosts(recent), self.now_ms)
         self._journal = journal
-        self._intake = Intake(journal, self.now_ms) if journal else None
+        # A clock that follows the log is pushed by what it hears of, so by nothing in its future.
+        max_ahead_s = 60.0 if clock == "wall" else 0.0
+        self._intake = Intake(journal, self.now_ms, max_ahead_s) if journal else None
         self._live_settings = live or LiveSettings()
         self._following: Following | None = None
         self._observe = observe
         self._viewers = viewers or SqliteViewers()
         # One at a time and beside the threads of models: the first question counts the whole log.
         self._diagnosing = ThreadPoolExecutor(1, "diagnostics")
-        self._in_flight = 0
+        self._in_flight = self._events_in_flight = 0
         self._serving: _Serving | None = None
         self.problem: str | None = None  # why a newer bundle is not being served
 
@@ -164,6 +167,7 @@ class FeedHandler:
             diagnostics=Diagnostics(stores, model, lambda: self._labels.now),
             since_s=time.monotonic(),
         )
+        self._live.adopt(stores.posts, bundle.as_of_ms)
         self.problem = None
 
     async def feed(self, request: api.FeedRequest) -> api.FeedResponse:
@@ -222,13 +226,18 @@ class FeedHandler:
         """Take in posts, deletions and engagements; see `Intake.take`.
 
         Raises:
-            OverloadedError: as for `feed`.
+            OverloadedError: `max_events_in_flight` such requests are being answered.
             JournalError: there is no journal, or it cannot be written now.
         """
-        async with self._admitted():
-            if self._intake is None:
-                raise JournalError("no journal: this server takes no events")
+        if self._intake is None:
+            raise JournalError("no journal: this server takes no events")
+        if self._events_in_flight >= self._limits.max_events_in_flight:
+            raise OverloadedError(self._limits.retry_after_s)
+        self._events_in_flight += 1
+        try:
             return await self._intake.take(request.events)
+        finally:
+            self._events_in_flight -= 1
 
     async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
@@ -243,7 +252,7 @@ class FeedHandler:
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
             if not serving.stores.posts.has(request.post_id):
-                raise UnknownPostError(f"post {request.post_id} is not in the bundle")
+                raise UnknownPostError(f"post {request.post_id}: never heard of, or deleted")
             shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
             services = AsItWas(
                 **self._parts(serving), post_id=request.post_id, shown_at_ms=shown_at_ms
@@ -271,8 +280,9 @@ class FeedHandler:
         if self._clock == "wall":
             return time.time_ns() // 1_000_000
         serving = self._now_serving()
-        since_ms = int(1000 * (time.monotonic() - serving.since_s))
-        return max(serving.model.as_of_ms + since_ms, self._live.newest_ms)
+        now_s, live = time.monotonic(), self._live
+        since_ms, told_ms = (int(1000 * (now_s - s)) for s in (serving.since_s, live.newest_s))
+        return max(serving.model.as_of_ms + since_ms, live.newest_ms + told_ms)
 
     async def diagnose(self, kind: Kind, one_id: int) -> wire.DiagnosticsResponse:
         """Say what the bundle knows of a post or an author; the first question takes longer.

@@ -20,6 +20,7 @@ COUNTED = {
     "num_quotes": "quote",
 }
 _ACTIONS = tuple(COUNTED.values())
+_MAX_PARTS, _MAX_FRESH = 256, 50_000  # of what came lately: more is sorted into the rest
 
 
 class LiveCounts:
@@ -33,7 +34,11 @@ class LiveCounts:
     def __init__(self) -> None:
         """Nothing was done yet."""
         none = np.empty(0, np.int64)
-        self._events: list[tuple[Ids, Ids, Ids]] = []  # post, place of the action, ms since 1970
+        # Post, place of the action, ms since 1970: by time, and then what came lately.
+        self._sorted = (none, none, none)
+        self._fresh: list[tuple[Ids, Ids, Ids]] = []
+        self._num_fresh = 0
+        self._since_ms = 0  # what was done by then is in the bundle's counts
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
         self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(_ACTIONS)))
         self._newest_ms = 0
@@ -45,43 +50,64 @@ class LiveCounts:
         place = np.full(len(action), -1)
         for at, name in enumerate(_ACTIONS):
             place[action == name] = at
-        counted = place >= 0
+        counted = (place >= 0) & (engagements["at_ms"].to_numpy() > self._since_ms)
         if not counted.any():
             return
         post_id, at_ms = (engagements[name].to_numpy() for name in ("post_id", "at_ms"))
         with self._writing:
-            self._events.append((post_id[counted], place[counted], at_ms[counted]))
+            self._fresh.append((post_id[counted], place[counted], at_ms[counted]))
+            self._num_fresh += int(counted.sum())
+            if len(self._fresh) > _MAX_PARTS or self._num_fresh > _MAX_FRESH:
+                self._sort()
             self._newest_ms = max(self._newest_ms, int(at_ms[counted].max()))
             self._state = _merged(*self._state, post_id[counted], place[counted])
 
     def forget(self, until_ms: int) -> None:
         """Count only what was done after `until_ms`: the rest is in the bundle's counts."""
         with self._writing:
-            if not self._events:
-                return
-            post_id, place, at_ms = map(np.concatenate, zip(*self._events, strict=True))
-            later = at_ms > until_ms
-            self._events = [(post_id[later], place[later], at_ms[later])]
-            self._state = self._counted(post_id[later], place[later])
+            self._since_ms = max(self._since_ms, until_ms)
+            self._sort()
+            first = np.searchsorted(self._sorted[2], self._since_ms, side="right")
+            post_id, place, at_ms = (values[first:] for values in self._sorted)
+            self._sorted = (post_id, place, at_ms)
+            self._newest_ms = int(at_ms[-1]) if len(at_ms) else 0
+            self._state = _counted(post_id, place)
 
     def of(self, post_id: Ids, until_ms: int | None = None) -> Ids:
         """Counts of each post [C] by action, of what was done until then, None = all. [C, K]."""
-        ids, counts = self._state
+        found = _of(*self._state, post_id)
         if until_ms is not None and until_ms < self._newest_ms:
-            ids, counts = self._until(until_ms)
-        if not len(ids):
-            return np.zeros((len(post_id), len(_ACTIONS)), np.int64)
-        place, known = positions(ids, post_id)
-        return np.where(known[:, None], counts[place], 0)
+            found = found - _of(*self._later(until_ms), post_id)
+        return found
 
-    def _until(self, until_ms: int) -> tuple[Ids, Ids]:
+    def _later(self, than_ms: int) -> tuple[Ids, Ids]:
+        """Counts of what was done after that; takes time in proportion to it alone."""
         with self._writing:
-            post_id, place, at_ms = map(np.concatenate, zip(*self._events, strict=True))
-        return self._counted(post_id[at_ms <= until_ms], place[at_ms <= until_ms])
+            first = np.searchsorted(self._sorted[2], than_ms, side="right")
+            parts = [(self._sorted[0][first:], self._sorted[1][first:])]
+            parts += [(p[at > than_ms], place[at > than_ms]) for p, place, at in self._fresh]
+        post_id, place = map(np.concatenate, zip(*parts, strict=True))
+        return _counted(post_id, place)
 
-    def _counted(self, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
-        none = np.empty(0, np.int64)
-        return _merged(none, none.reshape(0, len(_ACTIONS)), post_id, place)
+    def _sort(self) -> None:
+        parts = [self._sorted, *self._fresh]
+        post_id, place, at_ms = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(at_ms, kind="stable")
+        self._sorted = (post_id[order], place[order], at_ms[order])
+        self._fresh, self._num_fresh = [], 0
+
+
+def _of(ids: Ids, counts: Ids, post_id: Ids) -> Ids:
+    """Rows of `counts` for each post [C], zeros where it has none. [C, K]."""
+    if not len(ids):
+        return np.zeros((len(post_id), counts.shape[1]), np.int64)
+    place, known = positions(ids, post_id)
+    return np.where(known[:, None], counts[place], 0)
+
+
+def _counted(post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
+    none = np.empty(0, np.int64)
+    return _merged(none, none.reshape(0, len(_ACTIONS)), post_id, place)
 
 
 def _merged(ids: Ids, counts: Ids, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +14,7 @@ from serve.live.journal import Journal
 from serve.live.messages import message
 
 _EVENT: TypeAdapter[api_events.Event] = TypeAdapter(api_events.Event)
+_THREADS = 16  # appends under way at once
 _TIMES = {"post": "created_at_ms", "deletion": "deleted_at_ms", "engagement": "at_ms"}
 
 
@@ -32,6 +34,8 @@ class Intake:
         self._journal = journal
         self._now_ms = now_ms
         self._max_ahead_s = max_ahead_s
+        # Of its own: a journal that hangs must not keep others from their threads.
+        self._threads = ThreadPoolExecutor(_THREADS, "journal-append")
 
     async def take(self, events: Sequence[Any]) -> api_events.EventsResponse:
         """Judge each event by itself, and write down those that are valid.
@@ -46,7 +50,11 @@ class Intake:
         now_ms = self._now_ms()
         checked = [self._check(event, now_ms) for event in events]
         messages = [message(event) for event in checked if not isinstance(event, str)]
-        new = iter(await asyncio.to_thread(self._journal.append, messages) if messages else ())
+        new: Iterator[bool] = iter(())
+        if messages:
+            loop = asyncio.get_running_loop()
+            appended = loop.run_in_executor(self._threads, self._journal.append, messages)
+            new = iter(await appended)
         return api_events.EventsResponse(
             results=[
                 api_events.EventResult(status="invalid", problem=event)

@@ -27,6 +27,7 @@ class LiveState:
         relations: whom viewers followed, blocked and muted since.
         newest_ms: of what happened, the latest; 0 = nothing did. What is from after the present,
             as clocks have it, does not count.
+        newest_s: when that became known; seconds of time.monotonic.
     """
 
     def __init__(
@@ -49,13 +50,15 @@ class LiveState:
         self._max_new_posts = max_new_posts
         self._posts: list[pa.Table] = []
         self._deleted = np.empty(0, np.int64)
-        self._store: PostStore | None = None
-        self._add: Callable[[pa.Table], object] = len
-        self.newest_ms = 0
+        # Stores that new posts go to: that of the bundle in use, then one that is being made.
+        self._fed: list[tuple[PostStore, list[Callable[[pa.Table], object]]]] = []
+        self.newest_ms, self.newest_s = 0, time.monotonic()
         self._changing = threading.Lock()  # what is kept, and the store that shows it
 
     def over(self, posts: pa.Table, as_of_ms: int) -> PostStore:
-        """A store of a new bundle's `posts`, to which what is kept and what comes is added.
+        """A store of a bundle's `posts`, to which what is kept and what comes is added.
+
+        The store in use goes on as well, until `adopt` says that the new one is.
 
         Args:
             posts: as for `PostStore`.
@@ -67,19 +70,26 @@ class LiveState:
             for kept in self._posts:
                 store.add(kept)
             store.delete(self._deleted)
-            self._store = store
-        self.counts.forget(as_of_ms)
+            self._fed = [*self._fed[:1], (store, [store.add])]
         return store
 
-    def tell(self, add: Callable[[pa.Table], object]) -> None:
-        """Have `add`, alone, be told of new posts: now of all that are kept, then as they come.
+    def tell(self, store: PostStore, add: Callable[[pa.Table], object]) -> None:
+        """Have `add` be told of new posts with `store`: of all that are kept, then as they come.
 
         A post may be told of twice.
         """
         with self._changing:
-            self._add = add
+            for fed, adds in self._fed:
+                if fed is store:
+                    adds.append(add)
             for kept in self._posts:
                 add(kept)
+
+    def adopt(self, store: PostStore, as_of_ms: int) -> None:
+        """From now on feed the store of the bundle in use alone, and count what it does not."""
+        with self._changing:
+            self._fed = [one for one in self._fed if one[0] is store]
+        self.counts.forget(as_of_ms)
 
     def apply(self, happened: Happened) -> None:
         """As `messages.View` says.
@@ -87,7 +97,7 @@ class LiveState:
         Raises:
             RuntimeError: there was no `over` yet.
         """
-        if self._store is None:
+        if not self._fed:
             raise RuntimeError("no bundle is loaded yet")
         self._note_times(happened)
         now_ms = self._now_ms()
@@ -96,11 +106,14 @@ class LiveState:
             if len(happened.posts):
                 self._posts.append(happened.posts)
                 self._let_go()
-            self._deleted = np.union1d(self._deleted, deleted)
-            store = self._store
-            store.add(happened.posts)
-            self._add(happened.posts)
-            store.delete(deleted)
+            if len(deleted):
+                self._deleted = np.union1d(self._deleted, deleted)
+            for store, adds in self._fed:
+                for add in adds if len(happened.posts) else ():
+                    add(happened.posts)
+                if len(deleted):
+                    store.delete(deleted)
+            store = self._fed[-1][0]
         self._insert(store, happened.posts, now_ms)
         self.recent.delete(deleted, happened.deletions["deleted_at_ms"].to_numpy(), now_ms)
         self.relations.apply(happened)
@@ -114,7 +127,9 @@ class LiveState:
             happened.engagements["at_ms"],
         ):
             past = times.filter(pc.less_equal(times, wall_ms))
-            self.newest_ms = max(self.newest_ms, pc.max(past).as_py() or 0)
+            latest_ms = pc.max(past).as_py() or 0
+            if latest_ms > self.newest_ms:
+                self.newest_ms, self.newest_s = latest_ms, time.monotonic()
 
     def _insert(self, store: PostStore, posts: pa.Table, now_ms: int) -> None:
         facts = store.facts(posts["post_id"].to_numpy())

@@ -32,7 +32,7 @@ def _keys(directory: Path) -> list[str]:
     return [
         *(f"post/{n}" for n in _read(directory, POSTS)["post_id"].to_pylist()),
         *(f"deletion/{n}" for n in _read(directory, DELETIONS)["post_id"].to_pylist()),
-        *_read(directory, ENGAGEMENTS)["event_id"].to_pylist(),
+        *(f"{r['user_id']}/{r['event_id']}" for r in _read(directory, ENGAGEMENTS).to_pylist()),
     ]
 
 
@@ -76,7 +76,7 @@ def test_two_processes_write_each_event_once(tmp_path: Path):
     first.apply(happened([post(1), engagement(1, 1, "a")])[0])
     second.apply(happened([post(1), post(2), engagement(1, 1, "a")])[0])
     first.apply(happened([post(2), post(3)])[0])
-    assert sorted(_keys(tmp_path)) == ["a", "post/1", "post/2", "post/3"]
+    assert sorted(_keys(tmp_path)) == ["1/a", "post/1", "post/2", "post/3"]
 
 
 def test_what_is_remembered_is_bounded(tmp_path: Path):
@@ -103,7 +103,7 @@ def test_a_disk_that_refuses_loses_nothing(tmp_path: Path):
     folder.unlink()
     folder.mkdir()
     log.apply(events)
-    assert _keys(tmp_path) == ["post/1", "a"]
+    assert _keys(tmp_path) == ["post/1", "1/a"]
 
 
 _FOLLOW = """
