@@ -96,7 +96,7 @@ def names(happened: Happened) -> list[str]:
     return [
         *(f"post/{i}" for i in happened.posts["post_id"].to_pylist()),
         *(f"deletion/{i}" for i in happened.deletions["post_id"].to_pylist()),
-        *happened.engagements["event_id"].to_pylist(),
+        *(f"{e['user_id']}/{e['event_id']}" for e in happened.engagements.to_pylist()),
     ]
 
 
