@@ -137,7 +137,7 @@ def test_every_view_is_told_everything_in_order(
         eventually(lambda: follower.lag == 0 or follower.problem)
         assert follower.problem is None
     assert views[0].told == views[1].told
-    assert views[0].told[7:] == ["deletion/3", "liked"]
+    assert views[0].told[7:] == ["deletion/3", "1/liked"]
     assert not letters.exists()
 
 
@@ -249,7 +249,7 @@ def test_repeats_are_dropped(journal: SqliteJournal, letters: Path):
     with following(Out(journal), letters, view) as follower:
         eventually(lambda: follower.caught_up)
         assert follower.num_applied == 2
-    assert view.told == ["post/1", "post/1"]
+    assert view.told == ["post/1", "1/post/1"]
 
 
 def test_a_snapshot_resumes(journal: SqliteJournal, letters: Path):
