@@ -45,8 +45,10 @@ CANDIDATES = 500
 # Nothing is dropped before it is scored, and nothing is remembered.
 EVERY_PAGE_ANEW = {
     "query_hydrators": {"cached_posts": None},
-    "only": ["sources"],
-    "sources": {"two_tower": {"num_posts": CANDIDATES}},
+    "sources": {
+        "two_tower": {"num_posts": CANDIDATES},
+        **dict.fromkeys(("cached_posts", "in_network", "popular")),
+    },
     "filters": dict.fromkeys(("age", "previously_seen", "previously_served")),
     "side_effects": {"candidate_cache": None},
 }
