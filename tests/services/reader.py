@@ -34,7 +34,8 @@ class Likes:
         with file:
             for row in happened.engagements.to_pylist():
                 new = file.execute(
-                    "INSERT INTO known VALUES (?) ON CONFLICT DO NOTHING", (row["event_id"],)
+                    "INSERT INTO known VALUES (?) ON CONFLICT DO NOTHING",
+                    (f"{row['user_id']}/{row['event_id']}",),
                 ).rowcount
                 if new:
                     file.execute("INSERT INTO likes VALUES (?)", (row["post_id"],))

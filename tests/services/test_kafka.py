@@ -87,7 +87,7 @@ class State:
             old = self.deleted.get(row["post_id"], 0)
             self.deleted[row["post_id"]] = max(old, row["deleted_at_ms"])
         for row in happened.engagements.to_pylist():
-            self.likes[row["event_id"]] = row["post_id"]
+            self.likes[f"{row['user_id']}/{row['event_id']}"] = row["post_id"]
 
 
 @contextlib.contextmanager
