@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, model_validator
 
 from configs import near_miss
 from pipelines.schema import ACTION_NAMES
@@ -25,6 +25,8 @@ ActionName = Annotated[str, AfterValidator(_is_action)]
 class _Event(Request):
     """Base of what may happen; a time left out is that of the server."""
 
+    time: ClassVar[str]  # the field that says when it happened
+
     def columns(self) -> dict[str, Any]:
         """Values by column of the event's table in pipelines.schema.
 
@@ -32,15 +34,15 @@ class _Event(Request):
             ValueError: a time is missing that the server should have filled in.
         """
         values = self.model_dump(exclude={"kind"})
-        missing = [name for name in values if name in _TIMES and values[name] is None]
-        if missing:
-            raise ValueError(f"{missing[0]}: missing")
+        if values[self.time] is None:
+            raise ValueError(f"{self.time}: missing")
         return values
 
 
 class NewPost(_Event):
     """A post was published."""
 
+    time = "created_at_ms"
     kind: Literal["post"]
     post_id: Id
     author_id: Id
@@ -62,6 +64,7 @@ class NewPost(_Event):
 class Deletion(_Event):
     """A post was taken away."""
 
+    time = "deleted_at_ms"
     kind: Literal["deletion"]
     post_id: Id
     deleted_at_ms: Instant | None = Field(default=None, description="ms since 1970 UTC")
@@ -75,6 +78,7 @@ class Deletion(_Event):
 class Engagement(_Event):
     """A viewer did something with a post."""
 
+    time = "at_ms"
     kind: Literal["engagement"]
     event_id: str | None = Field(
         default=None,
@@ -115,7 +119,7 @@ class Engagement(_Event):
 
 
 Event = Annotated[NewPost | Deletion | Engagement, Field(discriminator="kind")]
-_TIMES = ("created_at_ms", "deleted_at_ms", "at_ms")
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class EventsRequest(Request):

@@ -135,7 +135,7 @@ class Reloading:
             self._version = version(bundle)
 
     async def version(self) -> str | None:
-        """As `services.version`, of the bundle being served."""
+        """As `models.version`, of the bundle being served."""
         return self._version
 
     def use(self, bundle: bundles.Bundle) -> None:

@@ -67,7 +67,7 @@ class OverloadedError(Exception):
 
 
 class UnknownPostError(LookupError):
-    """A post that the bundle does not have."""
+    """A post that was never heard of, or was deleted."""
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,9 @@ class FeedHandler:
         self._following = Following(
             self._journal,
             {
-                "memory": Follow(self._live),
-                "cached-pages": Follow(self._candidates),
+                "memory": Follow([self._live, self._candidates]),
                 "viewers": Follow(
-                    ViewerActions(self._viewers, asyncio.get_running_loop()),
+                    [ViewerActions(self._viewers, asyncio.get_running_loop())],
                     "viewers" if self._viewers.shared else None,
                 ),
                 "training-log": settings.training(),
@@ -247,7 +246,7 @@ class FeedHandler:
 
         Raises:
             OverloadedError, ConfigError: as for `feed`.
-            UnknownPostError: the bundle does not have the post.
+            UnknownPostError: the post was never heard of, or was deleted.
         """
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:

@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.services import Scored, Served
-from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.deployments import local_models
 from serve.live.state import LiveState
-from serve.services import FromBundle
+from serve.services import FromBundle, RecordsNothing
 from serve.stores.bundle import Stores
 from serve.stores.recent import RecentPosts
 from train.bundle import load
 
 
 @dataclass(frozen=True)
-class Offline(FromBundle):
+class Offline(RecordsNothing, FromBundle):
     """`pipelines.feed.services.Services` of nobody's server: it has never shown anything."""
 
     async def recent_actions(self, user_id: int, at_ms: int) -> History:
@@ -36,26 +35,8 @@ class Offline(FromBundle):
         """None, for the same reason."""
         return np.zeros(len(ids), np.int64)
 
-    async def record(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
-    ) -> None:
-        """Nothing was shown."""
-
-    async def remember(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
-    ) -> None:
-        """Nothing was shown."""
-
     async def cached(self, user_id: int, key: str, after_ms: int, before_ms: int) -> Scored | None:
         """Nothing: every page of a replay is made from the start."""
-
-    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
-        """As above."""
-
-    async def audit(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
-    ) -> None:
-        """Nobody was served."""
 
 
 def services(bundle: str) -> Offline:

@@ -13,7 +13,7 @@ from pipelines.feed.services import Graph, Scored, Served
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 from serve.live.relations import BLOCK, FOLLOW, MUTE
-from serve.services import FromBundle
+from serve.services import FromBundle, RecordsNothing
 from serve.stores.audits import audit as audited
 from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog, impressions
@@ -135,7 +135,7 @@ class ServedFeed(FromBundle):
 
 
 @dataclass(frozen=True)
-class AsItWas(ServedFeed):
+class AsItWas(RecordsNothing, ServedFeed):
     """The same, as things stood before `post_id` was last shown; records nothing.
 
     Answers "why was this post shown?" after showing it has made it a seen post, or has made the
@@ -155,21 +155,3 @@ class AsItWas(ServedFeed):
     async def _pages(self, user_id: int) -> Sequence[Page]:
         """Those before the page in question."""
         return before(await self.viewers.pages(user_id), self.post_id)
-
-    async def record(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
-    ) -> None:
-        """Nothing was shown."""
-
-    async def remember(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
-    ) -> None:
-        """Nothing was shown."""
-
-    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
-        """Nothing: what is there is what pages were made from."""
-
-    async def audit(
-        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
-    ) -> None:
-        """Nothing was served."""

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Blend, Graph, Hits
+from pipelines.feed.services import Blend, Graph, Hits, Scored
+from pipelines.feed.table import Candidates
 from serve.models import Comparison, Models, Ranking, Search
 from serve.stores.bundle import Stores
 from serve.surfaces import OfSurfaces
@@ -73,7 +74,7 @@ class FromBundle(OfSurfaces):
         return self.stores.users.facts(user_id)
 
     async def engagement(self, post_id: NDArray[np.int64], at_ms: int) -> dict[str, NDArray]:
-        """From the bundle's as-of counts."""
+        """From the bundle's as-of counts, and what was done since."""
         return self.stores.engagement(post_id, at_ms)
 
     async def rank(
@@ -98,3 +99,25 @@ class FromBundle(OfSurfaces):
     async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
         """From the bundle's vectors of text, if it has any."""
         return self.stores.facts.of_posts(post_id, "content")[0]
+
+
+class RecordsNothing:
+    """The part of `pipelines.feed.services.Services` that is told of pages, for who shows none."""
+
+    async def record(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Nothing was shown."""
+
+    async def remember(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, page: Candidates
+    ) -> None:
+        """Nothing was shown."""
+
+    async def cache(self, user_id: int, key: str, scored: Scored) -> None:
+        """Nothing: what is there is what pages were made from."""
+
+    async def audit(
+        self, user_id: int, request_id: str, now_ms: int, surface: int, pool: Candidates
+    ) -> None:
+        """Nobody was served."""

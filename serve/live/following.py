@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,14 @@ _LOOK_S = 0.02  # between looks whether followers have caught up
 
 @dataclass(frozen=True)
 class Follow:
-    """One view and how it is kept up to date.
+    """Views that are kept up to date together, each message read once for all.
 
     Attributes:
-        group: replicas that share the view, and so the work; None = each replica has its own.
+        group: replicas that share the views, and so the work; None = each has its own.
         settings: how to read.
     """
 
-    view: View
+    views: Sequence[View]
     group: str | None = None
     settings: FollowerSettings | None = None
 
@@ -44,11 +44,11 @@ class LiveSettings(Config):
     def training(self) -> Follow:
         """The training log, which replicas write together."""
         log = TrainingLog(self.training_log)
-        return Follow(log, "training-log", FollowerSettings(gather_s=self.training_log_max_age_s))
+        return Follow([log], "training-log", FollowerSettings(gather_s=self.training_log_max_age_s))
 
 
 class Following:
-    """One follower for each view, so that none waits for another."""
+    """One follower for each store, so that none waits for another."""
 
     def __init__(
         self, journal: Journal, follows: Mapping[str, Follow], dead_letters: str | Path
@@ -64,7 +64,7 @@ class Following:
         self._followers = {
             name: Follower(
                 journal,
-                [follow.view],
+                follow.views,
                 group=follow.group,
                 dead_letters=str(Path(dead_letters) / f"{name}.jsonl"),
                 settings=follow.settings,

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from serve import api_events
 from serve.live.journal import Journal
 from serve.live.messages import message
 
-_EVENT: TypeAdapter[api_events.Event] = TypeAdapter(api_events.Event)
 _THREADS = 16  # appends under way at once
-_TIMES = {"post": "created_at_ms", "deletion": "deleted_at_ms", "engagement": "at_ms"}
+_KINDS = ("post", "deletion", "engagement")
 
 
 class Intake:
@@ -67,11 +66,11 @@ class Intake:
     def _check(self, event: Any, now_ms: int) -> api_events.Event | str:
         """The event with its time, or why it is none."""
         try:
-            checked = _EVENT.validate_python(event, strict=False)
+            checked = api_events.EVENT.validate_python(event, strict=False)
         except ValidationError as error:
             told = (f"{_place(e['loc'])}{e['msg']}" for e in error.errors())
             return "; ".join(told)
-        name = _TIMES[checked.kind]
+        name = checked.time
         at_ms = getattr(checked, name)
         if at_ms is None:
             return checked.model_copy(update={name: now_ms})
@@ -86,5 +85,5 @@ class Intake:
 
 def _place(loc: tuple[int | str, ...]) -> str:
     """Where in the event, without the kind that pydantic puts first."""
-    inner = ".".join(str(part) for part in loc if part not in _TIMES)
+    inner = ".".join(str(part) for part in loc if part not in _KINDS)
     return f"{inner}: " if inner else ""

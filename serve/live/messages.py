@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
 from serve import api_events
 
 Topic = Literal["posts", "engagements"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
-_EVENT: TypeAdapter[api_events.Event] = TypeAdapter(api_events.Event)
 _TABLES = {
     "post": ("posts", POSTS.arrow),
     "deletion": ("deletions", DELETIONS.arrow),
@@ -89,7 +88,7 @@ def happened(messages: Sequence[Message]) -> tuple[Happened, list[str | None]]:
     problems: list[str | None] = []
     for one in messages:
         try:
-            event = _EVENT.validate_json(one.body)
+            event = api_events.EVENT.validate_json(one.body)
             columns = event.columns()
         except ValidationError as error:
             told = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.schema import POSTS
 from serve.live.counts import LiveCounts
 from serve.live.messages import Happened
 from serve.live.relations import Relations
@@ -141,5 +140,4 @@ class LiveState:
         if len(self._posts) < 100:
             return
         kept = pa.concat_tables(self._posts)
-        kept = kept.slice(max(0, len(kept) - self._max_new_posts)).combine_chunks()
-        self._posts = [kept.cast(POSTS.arrow)]
+        self._posts = [kept.slice(max(0, len(kept) - self._max_new_posts)).combine_chunks()]

@@ -144,7 +144,7 @@ def _put(values: NDArray, rows: Ids, new: NDArray) -> NDArray:
 def _conversations(tables: Sequence[PostTable], post_id: Ids, conversation_id: Ids) -> Ids:
     """Follow chains of replies that go from one table to another; in a circle a post is alone."""
     at = conversation_id.copy()
-    moving = np.arange(len(at))
+    moving = np.flatnonzero(at != post_id)  # the others begin theirs, or are in a circle
     for _ in range(_MAX_STEPS):
         there = _facts(tables, at[moving])
         alone = there["known"] & (there["reply_to_post_id"] > 0)
