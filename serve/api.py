@@ -312,6 +312,9 @@ class Following(BaseModel):
         description="events written and not read yet, by who reads; null = not known"
     )
     applied: dict[str, int] = Field(description="events read since the start")
+    started_from: str | None = Field(
+        default=None, description="a snapshot, or the whole journal and why that"
+    )
     unreadable: int = Field(description="messages put aside because they cannot be read")
     problem: str | None = Field(description="what holds it up")
 

@@ -10,7 +10,6 @@ from configs import near_miss
 from pipelines.schema import ACTION_NAMES
 from serve.api import Id, Request
 
-
 DELETION = "deletion/"  # begins the key of every deletion, and of nothing else
 
 
@@ -60,8 +59,9 @@ class NewPost(_Event):
 
     @property
     def key(self) -> str:
-        """A post that was taken away may be published again, later."""
-        return f"post/{self.post_id}/{self.created_at_ms}"
+        """A post is published once; one that was taken away, again at a time that is given."""
+        at = "" if self.created_at_ms is None else f"/{self.created_at_ms}"
+        return f"post/{self.post_id}{at}"
 
 
 class Deletion(_Event):

@@ -14,7 +14,7 @@ from configs import Config
 from serve.live.catch_up import CatchUp
 from serve.live.dead_letters import DeadLetters
 from serve.live.journal import Journal, JournalError, Reader
-from serve.live.messages import TOPICS, Happened, Message, Topic, View, happened, in_order
+from serve.live.messages import TOPICS, Message, Topic, View, happened, in_order
 from serve.live.waiting import Reached, Waiting
 
 _log = logging.getLogger(__name__)

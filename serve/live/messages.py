@@ -77,11 +77,13 @@ class View(Protocol):
         """
 
 
-def message(event: api_events.Event) -> Message:
-    """The message of a checked event that has its `event_id` and its times."""
+def message(event: api_events.Event, key: str | None = None) -> Message:
+    """The message of a checked event that has its times; `key` in place of the event's own."""
     topic: Topic = "engagements" if event.kind == "engagement" else "posts"
     about = event.user_id if event.kind == "engagement" else event.post_id
-    return Message(topic, event.key, about, event.model_dump_json(exclude_none=True).encode())
+    return Message(
+        topic, key or event.key, about, event.model_dump_json(exclude_none=True).encode()
+    )
 
 
 def in_order(messages: Sequence[Message]) -> list[list[Message]]:
