@@ -6,7 +6,8 @@ No `from __future__ import annotations` here: with it Serve would not check `Arg
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -30,9 +31,9 @@ from serve.live.follower import Follower
 from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
-from serve.metrics import ComponentMetrics
+from serve.metrics import ComponentMetrics, StoreMetrics
 from serve.models import Comparison, Models, Ranking, Search, version
-from serve.new_posts import Knows, NewPosts, NewPostsSettings
+from serve.new_posts import Knows, NewPosts, NewPostsSettings, caught_up
 from serve.requests import TIMELINE
 from serve.routes import create_app
 from serve.rpc.scored_posts import scored_posts
@@ -165,14 +166,45 @@ class NewPostsOf:
         """As `NewPosts.use`."""
         self._posts.use(bundle, *models)
 
+    def wait(self, timeout_s: float) -> bool:
+        """Until the models know what was told before the start; whether they do in time."""
+        return caught_up(self._follower, self._posts, timeout_s)
 
-class RetrieverReplica(Reloading):
+    @property
+    def problem(self) -> str | None:
+        """What keeps the models from knowing all that was told; None = nothing."""
+        behind = None if self._follower.caught_up else "posts from before the start are being read"
+        return (
+            "; ".join(filter(None, (self._follower.problem or behind, self._posts.problem))) or None
+        )
+
+
+class LearningReplica(Reloading):
+    """A replica whose model learns of new posts: ready once it knows those told before."""
+
+    def __init__(self, args: Args, name: str) -> None:
+        super().__init__(args.torch_threads)
+        self._new_posts = NewPostsOf(args, name)
+        self._ready_timeout_s = args.live.ready_timeout_s
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """As for other replicas; at start it first waits, as long as settings allow."""
+        first = self._version is None
+        await super().reconfigure(user_config)
+        if first and not await asyncio.to_thread(self._new_posts.wait, self._ready_timeout_s):
+            _log.warning("serves, though it does not know all new posts: %s", await self.problem())
+
+    async def problem(self) -> str | None:
+        """What keeps it from knowing all posts; None = nothing."""
+        return self._new_posts.problem
+
+
+class RetrieverReplica(LearningReplica):
     """Serves a `Retriever`, concurrent searches in one pass."""
 
     def __init__(self, args: Args) -> None:
-        super().__init__(args.torch_threads)
+        super().__init__(args, "retriever")
         self._settings = args.retrieval
-        self._new_posts = NewPostsOf(args, "retriever")
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
@@ -189,12 +221,11 @@ class RetrieverReplica(Reloading):
         return await self._compare(comparison)
 
 
-class RankerReplica(Reloading):
+class RankerReplica(LearningReplica):
     """Serves a `Ranker`, concurrent rankings in one pass."""
 
     def __init__(self, args: Args) -> None:
-        super().__init__(args.torch_threads)
-        self._new_posts = NewPostsOf(args, "ranker")
+        super().__init__(args, "ranker")
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
@@ -253,6 +284,7 @@ class FeedHandlerReplica(Reloading):
                     "training_log": _absolute(args.live.training_log),
                     # One file for each writer.
                     "dead_letters": f"{_absolute(args.live.dead_letters)}/{replica_id}",
+                    "snapshots": _on_disk(args.live.snapshots, "directory"),
                 }
             ),
             viewers=make_viewer_store(_on_disk(args.viewers)),
@@ -272,7 +304,12 @@ class FeedHandlerReplica(Reloading):
         first = self._version is None
         await super().reconfigure(user_config)
         if first:
-            await self._handler.follow()
+            waiting: list[Awaitable[object]] = [self._handler.follow()]
+            if self._remote is None:
+                timeout_s = self._args.live.ready_timeout_s
+                waiting.append(asyncio.to_thread(self._new_posts.wait, timeout_s))
+            await asyncio.gather(*waiting)
+            StoreMetrics(self._handler.store_stats).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._handler)
@@ -287,13 +324,19 @@ class FeedHandlerReplica(Reloading):
         """Let /healthz say so."""
         self._handler.problem = problem
 
+    async def _own_problems(self) -> dict[str, list[str]]:
+        """As `Models.problems`, of models in this replica."""
+        return {"models": list(filter(None, [self._new_posts.problem]))}
+
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
         models = self._remote
         if models is None:
             retriever, ranker = Retriever(bundle, self._args.retrieval), Ranker(bundle)
             self._new_posts.use(bundle, retriever, ranker)
-            models = models_of(retriever, ranker, Scorer(bundle))
+            models = replace(
+                models_of(retriever, ranker, Scorer(bundle)), problems=self._own_problems
+            )
         self._handler.use(bundle, models)
 
 
@@ -319,19 +362,24 @@ def _behind(
 ) -> Models:
     deployments = {"Retriever": retriever, "Ranker": ranker, "Scorer": scorer}
 
-    async def ask(handle: DeploymentHandle) -> list[str]:
+    async def ask(what: str, handle: DeploymentHandle) -> list[str]:
         try:
-            answers = await handle.broadcast("version").results_async(
+            answers = await handle.broadcast(what).results_async(
                 timeout_s=_VERSION_TIMEOUT_S, return_exceptions=True
             )
         except Exception as error:  # no replica, or a slow one: others say so, see `failures`
-            _log.warning("%s does not say which bundle it serves: %r", handle, error)
+            _log.warning("%s does not tell its %s: %r", handle, what, error)
             return []
         return [answer for answer in answers if isinstance(answer, str)]
 
     async def versions() -> dict[str, list[str]]:
-        answers = await asyncio.gather(*map(ask, deployments.values()))
-        return dict(zip(deployments, answers, strict=True))
+        asked = [ask("version", handle) for handle in deployments.values()]
+        return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
+
+    async def problems() -> dict[str, list[str]]:
+        learning = {"Retriever": retriever, "Ranker": ranker}
+        asked = [ask("problem", handle) for handle in learning.values()]
+        return dict(zip(learning, await asyncio.gather(*asked), strict=True))
 
     return Models(
         retriever.search.remote,
@@ -339,13 +387,14 @@ def _behind(
         scorer.value.remote,
         versions,
         retriever.similarity.remote,
+        problems,
     )
 
 
-def _on_disk(settings: S) -> S:
-    """The same with its `path`, if it has one, from the project on."""
-    path = getattr(settings, "path", None)
-    return settings.model_copy(update={"path": _absolute(path)}) if path else settings
+def _on_disk(settings: S, name: str = "path") -> S:
+    """The same with its `path`, or that of another name, if it has one, from the project on."""
+    path = getattr(settings, name, None)
+    return settings.model_copy(update={name: _absolute(path)}) if path else settings
 
 
 def _watched(path: str | None, read: Callable[[str], T]) -> Watched[T] | None:

@@ -25,6 +25,7 @@ from serve.diagnostics import Diagnostics
 from serve.live.following import Follow, Following, LiveSettings
 from serve.live.intake import Intake
 from serve.live.journal import Journal, JournalError
+from serve.live.snapshots import Snapshots, Start
 from serve.live.state import LiveState
 from serve.live.viewers import ViewerActions
 from serve.models import Models, version
@@ -133,12 +134,16 @@ class FeedHandler:
         self._audit_log = audit_log
         self._candidates = CandidateStore(self._limits.cached_bytes)
         self._slots = SlotStore(self._limits.slot_viewers)
-        self._live = LiveState(RecentPosts(recent), self.now_ms)
+        self._live_settings = live or LiveSettings()
+        self._live = LiveState(RecentPosts(recent), self.now_ms, self._live_settings.state)
         self._journal = journal
         # A clock that follows the log is pushed by what it hears of, so by nothing in its future.
         max_ahead_s = 60.0 if clock == "wall" else 0.0
         self._intake = Intake(journal, self.now_ms, max_ahead_s) if journal else None
-        self._live_settings = live or LiveSettings()
+        self._snapshots = (
+            Snapshots(self._live_settings.snapshots, self._live, journal) if journal else None
+        )
+        self._start: Start | None = None
         self._following: Following | None = None
         self._observe = observe
         self._viewers = viewers or SqliteViewers()
@@ -149,7 +154,12 @@ class FeedHandler:
         self.problem: str | None = None  # why a newer bundle is not being served
 
     def use(self, bundle: Bundle, models: Models) -> None:
-        """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        """Serve from `bundle` from the next request on; takes as long as indexing its tables.
+
+        The first time, what the last snapshot knows is read before that.
+        """
+        if self._snapshots and self._start is None:
+            self._start = self._snapshots.start(bundle.as_of_ms)
         model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
         stores = Stores.of(bundle, self._live)
         if any("text" in feed.requires for feed in self._feeds.values()):
@@ -204,18 +214,23 @@ class FeedHandler:
 
         Or after `ready_timeout_s`, when `health` says what is missing. Called once, after `use`.
         """
-        if self._journal is None:
+        if self._journal is None or self._snapshots is None:
             return
         settings = self._live_settings
+        training = await asyncio.to_thread(settings.training)  # reads what was written before
         self._following = Following(
             self._journal,
             {
-                "memory": Follow([self._live, self._candidates]),
+                "memory": Follow(
+                    [self._live, self._candidates],
+                    start=self._start,
+                    checkpoint=self._snapshots.checkpoint,
+                ),
                 "viewers": Follow(
                     [ViewerActions(self._viewers, asyncio.get_running_loop())],
                     "viewers" if self._viewers.shared else None,
                 ),
-                "training-log": settings.training(),
+                "training-log": training,
             },
             settings.dead_letters,
         )
@@ -303,7 +318,9 @@ class FeedHandler:
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
-        versions = await serving.models.versions()
+        versions, held_up = await asyncio.gather(
+            serving.models.versions(), serving.models.problems()
+        )
         problems = [self.problem] if self.problem else []
         for name, theirs in versions.items():
             if others := sorted(set(theirs) - {serving.model.version}):
@@ -319,6 +336,13 @@ class FeedHandler:
             problems.append(
                 following.problem or "events from before the start are still being read"
             )
+        for name, theirs in held_up.items():
+            if theirs:
+                status = "behind" if status == "ok" else status
+                problems.append(f"{name}: {'; '.join(sorted(set(theirs)))}")
+        if self._snapshots and self._snapshots.problem:
+            status = "behind" if status == "ok" else status
+            problems.append(self._snapshots.problem)
         for log, what in ((self._event_log, "impressions"), (self._audit_log, "audits")):
             if log is not None and log.problem:
                 status = "stale" if status == "stale" else "unlogged"
@@ -337,6 +361,11 @@ class FeedHandler:
             problem="; ".join(problems) or None,
         )
 
+    def store_stats(self) -> dict[str, float]:
+        """What `serve.stores.recent.stats` and `LiveState.stats` say; milliseconds."""
+        live = {f"live_{name}": value for name, value in self._live.stats().items()}
+        return {f"recent_{name}": value for name, value in self._live.recent.stats().items()} | live
+
     async def close(self) -> None:
         """Finish what is under way, write out the event log and leave the store of viewers."""
         await asyncio.gather(*(feed.drain() for feed in self._feeds.values()))
@@ -346,6 +375,8 @@ class FeedHandler:
         finally:
             if self._following:
                 await asyncio.to_thread(self._following.close)
+            if self._snapshots:
+                await asyncio.to_thread(self._snapshots.close)
             if self._journal:
                 await asyncio.to_thread(self._journal.close)
             await self._viewers.close()

@@ -52,6 +52,10 @@ async def _all_here() -> Mapping[str, Sequence[str]]:
     return {}
 
 
+async def _no_problems() -> Mapping[str, Sequence[str]]:
+    return {}
+
+
 async def _unknown(_: Comparison) -> float | None:
     return None
 
@@ -62,6 +66,8 @@ class Models:
 
     `versions` asks what they are of: deployment -> bundle version of each of its replicas
     that answers in time; empty for models in this process, which are always of its bundle.
+    `problems` asks what holds new posts up: deployment -> what each replica that has a problem
+    says.
     `similarity` gives the inner product that `search` ranks by, of any post that it may find.
     """
 
@@ -70,6 +76,7 @@ class Models:
     value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
     versions: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _all_here
     similarity: Callable[[Comparison], Awaitable[float | None]] = _unknown
+    problems: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _no_problems
 
 
 def version(bundle: Bundle) -> str:
