@@ -46,6 +46,7 @@ class Graph:
         mutual: those of `followed` who follow the viewer.
         subscribed: whose posts for subscribers the viewer may see.
         muted_keywords: words or phrases, as the viewer wrote them.
+        blocked_by: who blocks the viewer.
     """
 
     followed: NDArray[np.int64]
@@ -54,6 +55,7 @@ class Graph:
     mutual: NDArray[np.int64] = field(default_factory=_nobody)
     subscribed: NDArray[np.int64] = field(default_factory=_nobody)
     muted_keywords: tuple[str, ...] = ()
+    blocked_by: NDArray[np.int64] = field(default_factory=_nobody)
 
 
 @dataclass(frozen=True)
