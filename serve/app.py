@@ -31,7 +31,7 @@ from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
-from serve.models import Comparison, Models, Ranking, Search, version
+from serve.models import Comparison, Models, Near, Nearby, Ranking, Search, version
 from serve.new_posts import Knows, NewPosts, NewPostsSettings
 from serve.requests import TIMELINE
 from serve.routes import create_app
@@ -179,6 +179,7 @@ class RetrieverReplica(Reloading):
         retriever = Retriever(bundle, self._settings)
         self._new_posts.use(bundle, retriever)
         self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
+        self._near = Batcher(retriever.near)
 
     async def search(self, search: Search) -> Hits:
         """As `Models.search`."""
@@ -187,6 +188,10 @@ class RetrieverReplica(Reloading):
     async def similarity(self, comparison: Comparison) -> float | None:
         """As `Models.similarity`."""
         return await self._compare(comparison)
+
+    async def near(self, nearby: Nearby) -> Near:
+        """As `Models.near`."""
+        return await self._near(nearby)
 
 
 class RankerReplica(Reloading):
@@ -339,6 +344,7 @@ def _behind(
         scorer.value.remote,
         versions,
         retriever.similarity.remote,
+        retriever.near.remote,
     )
 
 

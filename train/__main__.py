@@ -17,6 +17,7 @@ import yaml
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
+from train.prefix.posts import PostsRun, fit_posts
 from train.runs import read_run
 from train.studies.ranking import RankingStudy, ranking
 from train.studies.retrieval import RetrievalStudy, retrieval
@@ -24,6 +25,7 @@ from train.worker import fit
 
 # What a file's `study` may say -> its settings and what runs it.
 STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
+    "prefix_posts": (PostsRun, fit_posts),
     "ranking": (RankingStudy, ranking),
     "retrieval": (RetrievalStudy, retrieval),
 }

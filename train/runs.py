@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # serving reads bundles, which are made of runs, and needs no
     from train.loop import TrainConfig
 
 MODEL, CONFIG, RESULT = "model.safetensors", "config.json", "result.json"
-KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",)}  # learning.kind of each
+# What a run is to be -> learning.kind that will do.
+KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",), "prefix": ("prefix",)}
 
 
 class RunError(ValueError):
@@ -96,7 +97,7 @@ def read_run_for(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, An
 
     Args:
         run: its folder.
-        kind: "retrieval" or "ranker".
+        kind: "retrieval", "ranker" or "prefix".
         manifest: of the data that it must have been trained on.
 
     Raises:
@@ -108,6 +109,8 @@ def read_run_for(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, An
     theirs, ours = story["data_fingerprint"], manifest["fingerprint"]
     if theirs != ours:
         raise RunError(f"{run}: trained on data {theirs}, not {ours}")
+    if kind == "prefix":  # which predicts no actions
+        return settings
     num_outputs = settings["learning"]["model"]["features"]["num_actions"]
     if num_outputs != len(manifest["actions"]):
         raise RunError(f"{run}: {num_outputs} actions, the data has {len(manifest['actions'])}")
