@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.prepared import read_manifest
 from pipelines.whole import new_folder, save_json
+from train.models.prefix import PrefixConfig
 
 if TYPE_CHECKING:  # serving reads bundles, which are made of runs, and needs no training loop
     from train.loop import TrainConfig
@@ -45,7 +46,12 @@ def resolve(config: TrainConfig, data: Path) -> TrainConfig:
             )
     features = spec.model_copy(update={"num_actions": len(manifest["actions"])})
     model = config.learning.model.model_copy(update={"features": features})
-    learning = config.learning.model_copy(update={"model": model})
+    changed: dict[str, Any] = {"model": model}
+    if (prefix := getattr(config.learning, "prefix", None)) is not None:
+        head = read_run_for(Path(prefix), "prefix", manifest)["learning"]["model"]
+        model = model.model_copy(update={"prefix": PrefixConfig.model_validate(head)})
+        changed = {"model": model, "prefix": str(Path(prefix).resolve())}
+    learning = config.learning.model_copy(update=changed)
     paths = {"data": str(data), "out": str(Path(config.out).resolve())}
     return config.model_copy(update={"learning": learning, **paths})
 
