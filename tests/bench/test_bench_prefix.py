@@ -15,7 +15,7 @@ from train.report import markdown
 def test_record_of_the_bench(tmp_path, monkeypatch):
     """Whole vectors compared one by one are exact; rescanning nearly all is almost so."""
     monkeypatch.setattr(bench_prefix, "RESCANNED", (100, 550))
-    monkeypatch.setattr(bench_prefix, "_FITTED", 200)
+    monkeypatch.setattr(bench_prefix, "_FITTED", 600)
     texts = Texts.made_up(np.random.default_rng(0))
     page = bench_prefix.report(texts, [600], 5, kinds=("flat",), folder=tmp_path)
     record = json.loads((tmp_path / "prefix_bench.json").read_text())
