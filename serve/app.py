@@ -26,7 +26,7 @@ from serve.deployments import Ranker, Retriever, Scorer, models_of
 from serve.feed_handler import FeedHandler
 from serve.live.journals import open_journal
 from serve.metrics import ComponentMetrics, StoreMetrics
-from serve.models import Comparison, Models, Ranking, Search
+from serve.models import Comparison, Models, Near, Nearby, Ranking, Search
 from serve.reloading import LearningReplica, NewPostsOf, Reloading
 from serve.requests import TIMELINE
 from serve.routes import create_app
@@ -55,6 +55,7 @@ class RetrieverReplica(LearningReplica):
         retriever = Retriever(bundle, self._settings)
         self._new_posts.use(bundle, retriever)
         self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
+        self._near = Batcher(retriever.near)
 
     async def search(self, search: Search) -> Hits:
         """As `Models.search`."""
@@ -63,6 +64,10 @@ class RetrieverReplica(LearningReplica):
     async def similarity(self, comparison: Comparison) -> float | None:
         """As `Models.similarity`."""
         return await self._compare(comparison)
+
+    async def near(self, nearby: Nearby) -> Near:
+        """As `Models.near`."""
+        return await self._near(nearby)
 
 
 class RankerReplica(LearningReplica):
@@ -232,4 +237,5 @@ def _behind(
         versions,
         retriever.similarity.remote,
         problems,
+        retriever.near.remote,
     )

@@ -19,7 +19,7 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.visibility import Kind
-from serve import api, api_events
+from serve import api, api_events, api_similar
 from serve import api_diagnostics as wire
 from serve.diagnostics import Diagnostics
 from serve.live.following import Follow, Following, LiveSettings
@@ -28,9 +28,9 @@ from serve.live.journal import Journal, JournalError
 from serve.live.snapshots import Snapshots, Start
 from serve.live.state import LiveState
 from serve.live.viewers import ViewerActions
-from serve.models import Models, version
+from serve.models import Models, Nearby, version
 from serve.pages import posts_of, slots_of
-from serve.requests import TIMELINE, feed_of, query_of
+from serve.requests import TIMELINE, feed_of, query_of, zoom_of
 from serve.served_feed import AsItWas, ServedFeed
 from serve.stores.bundle import Stores
 from serve.stores.candidates import CandidateStore
@@ -42,11 +42,17 @@ from serve.stores.slots import SlotStore
 from serve.stores.viewers import SqliteViewers, ViewerStore
 from serve.stores.viewers.store import ViewerStoreError
 from serve.stores.watched import Fixed, Watched
-from train.bundle import Bundle
+from train.bundle import Bundle, BundleError
 
 T = TypeVar("T")
 _log = logging.getLogger("ray.serve")
 _SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
+
+
+NO_PREFIX = (
+    "no prefix vectors; write the bundle with --prefix RUN, a run of "
+    "python -m train configs/prefix/posts.yaml"
+)
 
 
 class Limits(Config):
@@ -71,6 +77,13 @@ class UnknownPostError(LookupError):
     """A post that was never heard of, or was deleted."""
 
 
+class NoPrefixError(LookupError):
+    """A zoom is asked of a bundle without prefix vectors."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(f"zoom: the bundle {bundle}: {NO_PREFIX}")
+
+
 @dataclass(frozen=True)
 class _Serving:
     """All that comes from one bundle; a request sees one of these from start to end."""
@@ -81,6 +94,7 @@ class _Serving:
     stores: Stores
     models: Models
     diagnostics: Diagnostics
+    has_prefix: bool
     since_s: float  # monotonic
 
 
@@ -157,10 +171,16 @@ class FeedHandler:
         """Serve from `bundle` from the next request on; takes as long as indexing its tables.
 
         The first time, what the last snapshot knows is read before that.
+
+        Raises:
+            BundleError: a feed always asks for what this bundle does not have.
         """
+        model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
+        for name, feed in self._feeds.items():
+            if feed.always_zooms and not bundle.has_prefix:
+                raise BundleError(f"the feed {name} sets sources.prefix.zoom; {NO_PREFIX}")
         if self._snapshots and self._start is None:
             self._start = self._snapshots.start(bundle.as_of_ms)
-        model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
         stores = Stores.of(bundle, self._live)
         if any("text" in feed.requires for feed in self._feeds.values()):
             stores.surfaces.encoder.load()
@@ -175,6 +195,7 @@ class FeedHandler:
             stores=stores,
             models=models,
             diagnostics=Diagnostics(stores, model, lambda: self._labels.now),
+            has_prefix=bundle.has_prefix,
             since_s=time.monotonic(),
         )
         self._live.adopt(stores.posts, bundle.as_of_ms)
@@ -185,11 +206,13 @@ class FeedHandler:
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
+            NoPrefixError: a zoom, and the bundle has no prefix vectors.
             ConfigError: no such feed, a field that it needs is missing or one given that it does
                 not take, an override of a setting that it does not allow, or a wrong value.
         """
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
             services = ServedFeed(**self._parts(serving))
             query = query_of(request, self.now_ms())
             result = await feed.run(query, services)
@@ -208,6 +231,26 @@ class FeedHandler:
                 posts=posts_of(result, serving.explainer, serving.actions),
                 slots=slots_of(feed, result, self._slots),
             )
+
+    async def similar(self, request: api_similar.SimilarQuery) -> api_similar.SimilarResponse:
+        """Find posts whose texts are like a post's, for whoever asks: nobody's wishes count.
+
+        Raises:
+            OverloadedError, NoPrefixError: as for `feed`.
+            UnknownPostError: the post was never heard of, was deleted, or has no text.
+        """
+        async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
+            posts = serving.stores.posts
+            if not posts.has(request.post_id):
+                raise UnknownPostError(f"post {request.post_id}: never heard of, or deleted")
+            zoom = zoom_of(request.zoom)
+            assert zoom is not None  # it has a default
+            near = await serving.models.near(Nearby(request.post_id, request.num, zoom))
+            if not near.placed:
+                raise UnknownPostError(f"post {request.post_id}: has no text that was encoded")
+            facts = posts.facts(near.post_id)
+            return api_similar.answer(request.post_id, serving.model, near, facts)
 
     async def follow(self) -> None:
         """Begin to follow the journal, if there is one; returns once all that was there is known.
@@ -265,6 +308,7 @@ class FeedHandler:
         """
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id}: never heard of, or deleted")
             shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
@@ -432,6 +476,11 @@ class FeedHandler:
         if self._serving is None:
             raise RuntimeError("no bundle is loaded")
         return self._serving
+
+
+def _check_zoom(zoom: api.Level | None, serving: _Serving) -> None:
+    if zoom is not None and not serving.has_prefix:
+        raise NoPrefixError(serving.model.bundle)
 
 
 def _watched(store: T | Watched[T]) -> Watched[T]:
