@@ -97,23 +97,27 @@ def shortened(texts: LabelledTexts, sizes: Sizes) -> LabelledTexts:
     return texts.take(np.sort(np.concatenate([test[: sizes.num_test], train[: sizes.most_train]])))
 
 
-def draw(texts: LabelledTexts, sizes: Sizes, seed: int) -> Split:
-    """Divide a set anew: a public test split stays apart, else one is drawn."""
-    order = np.random.default_rng(seed).permutation(len(texts.text))
-    if texts.test is None:
-        test, rest = order[: sizes.num_test], order[sizes.num_test :]
+def draw(test: NDArray[np.bool_] | None, num: int, sizes: Sizes, seed: int) -> Split:
+    """Divide a set anew: a public test split stays apart, else one is drawn.
+
+    Args:
+        test: the public split, bool [num]; None = there is none.
+        num: texts in the set.
+        sizes: how many of them are used.
+        seed: of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(num)
+    if test is None:
+        held, rest = order[: sizes.num_test], order[sizes.num_test :]
     else:
-        test, rest = order[texts.test[order]], order[~texts.test[order]]
-    return Split(rest[: sizes.num_train], test[: sizes.num_test])
+        held, rest = order[test[order]], order[~test[order]]
+    return Split(rest[: sizes.num_train], held[: sizes.num_test])
 
 
-def coarsened(texts: LabelledTexts, groups: Mapping[str, Sequence[str]]) -> LabelledTexts:
-    """The set with one more level above the coarsest: name of each group -> names in it."""
-    of = {inner: outer for outer, names in groups.items() for inner in names}
-    outer = sorted(groups)
-    to = np.array([outer.index(of[name]) for name in texts.names[0]])
-    labels = np.concatenate([to[texts.labels[:, :1]], texts.labels], axis=1)
-    return replace(texts, labels=labels, names=(tuple(outer), *texts.names))
+def grouped(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+    """The group, counted in the order of `groups`, that each of the `names` is in. [names]."""
+    of = {inner: at for at, members in enumerate(groups.values()) for inner in members}
+    return np.array([of[name] for name in names], np.int64)
 
 
 def random_groups(num_fine: int, num_groups: int, seed: int) -> NDArray[np.int64]:
