@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
+from train.models.recursion import Recursion, applied
 
 
 class PrefixConfig(Config):
@@ -46,9 +48,7 @@ class PrefixConfig(Config):
     def part_sizes(self) -> tuple[int, ...]:
         """Width of each separated part."""
         ends = [0, *accumulate(self.blocks_per_part)]
-        return tuple(
-            sum(self.block_sizes[a:b]) for a, b in zip(ends, ends[1:], strict=False)
-        )
+        return tuple(sum(self.block_sizes[a:b]) for a, b in pairwise(ends))
 
     @model_validator(mode="after")
     def _fits(self) -> PrefixConfig:
@@ -84,15 +84,17 @@ def truncate(vectors: Tensor, block_sizes: Sequence[int], num_blocks: int) -> Te
 
 
 def dropped(x: Tensor, p: float) -> Tensor:
-    """Inverted dropout; its probability is right to 2^-16.
+    """Inverted dropout whose probability is right to 2^-16.
 
-    The mask takes 16 random bits an entry, a tenth of the time of torch's own on a CPU.
+    A mask of 16 random bits an entry, compared by numpy, takes a fifth of torch's time on a CPU.
     """
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-    bits.random_(-(2**63), None)
-    threshold = round(p * 2**16) - 2**15
-    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= threshold
-    return x * (keep.to(x.dtype) * (1 / (1 - p)))
+    short, threshold = bits.random_(-(2**63), None).view(torch.int16), round(p * 2**16) - 2**15
+    if x.device.type == "cpu":
+        keep = torch.from_numpy((short.numpy() >= threshold).astype(np.float32))
+    else:
+        keep = (short >= threshold).to(x.dtype)
+    return x * keep[: x.numel()].view(x.shape).mul_(1 / (1 - p))
 
 
 class SharedBlockHead(nn.Module):
@@ -128,48 +130,25 @@ class SharedBlockHead(nn.Module):
             nn.init.zeros_(linear.bias)
         nn.init.zeros_(self.output.bias)
 
-    def blocks(self, features: Tensor, keep: Tensor | None = None) -> Tensor:
-        """All blocks side by side, as they are before any norm.
+    def blocks(self, features: Tensor) -> Tensor:
+        """All blocks side by side, as they are before any norm. [N, E] -> [N, D]."""
+        first, config = self.input(features), self.config
+        shares = [0.1 / (1 + 0.3 * at) for at in range(len(config.block_sizes))]
+        weights = [w for layer in self._layers for w in (layer.weight, layer.bias)]
+        made: Sequence[Tensor]
+        if self.training:
+            one, shape = first.new_ones(()), (len(shares), len(first))
+            heads = dropped(one.expand(*shape, config.num_heads), config.dropout)
+            inner = dropped(one.expand(*shape, len(self.up.weight)), config.dropout)
+            made = Recursion.apply(first, shares, heads, inner, *weights).unbind()
+        else:
+            made = applied(first, shares, weights)
+        return torch.cat([out(x) for out, x in zip(self.blocks_out, made, strict=True)], dim=1)
 
-        Args:
-            features: [N, E].
-            keep: bool [N, J]; the others are zero, and what only they need is not computed.
-
-        Returns:
-            [N, D].
-        """
-        sizes = self.config.block_sizes
-        num_rows = [len(features)] * len(sizes)
-        order = None
-        if keep is not None:  # those that go on longest stand first
-            depth = (keep * torch.arange(1, len(sizes) + 1, device=keep.device)).amax(dim=1)
-            order = depth.argsort(descending=True, stable=True)
-            num_rows = (depth[:, None] > torch.arange(len(sizes), device=keep.device)).sum(0).tolist()
-            order, keep = order.to(features.device), keep.to(features.device)
-            features = features[order]
-        x = first = self.input(features)
-        made = []
-        for at, (out, rows) in enumerate(zip(self.blocks_out, num_rows, strict=True)):
-            if rows < len(x):
-                x = x[:rows]
-            x = self._apply_block(x) + 0.1 / (1 + 0.3 * at) * first[:rows]
-            block = out(x)
-            made.append(F.pad(block, (0, 0, 0, len(features) - rows)) if order is not None else block)
-        whole = torch.cat(made, dim=1)
-        if order is None or keep is None:
-            return whole
-        widths = torch.tensor(sizes, device=keep.device)
-        return whole[order.argsort()] * keep.repeat_interleave(widths, dim=1)
-
-    def _apply_block(self, x: Tensor) -> Tensor:
-        p = self.config.dropout if self.training else 0.0
-        value = self.value(self.attention_norm(x))
-        if p:  # of attention weights: each head's one weight, with all that it lets through
-            heads = dropped(torch.ones(len(x), self.config.num_heads, 1, device=x.device), p)
-            value = (value.unflatten(1, (self.config.num_heads, -1)) * heads).flatten(1)
-        x = x + self.output(value)
-        inner = F.gelu(self.up(self.ffn_norm(x)))
-        return x + self.down(dropped(inner, p) if p else inner)
+    @property
+    def _layers(self) -> tuple[nn.LayerNorm | nn.Linear, ...]:
+        attention = (self.attention_norm, self.value, self.output)
+        return (*attention, self.ffn_norm, self.up, self.down)
 
     def whole(self, blocks: Tensor) -> Tensor:
         """Whole vectors of `blocks`: layer-normalised, then of length 1. [N, D] -> [N, D]."""

@@ -40,7 +40,8 @@ def info_nce(
 def sup_con(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Supervised contrastive loss: all others of a text's class are its positives.
 
-    For text i with positives P(i): -1/|P(i)| Σ_{p in P(i)} log( e^{z_i·z_p/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )
+    For text i with positives P(i):
+    -1/|P(i)| Σ_{p in P(i)} log( e^{z_i·z_p/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )
     (Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2).
 
     Args:
@@ -109,7 +110,7 @@ def distillation(vectors: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
 
 def draw_lengths(num: int, weights: Tensor, generator: torch.Generator) -> Tensor:
-    """How many blocks the prefix of each text has, drawn with `weights` [J]: int64 [num], 1 to J."""
+    """How many blocks each text's prefix has, drawn with `weights` [J]: int64 [num], 1 to J."""
     return torch.multinomial(weights, num, replacement=True, generator=generator) + 1
 
 

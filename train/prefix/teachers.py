@@ -55,9 +55,11 @@ def make_teacher(
 
 
 class SharedTeacher:
-    """V5's family. As in the original, a text is passed through the head anew for each role.
+    """V5's family. Anchors and their partners go through the head once, in one pass.
 
-    All roles of a batch go through in one pass; each row has dropout noise of its own.
+    The original passes an anchor through it once for its whole vector and once more for its
+    prefix, with other dropout noise, and MRL's partner twice, too. Each loss has the same
+    distribution either way; this is a quarter less work.
     """
 
     def __init__(
@@ -75,10 +77,10 @@ class SharedTeacher:
         self.whole = torch.tensor(objective.whole)[None]  # [1, L]
         self.prefix = torch.tensor(objective.prefix)  # [J, L]
         used = [i for i, weight in enumerate(objective.whole) if weight]
-        prefixed = [i for i, weights in enumerate(zip(*objective.prefix, strict=True)) if any(weights)]
-        with_partners = objective.contrastive > 0
-        self.roles = [("whole", level) for level in used if with_partners]
-        self.roles += [("prefix", level) for level in prefixed if with_partners]
+        prefixed = [
+            i for i, weights in enumerate(zip(*objective.prefix, strict=True)) if any(weights)
+        ]
+        self.levels = sorted({*used, *prefixed}) if objective.contrastive else []
         # Of several classifiers of one level the last is that of whole vectors.
         self.of_whole = {level: at for at, level in enumerate(objective.levels)}
         self.of_prefix = {level: objective.levels.index(level) for level in self.of_whole}
@@ -87,32 +89,24 @@ class SharedTeacher:
         """See `Teacher`."""
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        partner = {role: self.partners[role[1]].draw(rng) for role in self.roles}
+        partners = [self.partners[level].draw(rng) for level in self.levels]
         for rows in shuffled(len(self.features), self.batch_size, rng):
-            yield self._loss(rows, [partner[role][rows] for role in self.roles], generator)
+            yield self._loss([rows, *(partner[rows] for partner in partners)], generator)
 
-    def _loss(
-        self, rows: NDArray[np.int64], partners: list[NDArray[np.int64]], generator: torch.Generator
-    ) -> Tensor:
-        o, num = self.objective, len(rows)
-        keep = [draw_blocks(num, torch.tensor(o.keep), generator)]
-        texts = [rows, *partners]
-        keep += [torch.ones(num, self.num_blocks, dtype=torch.bool)] * len(partners)
-        lengths = self._lengths(num, generator)
-        if lengths:
-            texts.append(rows)
-            keep.append(first_blocks(torch.stack(lengths).amax(dim=0), self.num_blocks))
-        taken = torch.from_numpy(np.concatenate(texts)).to(self.features.device)
-        blocks = self.head.blocks(self.features[taken], torch.cat(keep)).split(num)
-        anchor, *others = self.head.whole(torch.cat(blocks[: 1 + len(partners)])).split(num)
-        found = dict(zip(self.roles, others, strict=True))
-        labels = self.labels[taken[:num]]
+    def _loss(self, texts: list[NDArray[np.int64]], generator: torch.Generator) -> Tensor:
+        o, num = self.objective, len(texts[0])
+        rows = torch.from_numpy(np.concatenate(texts)).to(self.features.device)
+        blocks, *others = self.head.blocks(self.features[rows]).split(num)
+        labels = self.labels[rows[:num]]
+        kept = self._widened(draw_blocks(num, torch.tensor(o.keep), generator))
+        anchor, *partners = self.head.whole(torch.cat([blocks * kept, *others])).split(num)
+        found = dict(zip(self.levels, partners, strict=True))
         weights = self.whole.expand(num, -1)
-        loss = self._path("whole", anchor, weights, found, labels)
-        for length in lengths:
-            mask = self._widened(first_blocks(length, self.num_blocks)).to(anchor.device)
-            vectors = F.normalize(blocks[-1] * mask, dim=-1)
-            part = self._path("prefix", vectors, self.prefix[length - 1], found, labels)
+        loss = self._path(self.of_whole, anchor, weights, found, labels)
+        for length in self._lengths(num, generator):
+            prefix = blocks * self._widened(first_blocks(length, self.num_blocks))
+            vectors, weights = F.normalize(prefix, dim=-1), self.prefix[length - 1]
+            part = self._path(self.of_prefix, vectors, weights, found, labels)
             share = o.length_weights[int(length[0]) - 1] if o.lengths == "all" else 1.0
             loss = loss + o.prefix_weight * share * part
         return loss
@@ -128,25 +122,33 @@ class SharedTeacher:
         return [cut_at_mode(lengths, self.num_blocks) if o.lengths == "mode" else lengths]
 
     def _widened(self, mask: Tensor) -> Tensor:
-        return mask.repeat_interleave(torch.tensor(self.head.config.block_sizes), dim=1)
+        wide = mask.repeat_interleave(torch.tensor(self.head.config.block_sizes), dim=1)
+        return wide.to(self.features.device)
 
     def _path(
         self,
-        role: str,
+        classifier: dict[int, int],
         vectors: Tensor,
         weights: Tensor,
-        found: dict[tuple[str, int], Tensor],
+        found: dict[int, Tensor],
         labels: Tensor,
     ) -> Tensor:
-        """Loss of whole vectors or of prefixes, [B, D], at weights [B, L]."""
+        """Loss of whole vectors or of prefixes, [B, D], at weights [B, L].
+
+        Args:
+            classifier: of each level.
+            vectors: unit rows.
+            weights: of each text's loss on each level.
+            found: of each level with a contrastive loss, whole vectors of the texts' partners.
+            labels: [B, L].
+        """
         o, total = self.objective, vectors.new_zeros(())
-        classifier = self.of_whole if role == "whole" else self.of_prefix
         for level in range(labels.shape[1]):
             if not weights[:, level].any():
                 continue
             weight, truth = weights[:, level].to(vectors.device), labels[:, level]
             if o.contrastive:
-                cost = info_nce(vectors, found[role, level], o.temperature)
+                cost = info_nce(vectors, found[level], o.temperature)
                 total = total + o.contrastive * (cost * weight).mean()
             if o.margin:
                 total = total + o.margin * margin_loss(vectors, truth, o.least_gap, weight)
