@@ -12,8 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from configs import Config, check
-from pipelines.data.encode import EncodeConfig
-from train.prefix.features import ENCODE, features, fingerprint
+from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.jobs import RAW, Items, Job, Record, SetData
 from train.prefix.labelled import Sizes, grouped, shortened
 from train.prefix.objectives import CONDITIONS, FitConfig, condition
@@ -76,7 +75,7 @@ class StudyConfig(Config):
     """What is studied, and where it is kept."""
 
     data: str = "artifacts/downloads/v5"  # folder of the public sets
-    encode: EncodeConfig = ENCODE
+    encode: PooledConfig = PooledConfig()
     out: str = "artifacts/prefix"  # results, a file a head
     reports: str = str(REPORTS)
     parts: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
@@ -122,7 +121,7 @@ class StudyConfig(Config):
     ) -> list[Job]:
         """One job a seed, of the first `num` seeds."""
         return [
-            Job(set=texts, sizes=self.sizes[texts], seed=seed, fit=fit, **of)
+            Job(set=texts, sizes=self.sets[texts], seed=seed, fit=fit, **of)
             for seed in self.seeds[:num]
         ]
 
