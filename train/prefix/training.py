@@ -191,12 +191,18 @@ def _scores(
     taken = held[np.linspace(0, len(held) - 1, min(len(held), _SCORED_ROWS)).astype(np.int64)]
     short = cosines(_vectors(head, x, taken, 1))
     whole = cosines(_vectors(head, x, taken, num_blocks))
-    scores = {"r_l0_first": float(np.nanmean(r_precision(short, labels[taken, 0])))}
+    scores = {"r_l0_first": _mean(r_precision(short, labels[taken, 0]))}
     if last:
-        scores[f"r_l{last}_whole"] = float(np.nanmean(r_precision(whole, labels[taken, last])))
+        scores[f"r_l{last}_whole"] = _mean(r_precision(whole, labels[taken, last]))
     else:
         scores["encoder_neighbours"] = _shared_neighbours(whole, cosines(x[taken].cpu()))
     return scores | {"score": sum(scores.values())}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Of those that are not NaN; 0 if all are, as where no class has two validation texts."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def _vectors(head: Head, x: Tensor, rows: NDArray[np.int64], num_blocks: int) -> Tensor:
