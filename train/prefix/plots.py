@@ -36,7 +36,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
     from matplotlib import pyplot as plt
 
     written = []
-    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     with plt.rc_context(style):
         for part, names in PLOTS.items():
             for name in names if part in record else ():
