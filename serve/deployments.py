@@ -17,7 +17,8 @@ from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits
 from serve.batching import Batcher
-from serve.models import Comparison, Models, Ranking, Search, version
+from serve.models import Comparison, Models, Near, Nearby, Ranking, Search, version
+from serve.stores.prefix import PrefixPosts, PrefixSettings
 from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle
@@ -30,6 +31,7 @@ class RetrieverSettings(Config):
 
     vectors: VectorSettings = VectorSettings()  # of posts
     cached_viewers: PositiveInt = 10_000  # whose vectors are kept until they change
+    prefix: PrefixSettings = PrefixSettings()  # of zoom, where the bundle has prefix vectors
 
 
 class Retriever:
@@ -46,6 +48,10 @@ class Retriever:
         self._spec = self._towers.config.features
         self._vectors = open_vectors(settings.vectors, bundle, version(bundle))
         self.viewers = ViewerVectors(self._user, settings.cached_viewers)
+        self._prefix: PrefixPosts | None = None
+        if bundle.has_prefix:
+            head, index = bundle.prefix_head(), bundle.load_prefix_index()
+            self._prefix = PrefixPosts(index, head, self._topic_of, settings.prefix)
 
     def search(self, searches: Sequence[Search]) -> list[Hits]:
         """Answer all `searches` [B] in one pass; each as if it were alone.
@@ -67,6 +73,16 @@ class Retriever:
             for row, search in enumerate(searches)
         ]
 
+    def near(self, asked: Sequence[Nearby]) -> list[Near]:
+        """Answer each by the prefix vectors.
+
+        Raises:
+            LookupError: the bundle has none.
+        """
+        if self._prefix is None:
+            raise LookupError("this bundle has no prefix vectors")
+        return [self._prefix.near(one) for one in asked]
+
     def similarity(self, comparisons: Sequence[Comparison]) -> list[float | None]:
         """What `search` ranks by, each for one post; None = no place for the viewer or the post.
 
@@ -85,10 +101,14 @@ class Retriever:
         vectors = place_posts(self._towers, posts, facts)
         self._vectors.add(posts["post_id"].to_numpy(), vectors, topics_of(posts))
         self._facts = facts
+        if self._prefix is not None and content is not None:
+            self._prefix.add(posts["post_id"].to_numpy(), content)
 
     def remove_posts(self, post_id: NDArray[np.int64]) -> None:
         """As `new_posts.Knows`: from now on they are not found, the bundle's neither."""
         self._vectors.remove(post_id)
+        if self._prefix is not None:
+            self._prefix.remove(post_id)
         self._facts = self._facts.without_posts(post_id)
 
     def close(self) -> None:
@@ -99,6 +119,9 @@ class Retriever:
         """Where the viewers stand; zeros = nowhere. [B, D]."""
         rows = history_rows([a.history for a in asked], [a.at_ms for a in asked])
         return self.viewers.of(history_inputs(rows, self._spec, self._facts))
+
+    def _topic_of(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._facts.of_posts(post_id, "topic")[0][:, 0]
 
     def _user(self, inputs: Inputs) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -176,6 +199,7 @@ def models_of(retriever: Retriever, ranker: Ranker, scorer: Scorer) -> Models:
         Batcher(ranker.rank),
         value,
         similarity=Batcher(retriever.similarity),
+        near=Batcher(retriever.near),
     )
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
+from train.prefix.posts import PostsRun, fit_posts
 from train.prefix.runs import PrefixRuns, train_heads
 from train.runs import read_run
 from train.studies.ranking import RankingStudy, ranking
@@ -26,6 +27,7 @@ from train.worker import fit
 
 # What a file's `study` may say -> its settings and what runs it.
 STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
+    "prefix_posts": (PostsRun, fit_posts),
     "prefix": (PrefixRuns, train_heads),
     "ranking": (RankingStudy, ranking),
     "retrieval": (RetrievalStudy, retrieval),

@@ -185,6 +185,10 @@ class SeparatedHead(nn.Module):
         self.views = nn.ModuleList(
             nn.Linear(size, width, bias=False) for width in config.part_sizes[1:]
         )
+        self.centres = nn.ParameterList(  # of the classes of each part that has labels
+            nn.Parameter(torch.randn(num, width))
+            for num, width in zip(config.num_classes, config.part_sizes, strict=False)
+        )
         total = sum(config.part_weights)
         self.scales = [math.sqrt(weight / total) for weight in config.part_weights]
 
