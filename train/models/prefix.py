@@ -198,9 +198,10 @@ class SeparatedHead(nn.Module):
         x = F.normalize(features, dim=-1)
         _, directions = torch.linalg.eigh((x.T @ x).double())
         for view in self.views:
-            width = min(len(view.weight), len(directions))
-            view.weight.zero_()
-            view.weight[:width] = directions.flip(1)[:, :width].T.to(view.weight)
+            kept: Tensor = view.weight  # type: ignore[assignment]
+            width = min(len(kept), len(directions))
+            kept.zero_()
+            kept[:width] = directions.flip(1)[:, :width].T.to(kept)
 
     def split(self, features: Tensor) -> list[Tensor]:
         """Parts of length 1, coarse to fine: [N, width] each."""

@@ -59,8 +59,9 @@ class OwnObjective(Config):
     temperature: PositiveFloat = 0.1
     distil_temperature: PositiveFloat = 0.1
     per_class: PositiveInt = 4  # texts of a class that stand together in a batch
-    # Weight of the coarsest, …, finest part in the cosine of whole vectors; None = all alike.
-    part_weights: tuple[PositiveFloat, ...] | None = None
+    # Weight of a part in the cosine of whole vectors, over that of the coarser part before it: so
+    # that the whole tells fine classes apart, and only its first part draws a subject together.
+    finer: PositiveFloat = 19.0
 
 
 class FitConfig(Config):

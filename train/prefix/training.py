@@ -122,7 +122,7 @@ def shape_for(config: FitConfig, input_size: int, labels: NDArray[np.int64]) -> 
         input_size=input_size,
         block_sizes=config.block_sizes,
         blocks_per_part=(1,) * (num_parts - 1) + (num_blocks - num_parts + 1,),
-        part_weights=objective.part_weights or (1.0,) * num_parts,
+        part_weights=tuple(objective.finer**part for part in range(num_parts)),
         num_classes=num_labels if objective.classes else (),
     )
 

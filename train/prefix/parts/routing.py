@@ -71,7 +71,7 @@ def _overtakes(workload: dict[str, Any], name: str, pool: str) -> float | None:
 def _confidence(runs: list[Run]) -> dict[str, Any]:
     """Accuracy and size of each way, means over the seeds."""
     first = runs[0][0]["routing"]
-    paths = [("fixed", size) for size in first["fixed"]]
+    paths: list[tuple[str, ...]] = [("fixed", size) for size in first["fixed"]]
     paths += [("routed", f"{t:.1f}") for t in THRESHOLDS] + [("reranked",)]
     return {
         " ".join(path): {
