@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,22 +115,29 @@ def _cost(arms: dict[str, Arms], done: dict[Job, tuple[Record, Any]]) -> dict[st
     return {**costs, "all": {"heads": heads, "cpu_minutes": minutes}}
 
 
-def main() -> int:
-    """Study from the command line."""
+def settings(arguments: Sequence[str]) -> StudyConfig:
+    """What the command line asks for.
+
+    Raises:
+        ConfigError: a setting or a part that there is not.
+    """
     parser = argparse.ArgumentParser(prog="python -m train.prefix_study", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", default=DEFAULT, help=f"default {DEFAULT}")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these parts")
+    parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these parts")
     parser.add_argument("overrides", nargs="*", help="settings as a.b=value")
-    args = parser.parse_intermixed_args()
-    parts, overrides = args.parts or [], list(args.overrides)
-    overrides += [part for part in parts if "=" in part]  # argparse takes them for parts
-    parts = [part for part in parts if "=" not in part]
+    args = parser.parse_intermixed_args(arguments)
+    parts = [part for part in args.parts if "=" not in part]
+    overrides = [*args.overrides, *(part for part in args.parts if "=" in part)]  # behind --parts
     if parts:
         overrides.append(f"parts=[{', '.join(parts)}]")
+    return load(args.config, StudyConfig, overrides)
+
+
+def main() -> int:
+    """Study from the command line."""
     try:
-        config = load(args.config, StudyConfig, overrides)
-        page = study(config, over_actors, jobs.over_cluster)
+        page = study(settings(sys.argv[1:]), over_actors, jobs.over_cluster)
     except (ConfigError, InputError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -63,7 +63,7 @@ def measure(
         with training texts as neighbours and `r_precision`.
     """
     names = level_names(labels)
-    sizes = {str(n): n for n in POOLS if n < len(labels)} | {"all": len(labels)}
+    sizes = {str(n): n for n in POOLS if n <= len(labels)} | {"all": len(labels)}
     knn: dict[str, Curves] = {pool: {name: [] for name in names} for pool in (*sizes, "train")}
     r_prec: Curves = {name: [] for name in names}
     probe: Curves = {name: [] for name in names}

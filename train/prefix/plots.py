@@ -42,7 +42,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
             for name in names if part in record else ():
                 figure = _PLOTS[name](record, plt)
                 file = folder / f"{record['name']}_{name}.png"
-                figure.savefig(file, dpi=110, bbox_inches="tight", metadata={"Software": None})
+                figure.savefig(file, dpi=110, metadata={"Software": None})
                 plt.close(figure)
                 written.append(file)
     return written
@@ -143,17 +143,18 @@ def _sets(record: Record, plt: Any) -> Any:
 def _goldilocks(record: Record, plt: Any) -> Any:
     """S by number of random groups, for each width of the first block."""
     part = record["goldilocks"]
-    measures = {"s_500": "S, pool 500", "s_train": "S, training texts", "s_r": "S_R"}
     conditions = part["conditions"]
-    figure, axes = plt.subplots(
-        len(conditions), 3, figsize=(10, 2.9 * len(conditions)), squeeze=False, sharex=True
-    )
+    widths = next(iter(conditions.values()))
+    known = next(iter(next(iter(widths.values()))["groups"].values()))["summary"]
+    measures = {"s_500": "S, pool 500", "s_train": "S, training texts", "s_r": "S_R"}
+    measures = {measure: title for measure, title in measures.items() if measure in known}
+    rows, columns = len(conditions), len(measures)
+    size = (3.4 * columns, 2.9 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)
     for row, (name, widths) in zip(axes, conditions.items(), strict=True):
         for axis, (measure, title) in zip(row, measures.items(), strict=True):
             for style, (width, of) in zip(("o-", "s--", "^:"), widths.items(), strict=False):
-                values = [v["summary"].get(measure) for v in of["groups"].values()]
-                if any(value is None for value in values):
-                    continue
+                values = [v["summary"][measure] for v in of["groups"].values()]
                 mean, half = (np.array([v[k] for v in values], float) for k in ("mean", "half"))
                 axis.errorbar(
                     part["groups"],

@@ -121,23 +121,30 @@ def paired_bootstrap(
     rng = np.random.default_rng(seed)
     per_seed = [np.asarray(values, np.float64) for values in differences]
     num = len(per_seed)
-    rounds = np.empty(num_rounds)
-    for at in range(num_rounds):
-        drawn = np.bincount(rng.integers(num, size=num), minlength=num)
-        items = rng.integers(len(per_seed[0]), size=len(per_seed[0])) if same_items else None
-        total = 0.0
-        for times, values in zip(drawn, per_seed, strict=True):
-            if not times:
-                continue
-            if same_items:
-                total += times * values[items].mean()
-            else:
-                for _ in range(times):
-                    total += values[rng.integers(len(values), size=len(values))].mean()
-        rounds[at] = total / num
+    times = rng.multinomial(num, [1 / num] * num, size=num_rounds)  # each seed is drawn
+    if same_items:
+        table = np.stack(per_seed)
+        rounds = np.array(
+            [
+                (row @ table)[rng.integers(table.shape[1], size=table.shape[1])].mean()
+                for row in times
+            ]
+        )
+    else:
+        rounds = np.array([sum(_redrawn(rng, per_seed, row)) for row in times])
+    rounds = rounds / num
     low, high = np.quantile(rounds, [0.025, 0.975])
     mean = float(np.mean([values.mean() for values in per_seed]))
     return {"difference": mean, "low": float(low), "high": float(high), "rounds": num_rounds}
+
+
+def _redrawn(rng: np.random.Generator, per_seed: Sequence[Floats], times: NDArray) -> list[float]:
+    """Means of each seed's items, drawn anew as often as the seed was."""
+    return [
+        float(values[rng.integers(len(values), size=len(values))].mean())
+        for values, often in zip(per_seed, times, strict=True)
+        for _ in range(often)
+    ]
 
 
 def trend(x: ArrayLike, y: ArrayLike) -> dict[str, float]:
@@ -187,11 +194,9 @@ def peak_interval(
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     rng = np.random.default_rng(seed)
-    peaks = [
-        quadratic(x, y[rng.integers(len(y), size=len(y))].mean(axis=0))["peak"]
-        for _ in range(num_rounds)
-    ]
-    known = np.array(peaks)[np.isfinite(peaks)]
+    drawn = y[rng.integers(len(y), size=(num_rounds, len(y)))].mean(axis=1)  # [rounds, P]
+    a, b, _ = np.polyfit(x, drawn.T, 2)
+    known = -b[a < 0] / (2 * a[a < 0])
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return {
         **quadratic(x, y.mean(axis=0)),

@@ -86,7 +86,7 @@ class StudyConfig(Config):
             "clinc": Sizes(),
             "trec": Sizes(),
             "hwu64": Sizes(num_test=2_000),
-            "arxiv": Sizes(num_test=3_000, most_train=12_000),
+            "arxiv": Sizes(num_test=2_000, most_train=7_000),
             "newsgroups": Sizes(num_test=3_000),
             "goemotions": Sizes(num_test=3_000, most_train=12_500),
         }
@@ -104,6 +104,13 @@ class StudyConfig(Config):
         if len(set(seeds)) < 2:
             raise ValueError(f"{list(seeds)}: two different seeds or more, else nothing has spread")
         return seeds
+
+    @field_validator("sets")
+    @classmethod
+    def _with_clinc(cls, sets: dict[str, Sizes]) -> dict[str, Sizes]:
+        if CLINC not in sets:
+            raise ValueError(f"{sorted(sets)}: without {CLINC}, which most parts are about")
+        return sets
 
     def taught(
         self, name: str, num_levels: int = 2, block_sizes: tuple[int, ...] = BLOCKS

@@ -16,6 +16,7 @@ from train.prefix.jobs import Kept
 from train.prefix.page import PLOTS
 from train.prefix.study import StudyConfig
 from train.prefix_study import DEFAULT, study
+from train.prefix_study import settings as command_line
 from train.report import markdown
 
 SMALL = (
@@ -26,7 +27,7 @@ SMALL = (
     "sets={clinc: {num_train: 160, num_test: 60}, trec: {}}",
     "three_level.conditions=[own]",
     "noise={conditions: [own], shares: [0.0, 0.5]}",
-    "goldilocks={conditions: [own], groups: [2, 3, 6]}",
+    "goldilocks={conditions: [own], groups: [2, 3, 6], first_blocks: [64]}",
     "unseen.conditions=[own]",
 )
 
@@ -78,8 +79,10 @@ def test_page_and_record_say_the_same(page, settings):
             assert (page.parent / f"prefix_{name}.png").stat().st_size > 1_000
 
 
-def test_a_finished_study_trains_nothing_again(page, settings):
+def test_a_finished_study_trains_nothing_again(page, settings, tmp_path, monkeypatch):
     """A second run takes every head's measures from the first; a lost one alone is made anew."""
+    monkeypatch.setattr("train.prefix_study.draw", lambda *_: None)
+    settings = settings.model_copy(update={"parts": ("clinc",), "reports": str(tmp_path)})
 
     def refuse(*_):
         raise AssertionError("nothing is left to do")
@@ -88,8 +91,8 @@ def test_a_finished_study_trains_nothing_again(page, settings):
     again = json.loads(study(settings, refuse, refuse).with_suffix(".json").read_text())
     assert again["clinc"] == before["clinc"]
     assert again["cost"]["heads_trained_by_it"] == 0
-    lost = next((Path(settings.out) / "clinc").glob("own-1-*.json"))
-    lost.unlink()
+    for lost in (Path(settings.out) / "clinc").glob("own-1-*.json"):
+        lost.unlink()
     asked = []
 
     def only_lost(work, data):
@@ -144,6 +147,20 @@ def test_settings_are_overridden_by_depth(settings):
     wrong = settings.model_copy(update={"fit": {"own": {"num_epoch": 1}}})
     with pytest.raises(ConfigError, match="did you mean 'num_epochs'"):
         wrong.taught("own")
+
+
+def test_the_command_line_names_parts_and_settings():
+    """Settings may stand before or behind the parts; what there is not is named."""
+    found = command_line(["seeds=[1, 2]", "--parts", "clinc", "unseen", "out=x"])
+    assert (found.parts, found.seeds, found.out) == (("clinc", "unseen"), (1, 2), "x")
+    with pytest.raises(ConfigError, match="did you mean 'noise'"):
+        command_line(["nose.num_seeds=1"])
+    with pytest.raises(ConfigError, match="parts"):
+        command_line(["--parts", "clink"])
+    with pytest.raises(ConfigError, match="two different seeds"):
+        command_line(["seeds=[1]"])
+    with pytest.raises(ConfigError, match="without clinc"):
+        command_line(["sets={trec: {}}"])
 
 
 def made_up(settings: StudyConfig) -> jobs.SetData:

@@ -42,7 +42,11 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
             values = {str(g): all_scalars(runs[name, first, str(g)]) for g in groups}
             conditions.setdefault(name, {})[first] = {
                 "groups": {
-                    g: {"summary": summaries(of), "by_seed": of} for g, of in values.items()
+                    g: {
+                        "summary": summaries(of),
+                        "by_seed": {measure: of[measure] for measure in MEASURES if measure in of},
+                    }
+                    for g, of in values.items()
                 },
                 "peaks": {
                     measure: peak_interval(

@@ -25,5 +25,5 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
     conditions: dict[str, Any] = {}
     for (name, share), found in runs.items():
         values = all_scalars(found)
-        conditions.setdefault(name, {})[share] = {"summary": summaries(values), "by_seed": values}
+        conditions.setdefault(name, {})[share] = {"summary": summaries(values)}
     return {"num_seeds": len(next(iter(runs.values()))), "conditions": conditions}

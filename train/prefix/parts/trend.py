@@ -30,8 +30,9 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
     }
     for point in points.values():
         point["product"] = point["h_bits"] * point["encoder_l1"]
+    known = [m for m in MEASURES if all(m in found for found in values.values())]
     means = {
-        name: {m: [_mean(values[texts, name][m]) for texts in sets] for m in MEASURES}
+        name: {m: [_mean(values[texts, name][m]) for texts in sets] for m in known}
         for name in study.set_conditions
     }
     for name, by_measure in means.items():
