@@ -27,7 +27,7 @@ SMALL = (
     "sets={clinc: {num_train: 160, num_test: 60}, trec: {}}",
     "three_level.conditions=[own]",
     "noise={conditions: [own], shares: [0.0, 0.5]}",
-    "goldilocks={conditions: [own], groups: [2, 3, 6], first_blocks: [64]}",
+    "goldilocks={first_blocks: {own: [64]}, groups: [2, 3, 6]}",
     "unseen.conditions=[own]",
 )
 

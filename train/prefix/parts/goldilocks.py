@@ -8,7 +8,7 @@ import numpy as np
 
 from train.prefix.scalars import all_scalars, summaries
 from train.prefix.statistics import peak_interval
-from train.prefix.study import BLOCKS, CLINC, Arms, Runs, StudyConfig
+from train.prefix.study import BLOCKS, Arms, Runs, StudyConfig
 
 MEASURES = ("s_500", "s_2000", "s_train", "s_r")
 
@@ -17,15 +17,14 @@ def arms(study: StudyConfig) -> Arms:
     """The conditions of this part by width of the first block and number of groups."""
     part = study.goldilocks
     return {
-        (name, str(first), str(groups)): study.jobs(
-            CLINC,
+        (name, str(first), str(groups)): study.side_jobs(
             study.taught(name, block_sizes=(first, *BLOCKS[1:])),
             part.num_seeds,
             groups=groups,
             uses=False,
         )
-        for name in part.conditions
-        for first in part.first_blocks
+        for name, widths in part.first_blocks.items()
+        for first in widths
         for groups in part.groups
     }
 
@@ -37,8 +36,8 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
     """
     groups = study.goldilocks.groups
     conditions: dict[str, Any] = {}
-    for name in study.goldilocks.conditions:
-        for first in map(str, study.goldilocks.first_blocks):
+    for name, widths in study.goldilocks.first_blocks.items():
+        for first in map(str, widths):
             values = {str(g): all_scalars(runs[name, first, str(g)]) for g in groups}
             conditions.setdefault(name, {})[first] = {
                 "groups": {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from train.prefix.scalars import all_scalars, summaries
-from train.prefix.study import CLINC, Arms, Runs, StudyConfig
+from train.prefix.study import Arms, Runs, StudyConfig
 
 
 def arms(study: StudyConfig) -> Arms:
     """The conditions of this part by share of wrong labels."""
     part = study.noise
     return {
-        (name, f"{share:g}"): study.jobs(
-            CLINC, study.taught(name), part.num_seeds, noise=share, uses=not share
+        (name, f"{share:g}"): study.side_jobs(
+            study.taught(name), part.num_seeds, noise=share, uses=False
         )
         for name in part.conditions
         for share in part.shares

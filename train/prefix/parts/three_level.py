@@ -6,15 +6,15 @@ from typing import Any
 
 from train.prefix.metrics import zoom
 from train.prefix.scalars import Run, mean_curves, summaries
-from train.prefix.study import CLINC, Arms, Runs, StudyConfig
+from train.prefix.study import Arms, Runs, StudyConfig
 
 
 def arms(study: StudyConfig) -> Arms:
     """The conditions of this part."""
     part = study.three_level
     return {
-        (name,): study.jobs(
-            CLINC, study.taught(name, 3), part.num_seeds, super_domains=True, uses=False
+        (name,): study.side_jobs(
+            study.taught(name, 3), part.num_seeds, super_domains=True, uses=False
         )
         for name in part.conditions
     }
