@@ -70,7 +70,7 @@ def study(config: StudyConfig, pool: Pool, runner: Runner) -> Path:
             "this_command_s": time.monotonic() - started,
             "heads_trained_by_it": num_new,
         },
-        "settings": config.model_dump(mode="json"),
+        "settings": config.model_dump(mode="json", exclude={"reports"}),
         "data": stories,
         "left_out": left_out,
         "checks": checks(found),
