@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from configs import Config, check, load, near_miss
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.services import Hits
+from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, RetrieverSettings, Scorer, models_of
 from serve.feed_handler import FeedHandler, Limits
@@ -31,7 +31,7 @@ from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings, open_journal
 from serve.live.sqlite_file import SqliteSettings
 from serve.metrics import ComponentMetrics
-from serve.models import Comparison, Models, Ranking, Search, version
+from serve.models import Comparison, Interfering, Models, Ranking, Search, version
 from serve.new_posts import Knows, NewPosts, NewPostsSettings
 from serve.requests import TIMELINE
 from serve.routes import create_app
@@ -210,13 +210,23 @@ class RankerReplica(Reloading):
 class ScorerReplica(Reloading):
     """Serves a `Scorer`."""
 
+    def __init__(self, args: Args) -> None:
+        super().__init__(args.torch_threads)
+        self._new_posts = NewPostsOf(args, "scorer")
+
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._scorer = Scorer(bundle)
+        scorer = Scorer(bundle)
+        self._new_posts.use(bundle, scorer.fields)
+        self._scorer = scorer
 
     async def value(self, p_action: NDArray) -> NDArray:
         """As `Models.value`."""
         return self._scorer.value(p_action)
+
+    async def interference(self, asked: Interfering) -> Interference:
+        """As `Models.interference`."""
+        return await self._scorer.interference(asked)
 
 
 @serve.ingress()
@@ -292,8 +302,9 @@ class FeedHandlerReplica(Reloading):
         models = self._remote
         if models is None:
             retriever, ranker = Retriever(bundle, self._args.retrieval), Ranker(bundle)
-            self._new_posts.use(bundle, retriever, ranker)
-            models = models_of(retriever, ranker, Scorer(bundle))
+            scorer = Scorer(bundle)
+            self._new_posts.use(bundle, retriever, ranker, scorer.fields)
+            models = models_of(retriever, ranker, scorer)
         self._handler.use(bundle, models)
 
 
@@ -309,7 +320,7 @@ def build(args: Args) -> Application:
         models = [
             deployment(RetrieverReplica, "Retriever", args),
             deployment(RankerReplica, "Ranker", args),
-            deployment(ScorerReplica, "Scorer", args.torch_threads),
+            deployment(ScorerReplica, "Scorer", args),
         ]
     return deployment(FeedHandlerReplica, "FeedHandler", args, *models)
 
@@ -339,6 +350,7 @@ def _behind(
         scorer.value.remote,
         versions,
         retriever.similarity.remote,
+        scorer.interference.remote,
     )
 
 

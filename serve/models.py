@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Hits
+from pipelines.feed.services import Hits, Interference, Space
 from train.bundle import Bundle
 
 
@@ -32,6 +32,16 @@ class Comparison:
     history: History
     post_id: int
     at_ms: int
+
+
+@dataclass(frozen=True)
+class Interfering:
+    """Compute the field of one viewer's history at `post_id` [C]; None = as the bundle says."""
+
+    history: History
+    post_id: NDArray[np.int64]
+    space: Space | None = None
+    scale_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,11 @@ async def _unknown(_: Comparison) -> float | None:
     return None
 
 
+async def _no_field(asked: Interfering) -> Interference:
+    nothing = np.zeros((len(asked.post_id), 1))
+    return Interference(nothing[:, 0], nothing, nothing, 1.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Models:
     """The three models of a bundle, each one call away.
@@ -70,6 +85,7 @@ class Models:
     value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
     versions: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _all_here
     similarity: Callable[[Comparison], Awaitable[float | None]] = _unknown
+    interference: Callable[[Interfering], Awaitable[Interference]] = _no_field
 
 
 def version(bundle: Bundle) -> str:
