@@ -11,6 +11,7 @@ train/reports/fractal_bench.json.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +34,14 @@ C, N, D = 500, 100, 64  # candidates, posts of the history, width
 CONFIG = FieldConfig(num_scales=4, num_waves=8)
 DRAWS = 1024
 WARM_UP = 3
+LENGTHS = (10, 100, 1_000, 5_000)  # of the history
 
 
-def vectors(seed: int, num: int, width: int = D) -> Tensor:
-    """Unit rows around eight centres. float64 [num, width]."""
+def vectors(seed: int, num: int) -> Tensor:
+    """Unit rows around eight centres. float64 [num, D]."""
     random = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(8, width))
-    rows = centres[random.integers(8, size=num)] + random.normal(size=(num, width))
+    centres = np.random.default_rng(0).normal(size=(8, D))
+    rows = centres[random.integers(8, size=num)] + random.normal(size=(num, D))
     return torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
@@ -102,7 +104,7 @@ def over_lengths(rounds: int) -> dict[str, dict[str, float]]:
     """CPU time over the length of the history, taking turns. Median ms."""
     rows = {}
     names = ("factorised float32", "Fourier, 2 scales", "Fourier, 2 scales, features known")
-    for num in (10, 100, 1_000, 5_000):
+    for num in LENGTHS:
         every = ways(C, num)
         timers = {name: Timer() for name in names}
         for _ in range(rounds + WARM_UP):
@@ -122,6 +124,7 @@ def memory(num_candidates: int = 2_000, num_history: int = 500) -> dict[str, dic
     rows = {}
     for name in names:
         every[name]()
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed is taken again unseen
         Path("/proc/self/clear_refs").write_text("5")  # forget this process's peak
         before = _status("VmRSS")
         every[name]()

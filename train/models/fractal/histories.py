@@ -65,7 +65,9 @@ def read(
         weights, lengths = weights.gather(1, order), kept.sum(1)
         real = real_points(points, lengths)
         weights = torch.where(real, weights, 0.0)
-    groups = (weights.clamp_min(0), (-weights).clamp_min(0)) if signed else (weights,)
+    groups: tuple[Tensor, ...] = (weights,)
+    if signed:
+        groups = weights.clamp_min(0), (-weights).clamp_min(0)
     if normalised:
         sums = [group.sum(1, keepdim=True) for group in groups]
         groups = tuple(g / torch.where(s > 0, s, 1.0) for g, s in zip(groups, sums, strict=True))
