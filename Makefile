@@ -74,6 +74,7 @@ bench: install
 	$(RUN) tests.bench.bench_train
 	$(RUN) tests.bench.bench_recent
 	$(RUN) tests.bench.bench_vectors
+	$(RUN) tests.bench.bench_prefix --posts 10000
 	$(RUN) tests.bench.bench_fractal
 
 clean:

@@ -37,6 +37,11 @@ SearchText = Annotated[str, Field(min_length=1, max_length=1_000)]
 FeedName = Annotated[
     str, Field(max_length=64, description="which feed; those that the server was started with")
 ]
+LEVELS = {"coarse": 0.0, "middle": 0.5, "fine": 1.0}  # names of zooms
+Level = (
+    Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    | Literal["coarse", "middle", "fine", "auto"]
+)
 Number = Annotated[float | None, BeforeValidator(_finite)]  # null = unknown; JSON has no NaN
 
 
@@ -67,6 +72,12 @@ class BloomFilterEntry(Request):
 class Wishes(Request):
     """What a page may hold, whoever asks, and with what client."""
 
+    zoom: Level | None = Field(
+        default=None,
+        description="the page is made of posts near what the viewer liked, and of no others: 0 "
+        "(coarse) = on the same subject, 1 (fine) = saying the same, auto = by how varied the "
+        "likes are; needs a bundle with prefix vectors",
+    )
     in_network_only: bool = Field(default=False, description="only posts by followed authors")
     exclude_video: bool = Field(default=False, description="no videos")
     topic_ids: list[Id] = Field(
@@ -312,6 +323,9 @@ class Following(BaseModel):
         description="events written and not read yet, by who reads; null = not known"
     )
     applied: dict[str, int] = Field(description="events read since the start")
+    started_from: str | None = Field(
+        default=None, description="a snapshot, or the whole journal and why that"
+    )
     unreadable: int = Field(description="messages put aside because they cannot be read")
     problem: str | None = Field(description="what holds it up")
 

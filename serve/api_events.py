@@ -10,6 +10,8 @@ from configs import near_miss
 from pipelines.schema import ACTION_NAMES
 from serve.api import Id, Request
 
+DELETION = "deletion/"  # begins the key of every deletion, and of nothing else
+
 
 def _is_action(name: str) -> str:
     if name not in ACTION_NAMES:
@@ -57,8 +59,9 @@ class NewPost(_Event):
 
     @property
     def key(self) -> str:
-        """A post is published once."""
-        return f"post/{self.post_id}"
+        """A post is published once; one that was taken away, again at a time that is given."""
+        at = "" if self.created_at_ms is None else f"/{self.created_at_ms}"
+        return f"post/{self.post_id}{at}"
 
 
 class Deletion(_Event):
@@ -72,7 +75,7 @@ class Deletion(_Event):
     @property
     def key(self) -> str:
         """A post may be taken away again after it came back."""
-        return f"deletion/{self.post_id}/{self.deleted_at_ms}"
+        return f"{DELETION}{self.post_id}/{self.deleted_at_ms}"
 
 
 class Engagement(_Event):

@@ -90,7 +90,7 @@ def _not_listening(where: str, config: str | Path, error: Exception) -> str:
 
 
 def _bundle(application: Mapping[str, Any]) -> str:
-    """The bundle that the routes are to serve; "" if the file leaves it to serve.app.Args."""
+    """The bundle that the routes are to serve; "" if the file leaves it to serve.settings.Args."""
     bundle = application["args"].get("bundle", "")
     for deployment in application.get("deployments", []):
         if deployment["name"] == "FeedHandler":

@@ -19,7 +19,8 @@ from pipelines.features import Inputs, candidate_inputs, history_inputs, history
 from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.interference import InterferenceFields
-from serve.models import Comparison, Interfering, Models, Ranking, Search, version
+from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
+from serve.stores.prefix import PrefixPosts, PrefixSettings
 from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle
@@ -32,6 +33,7 @@ class RetrieverSettings(Config):
 
     vectors: VectorSettings = VectorSettings()  # of posts
     cached_viewers: PositiveInt = 10_000  # whose vectors are kept until they change
+    prefix: PrefixSettings = PrefixSettings()  # of zoom, where the bundle has prefix vectors
 
 
 class Retriever:
@@ -48,6 +50,10 @@ class Retriever:
         self._spec = self._towers.config.features
         self._vectors = open_vectors(settings.vectors, bundle, version(bundle))
         self.viewers = ViewerVectors(self._user, settings.cached_viewers)
+        self._prefix: PrefixPosts | None = None
+        if bundle.has_prefix:
+            head, index = bundle.prefix_head(), bundle.load_prefix_index()
+            self._prefix = PrefixPosts(index, head, self._topic_of, settings.prefix)
 
     def search(self, searches: Sequence[Search]) -> list[Hits]:
         """Answer all `searches` [B] in one pass; each as if it were alone.
@@ -69,6 +75,16 @@ class Retriever:
             for row, search in enumerate(searches)
         ]
 
+    def near(self, asked: Sequence[Nearby]) -> list[Near]:
+        """Answer each by the prefix vectors.
+
+        Raises:
+            LookupError: the bundle has none.
+        """
+        if self._prefix is None:
+            raise LookupError("this bundle has no prefix vectors")
+        return [self._prefix.near(one) for one in asked]
+
     def similarity(self, comparisons: Sequence[Comparison]) -> list[float | None]:
         """What `search` ranks by, each for one post; None = no place for the viewer or the post.
 
@@ -87,10 +103,14 @@ class Retriever:
         vectors = place_posts(self._towers, posts, facts)
         self._vectors.add(posts["post_id"].to_numpy(), vectors, topics_of(posts))
         self._facts = facts
+        if self._prefix is not None and content is not None:
+            self._prefix.add(posts["post_id"].to_numpy(), content)
 
     def remove_posts(self, post_id: NDArray[np.int64]) -> None:
         """As `new_posts.Knows`: from now on they are not found, the bundle's neither."""
         self._vectors.remove(post_id)
+        if self._prefix is not None:
+            self._prefix.remove(post_id)
         self._facts = self._facts.without_posts(post_id)
 
     def close(self) -> None:
@@ -101,6 +121,9 @@ class Retriever:
         """Where the viewers stand; zeros = nowhere. [B, D]."""
         rows = history_rows([a.history for a in asked], [a.at_ms for a in asked])
         return self.viewers.of(history_inputs(rows, self._spec, self._facts))
+
+    def _topic_of(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._facts.of_posts(post_id, "topic")[0][:, 0]
 
     def _user(self, inputs: Inputs) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -183,6 +206,7 @@ def models_of(retriever: Retriever, ranker: Ranker, scorer: Scorer) -> Models:
         Batcher(ranker.rank),
         value,
         similarity=Batcher(retriever.similarity),
+        near=Batcher(retriever.near),
         interference=scorer.interference,
     )
 

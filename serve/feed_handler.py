@@ -19,17 +19,18 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.visibility import Kind
-from serve import api, api_events
+from serve import api, api_events, api_similar
 from serve import api_diagnostics as wire
 from serve.diagnostics import Diagnostics
 from serve.live.following import Follow, Following, LiveSettings
 from serve.live.intake import Intake
 from serve.live.journal import Journal, JournalError
+from serve.live.snapshots import Snapshots, Start
 from serve.live.state import LiveState
 from serve.live.viewers import ViewerActions
-from serve.models import Models, version
+from serve.models import Models, Nearby, version
 from serve.pages import posts_of, slots_of
-from serve.requests import TIMELINE, feed_of, query_of
+from serve.requests import TIMELINE, feed_of, query_of, zoom_of
 from serve.served_feed import AsItWas, ServedFeed
 from serve.stores.bundle import Stores
 from serve.stores.candidates import CandidateStore
@@ -41,11 +42,17 @@ from serve.stores.slots import SlotStore
 from serve.stores.viewers import SqliteViewers, ViewerStore
 from serve.stores.viewers.store import ViewerStoreError
 from serve.stores.watched import Fixed, Watched
-from train.bundle import Bundle
+from train.bundle import Bundle, BundleError
 
 T = TypeVar("T")
 _log = logging.getLogger("ray.serve")
 _SIMILARITY_TIMEOUT_S = 1.0  # how long an explanation waits for it
+
+
+NO_PREFIX = (
+    "no prefix vectors; write the bundle with --prefix RUN, a run of "
+    "python -m train configs/prefix/posts.yaml"
+)
 
 
 class Limits(Config):
@@ -70,6 +77,13 @@ class UnknownPostError(LookupError):
     """A post that was never heard of, or was deleted."""
 
 
+class NoPrefixError(LookupError):
+    """A zoom is asked of a bundle without prefix vectors."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(f"zoom: the bundle {bundle}: {NO_PREFIX}")
+
+
 @dataclass(frozen=True)
 class _Serving:
     """All that comes from one bundle; a request sees one of these from start to end."""
@@ -80,6 +94,7 @@ class _Serving:
     stores: Stores
     models: Models
     diagnostics: Diagnostics
+    has_prefix: bool
     since_s: float  # monotonic
 
 
@@ -133,12 +148,16 @@ class FeedHandler:
         self._audit_log = audit_log
         self._candidates = CandidateStore(self._limits.cached_bytes)
         self._slots = SlotStore(self._limits.slot_viewers)
-        self._live = LiveState(RecentPosts(recent), self.now_ms)
+        self._live_settings = live or LiveSettings()
+        self._live = LiveState(RecentPosts(recent), self.now_ms, self._live_settings.state)
         self._journal = journal
         # A clock that follows the log is pushed by what it hears of, so by nothing in its future.
         max_ahead_s = 60.0 if clock == "wall" else 0.0
         self._intake = Intake(journal, self.now_ms, max_ahead_s) if journal else None
-        self._live_settings = live or LiveSettings()
+        self._snapshots = (
+            Snapshots(self._live_settings.snapshots, self._live, journal) if journal else None
+        )
+        self._start: Start | None = None
         self._following: Following | None = None
         self._observe = observe
         self._viewers = viewers or SqliteViewers()
@@ -149,8 +168,19 @@ class FeedHandler:
         self.problem: str | None = None  # why a newer bundle is not being served
 
     def use(self, bundle: Bundle, models: Models) -> None:
-        """Serve from `bundle` from the next request on; takes as long as indexing its tables."""
+        """Serve from `bundle` from the next request on; takes as long as indexing its tables.
+
+        The first time, what the last snapshot knows is read before that.
+
+        Raises:
+            BundleError: a feed always asks for what this bundle does not have.
+        """
         model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
+        for name, feed in self._feeds.items():
+            if feed.always_zooms and not bundle.has_prefix:
+                raise BundleError(f"the feed {name} sets sources.prefix.zoom; {NO_PREFIX}")
+        if self._snapshots and self._start is None:
+            self._start = self._snapshots.start(bundle.as_of_ms)
         stores = Stores.of(bundle, self._live)
         if any("text" in feed.requires for feed in self._feeds.values()):
             stores.surfaces.encoder.load()
@@ -165,6 +195,7 @@ class FeedHandler:
             stores=stores,
             models=models,
             diagnostics=Diagnostics(stores, model, lambda: self._labels.now),
+            has_prefix=bundle.has_prefix,
             since_s=time.monotonic(),
         )
         self._live.adopt(stores.posts, bundle.as_of_ms)
@@ -175,11 +206,13 @@ class FeedHandler:
 
         Raises:
             OverloadedError: `max_in_flight` requests are being answered.
+            NoPrefixError: a zoom, and the bundle has no prefix vectors.
             ConfigError: no such feed, a field that it needs is missing or one given that it does
                 not take, an override of a setting that it does not allow, or a wrong value.
         """
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
             services = ServedFeed(**self._parts(serving))
             query = query_of(request, self.now_ms())
             result = await feed.run(query, services)
@@ -199,23 +232,48 @@ class FeedHandler:
                 slots=slots_of(feed, result, self._slots),
             )
 
+    async def similar(self, request: api_similar.SimilarQuery) -> api_similar.SimilarResponse:
+        """Find posts whose texts are like a post's, for whoever asks: nobody's wishes count.
+
+        Raises:
+            OverloadedError, NoPrefixError: as for `feed`.
+            UnknownPostError: the post was never heard of, was deleted, or has no text.
+        """
+        async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
+            posts = serving.stores.posts
+            if not posts.has(request.post_id):
+                raise UnknownPostError(f"post {request.post_id}: never heard of, or deleted")
+            zoom = zoom_of(request.zoom)
+            assert zoom is not None  # it has a default
+            near = await serving.models.near(Nearby(request.post_id, request.num, zoom))
+            if not near.placed:
+                raise UnknownPostError(f"post {request.post_id}: has no text that was encoded")
+            facts = posts.facts(near.post_id)
+            return api_similar.answer(request.post_id, serving.model, near, facts)
+
     async def follow(self) -> None:
         """Begin to follow the journal, if there is one; returns once all that was there is known.
 
         Or after `ready_timeout_s`, when `health` says what is missing. Called once, after `use`.
         """
-        if self._journal is None:
+        if self._journal is None or self._snapshots is None:
             return
         settings = self._live_settings
+        training = await asyncio.to_thread(settings.training)  # reads what was written before
         self._following = Following(
             self._journal,
             {
-                "memory": Follow([self._live, self._candidates]),
+                "memory": Follow(
+                    [self._live, self._candidates],
+                    start=self._start,
+                    checkpoint=self._snapshots.checkpoint,
+                ),
                 "viewers": Follow(
                     [ViewerActions(self._viewers, asyncio.get_running_loop())],
                     "viewers" if self._viewers.shared else None,
                 ),
-                "training-log": settings.training(),
+                "training-log": training,
             },
             settings.dead_letters,
         )
@@ -250,6 +308,7 @@ class FeedHandler:
         """
         feed = feed_of(self._feeds, request)
         async with self._admitted() as serving:
+            _check_zoom(request.zoom, serving)
             if not serving.stores.posts.has(request.post_id):
                 raise UnknownPostError(f"post {request.post_id}: never heard of, or deleted")
             shown_at_ms = await self._shown_at_ms(request.user_id, request.post_id)
@@ -303,7 +362,9 @@ class FeedHandler:
     async def health(self) -> api.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
-        versions = await serving.models.versions()
+        versions, held_up = await asyncio.gather(
+            serving.models.versions(), serving.models.problems()
+        )
         problems = [self.problem] if self.problem else []
         for name, theirs in versions.items():
             if others := sorted(set(theirs) - {serving.model.version}):
@@ -319,6 +380,13 @@ class FeedHandler:
             problems.append(
                 following.problem or "events from before the start are still being read"
             )
+        for name, theirs in held_up.items():
+            if theirs:
+                status = "behind" if status == "ok" else status
+                problems.append(f"{name}: {'; '.join(sorted(set(theirs)))}")
+        if self._snapshots and self._snapshots.problem:
+            status = "behind" if status == "ok" else status
+            problems.append(self._snapshots.problem)
         for log, what in ((self._event_log, "impressions"), (self._audit_log, "audits")):
             if log is not None and log.problem:
                 status = "stale" if status == "stale" else "unlogged"
@@ -337,6 +405,11 @@ class FeedHandler:
             problem="; ".join(problems) or None,
         )
 
+    def store_stats(self) -> dict[str, float]:
+        """What `serve.stores.recent.stats` and `LiveState.stats` say; milliseconds."""
+        live = {f"live_{name}": value for name, value in self._live.stats().items()}
+        return {f"recent_{name}": value for name, value in self._live.recent.stats().items()} | live
+
     async def close(self) -> None:
         """Finish what is under way, write out the event log and leave the store of viewers."""
         await asyncio.gather(*(feed.drain() for feed in self._feeds.values()))
@@ -346,6 +419,8 @@ class FeedHandler:
         finally:
             if self._following:
                 await asyncio.to_thread(self._following.close)
+            if self._snapshots:
+                await asyncio.to_thread(self._snapshots.close)
             if self._journal:
                 await asyncio.to_thread(self._journal.close)
             await self._viewers.close()
@@ -401,6 +476,11 @@ class FeedHandler:
         if self._serving is None:
             raise RuntimeError("no bundle is loaded")
         return self._serving
+
+
+def _check_zoom(zoom: api.Level | None, serving: _Serving) -> None:
+    if zoom is not None and not serving.has_prefix:
+        raise NoPrefixError(serving.model.bundle)
 
 
 def _watched(store: T | Watched[T]) -> Watched[T]:

@@ -1,18 +1,23 @@
-"""What each component of the feed did, as Prometheus metrics.
+"""What each component of the feed did, and what the stores hold, as Prometheus metrics.
 
 Ray collects them from all replicas; README, "Watch it", says where. Names begin with `ray_`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
 
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipelines.feed.result import Trace
+from serve.stores.recent.stats import COUNTED
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]  # upper bounds
 _PLACE = ("feed", "stage", "component")
+_COUNTERS = {f"recent_{name}" for name in COUNTED}
+_log = logging.getLogger("ray.serve")
 
 
 class ComponentMetrics:
@@ -51,3 +56,52 @@ class ComponentMetrics:
                 self._in.inc(entry.num_in, tags=place)
             if entry.num_out:
                 self._out.inc(entry.num_out, tags=place)
+
+
+class StoreMetrics:
+    """Numbers on the stores in memory, told every few seconds by a thread of their own.
+
+    Sums since the start are counters: `rayfeed_recent_<name>` for those of
+    `serve.stores.recent.stats`, and what ends in `_let_go`. The rest are gauges.
+    """
+
+    def __init__(self, stats: Callable[[], Mapping[str, float]], every_s: float = 10.0) -> None:
+        """Tell what `stats` says, from `start` on."""
+        self._stats, self._every_s = stats, every_s
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._told: dict[str, float] = {}  # of counters
+
+    def start(self) -> None:
+        """Begin; it goes on for as long as the process."""
+        threading.Thread(target=self._run, name="store-metrics", daemon=True).start()
+
+    def tell(self) -> None:
+        """Tell all numbers as they are now."""
+        for name, value in self._stats().items():
+            full = f"rayfeed_{name}"
+            if name in _COUNTERS or name.endswith("_let_go"):
+                if name not in self._counters:
+                    self._counters[name] = Counter(full, _about(name))
+                if more := value - self._told.get(name, 0.0):
+                    self._counters[name].inc(more)
+                self._told[name] = value
+            else:
+                if name not in self._gauges:
+                    self._gauges[name] = Gauge(full, _about(name))
+                self._gauges[name].set(value)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self.tell()
+            except Exception:  # the next one may work; no page depends on it
+                _log.exception("numbers on the stores were not told")
+            pause.wait(self._every_s)
+
+
+def _about(name: str) -> str:
+    store, what = name.split("_", 1)
+    where = "Recent posts by author" if store == "recent" else "What is kept beside the bundle"
+    return f"{where}: {what.replace('_', ' ')}."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Hits, Interference, Space
+from pipelines.feed.services import Hits, Interference, Space, Zoom
 from train.bundle import Bundle
 
 
@@ -32,6 +32,40 @@ class Comparison:
     history: History
     post_id: int
     at_ms: int
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Find `num_posts` posts whose texts are near a post's, or near those that a viewer liked.
+
+    `like` is the id of a post, which is not found itself, or what the viewer did.
+    """
+
+    like: History | int
+    num_posts: int
+    zoom: Zoom
+
+
+@dataclass(frozen=True)
+class Near:
+    """Posts found, best first, and how they were found.
+
+    Attributes:
+        post_id: int64 [n].
+        similarity: of what is asked, as `Services.near` says. float32 [n].
+        coarse, fine: cosines of both parts. float32 [n].
+        zoom: what was searched by; of "auto", what was chosen.
+        dims_read: numbers compared, of all posts together.
+        placed: whether there is anything to compare with.
+    """
+
+    post_id: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    zoom: float
+    dims_read: int
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,8 +96,16 @@ async def _all_here() -> Mapping[str, Sequence[str]]:
     return {}
 
 
+async def _no_problems() -> Mapping[str, Sequence[str]]:
+    return {}
+
+
 async def _unknown(_: Comparison) -> float | None:
     return None
+
+
+async def _nothing_near(_: Nearby) -> Near:
+    raise LookupError("these models have no prefix vectors")
 
 
 async def _no_field(asked: Interfering) -> Interference:
@@ -77,7 +119,11 @@ class Models:
 
     `versions` asks what they are of: deployment -> bundle version of each of its replicas
     that answers in time; empty for models in this process, which are always of its bundle.
+    `problems` asks what holds new posts up: deployment -> what each replica that has a problem
+    says.
     `similarity` gives the inner product that `search` ranks by, of any post that it may find.
+    `near` searches prefix vectors, if the bundle has any.
+    `interference` gives the field at posts; 0 where there is none.
     """
 
     search: Callable[[Search], Awaitable[Hits]]
@@ -85,6 +131,8 @@ class Models:
     value: Callable[[NDArray[np.float32]], Awaitable[NDArray[np.float64]]]
     versions: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _all_here
     similarity: Callable[[Comparison], Awaitable[float | None]] = _unknown
+    problems: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _no_problems
+    near: Callable[[Nearby], Awaitable[Near]] = _nothing_near
     interference: Callable[[Interfering], Awaitable[Interference]] = _no_field
 
 

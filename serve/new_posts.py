@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from serve.stores.vectors.index import last_of_each
 from train.bundle import Bundle
 
 _log = logging.getLogger("ray.serve")
+_LOOK_S = 0.02  # between looks whether the journal was read
 _FORGET_SHARE = 20  # posts are forgotten once they are more than 1 in so many
 Ids = NDArray[np.int64]
 
@@ -39,6 +41,14 @@ class NewPostsSettings(Config):
     max_deletions: PositiveInt = 200_000  # remembered, the newest, for the bundles to come
     batch_posts: PositiveInt = 64  # encoded and handed on together
     retry_after_s: PositiveFloat = 1.0  # when a batch could not be handed on
+
+
+class Reads(Protocol):
+    """What reads the journal for `NewPosts`, as a `Follower`."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what was written before the start is applied."""
 
 
 class Knows(Protocol):
@@ -111,9 +121,9 @@ class NewPosts:
     def apply(self, happened: Happened) -> None:
         """As `View.apply`; only takes note."""
         with self._changed:
+            self._take(happened.posts)
             for row in happened.deletions.to_pylist():
                 self._delete(row["post_id"], row["deleted_at_ms"])
-            self._take(happened.posts)
             self._forget()
             self._changed.notify_all()
 
@@ -261,3 +271,13 @@ class NewPosts:
         if post_id:
             for model in models:
                 model.remove_posts(np.array(post_id, np.int64))
+
+
+def caught_up(reader: Reads, posts: NewPosts, timeout_s: float) -> bool:
+    """Wait until models know all that was told before the start; False = it was not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not reader.caught_up:
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_LOOK_S)
+    return posts.settle(max(0.0, deadline_s - time.monotonic()))

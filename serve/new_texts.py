@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipelines.data.encoder import EncoderSettings, identity
 from pipelines.data.reader import InputError
 from train.bundle import Bundle
+from train.prefix_index import PREFIX
 
 _log = logging.getLogger("ray.serve")
 Encode = Callable[[Sequence[str]], NDArray[np.float16]]
@@ -38,8 +39,10 @@ class NewTexts:
     def use(self, bundle: Bundle) -> None:
         """Encode as the vectors of `bundle` were."""
         self.problem = None
-        reads = [model["features"].get("content_size", 0) for model in bundle.config.values()]
-        self._width = bundle.facts.content.shape[1] if any(reads) else 0
+        models = [model for kind, model in bundle.config.items() if kind != PREFIX]
+        reads = [model["features"].get("content_size", 0) for model in models]
+        needed = any(reads) or PREFIX in bundle.config
+        self._width = bundle.facts.content.shape[1] if needed else 0
         if not self._width:
             return
         note: dict[str, Any] = bundle.card.get("content") or {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from configs import ConfigError, near_miss
 from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.services import Zoom
 from pipelines.feed.stages import FeedQuery
 from serve import api
 
@@ -43,6 +44,8 @@ def feed_of(feeds: Mapping[str, Pipeline], request: Asked) -> Pipeline:
             takers = [n for n, other in feeds.items() if part in other.requires]
             told = f"only {', '.join(takers)}" if takers else "no feed"
             raise FieldError(field, f"the feed {name} takes none; {told} does")
+    if request.zoom is not None and not feed.zooms:
+        raise FieldError("zoom", f"the feed {name} takes none: it has no source prefix")
     return feed
 
 
@@ -69,7 +72,13 @@ def query_of(request: Asked, now_ms: int) -> FeedQuery:
         country=request.country_code,
         language=request.language_code,
         overrides=request.overrides,
+        zoom=zoom_of(request.zoom),
     )
+
+
+def zoom_of(level: api.Level | None) -> Zoom | None:
+    """A level's name as a number."""
+    return api.LEVELS.get(level, level) if isinstance(level, str) else level  # type: ignore[return-value]
 
 
 def _focal(request: Asked) -> int | None:

@@ -11,10 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from configs import ConfigError
-from serve import api, api_events
+from serve import api, api_events, api_similar
 from serve import api_diagnostics as wire
 from serve.diagnostics import UnknownIdError
-from serve.feed_handler import FeedHandler, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler, NoPrefixError, OverloadedError, UnknownPostError
 from serve.live.journal import JournalError
 from serve.requests import FieldError
 
@@ -29,6 +29,9 @@ _SOME: _Responses = {
     },
 }
 _UNKNOWN: _Responses = {404: {"model": api.Problem, "description": "Not in the bundle"}}
+_NO_ZOOM: _Responses = {
+    409: {"model": api.Problem, "description": "A zoom, and the bundle has no prefix vectors"}
+}
 
 
 def create_app(handler: FeedHandler) -> FastAPI:
@@ -41,7 +44,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
 
     app = FastAPI(title="rayfeed", version="1", lifespan=closing)
 
-    @app.post("/v1/feed", responses=_BUSY)
+    @app.post("/v1/feed", responses=_BUSY | _NO_ZOOM)
     async def feed(request: api.FeedRequest) -> api.FeedResponse:
         """A viewer's next page of posts, best first: of the timeline, or of another feed."""
         return await handler.feed(request)
@@ -59,7 +62,14 @@ def create_app(handler: FeedHandler) -> FastAPI:
         response.status_code = 202 if valid == {True} else 422 if valid == {False} else 207
         return results
 
-    @app.get("/v1/explain", responses=_BUSY | _UNKNOWN)
+    @app.get("/v1/similar", responses=_BUSY | _UNKNOWN | _NO_ZOOM)
+    async def similar(
+        query: Annotated[api_similar.SimilarQuery, Query()],
+    ) -> api_similar.SimilarResponse:
+        """Posts whose texts are like a post's, from the same subject to the same words."""
+        return await handler.similar(query)
+
+    @app.get("/v1/explain", responses=_BUSY | _UNKNOWN | _NO_ZOOM)
     async def explain(query: Annotated[api.ExplainQuery, Query()]) -> api.ExplainResponse:
         """Why a viewer gets a post, or does not."""
         return await handler.explain(query)
@@ -105,6 +115,10 @@ def create_app(handler: FeedHandler) -> FastAPI:
     async def unwritten(_: Request, error: JournalError) -> JSONResponse:
         told = {"detail": f"{error}; send the same again later"}
         return JSONResponse(told, status_code=503, headers={"Retry-After": "1"})
+
+    @app.exception_handler(NoPrefixError)
+    async def no_zoom(_: Request, error: NoPrefixError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=409)
 
     @app.exception_handler(UnknownPostError)
     @app.exception_handler(UnknownIdError)

@@ -115,11 +115,15 @@ class ServedFeed(FromBundle):
 
     async def _graph(self, user_id: int, before_ms: int | None) -> Graph:
         """What `graph` says, of what was done before some instant, None = now."""
+        live = self.stores.live.relations
         graph = self.preferences.of(user_id).added_to(self.stores.graph.of(user_id))
-        action, post_id = self.stores.live.relations.posts(user_id, before_ms)
+        blockers = live.blocked_by(user_id, before_ms), self.preferences.blocked_by(user_id)
+        blocked_by = np.unique(np.concatenate([graph.blocked_by, *blockers]))
+        graph = replace(graph, blocked_by=blocked_by)
+        action, post_id, author_id = live.posts(user_id, before_ms)
         if not len(post_id):
             return graph
-        author_id = (await self.posts(post_id))["author_id"]
+        author_id = np.where(author_id > 0, author_id, (await self.posts(post_id))["author_id"])
 
         def also(known: NDArray[np.int64], name: str) -> NDArray[np.int64]:
             return np.union1d(known, author_id[(action == name) & (author_id > 0)])

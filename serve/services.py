@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Blend, Graph, Hits, Interference, Scored, Space
+from pipelines.feed.services import Blend, Graph, Hits, Interference, Scored, Space, Zoom
 from pipelines.feed.table import Candidates
-from serve.models import Comparison, Interfering, Models, Ranking, Search
+from serve.models import Comparison, Interfering, Models, Nearby, Ranking, Search
 from serve.stores.bundle import Stores
 from serve.surfaces import OfSurfaces
 
@@ -44,6 +44,11 @@ class FromBundle(OfSurfaces):
     ) -> Hits:
         """From the two towers."""
         return await self.models.search(Search(history, num_posts, at_ms, topic_ids))
+
+    async def near(self, history: History, num_posts: int, zoom: Zoom) -> Hits:
+        """From the prefix vectors of the bundle and of what came since."""
+        found = await self.models.near(Nearby(history, num_posts, zoom))
+        return Hits(found.post_id, found.similarity)
 
     async def similarity(self, history: History, post_id: int, at_ms: int) -> float | None:
         """From the two towers; None = the viewer or the post has no place in their space."""

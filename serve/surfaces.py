@@ -54,6 +54,11 @@ class SurfaceStores:
         self.words.add(posts)
         self.replies.add(posts)
 
+    def forget(self, post_id: Ids) -> None:
+        """Find posts [n] no longer, those of the bundle neither."""
+        self.words.forget(post_id)
+        self.replies.forget(post_id)
+
 
 class _Stores(Protocol):
     @property

@@ -1,7 +1,8 @@
 """`python -m train CONFIG [key=value ...]`: train one model on Ray, or run a study of several.
 
 A file that says `study: KIND` is a study: a run per seed, measured beside its baselines on the
-same rows, written to train/reports/.
+same rows, written to train/reports/. Of the kind `prefix` it is the runs alone, see
+train/prefix/runs.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import yaml
 
 from configs import ConfigError, load
 from train.loop import TrainConfig
+from train.prefix.posts import PostsRun, fit_posts
+from train.prefix.runs import PrefixRuns, train_heads
 from train.runs import read_run
 from train.studies.ranking import RankingStudy, ranking
 from train.studies.retrieval import RetrievalStudy, retrieval
@@ -24,6 +27,8 @@ from train.worker import fit
 
 # What a file's `study` may say -> its settings and what runs it.
 STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
+    "prefix_posts": (PostsRun, fit_posts),
+    "prefix": (PrefixRuns, train_heads),
     "ranking": (RankingStudy, ranking),
     "retrieval": (RetrievalStudy, retrieval),
 }
@@ -32,7 +37,7 @@ STUDIES: dict[str, tuple[type[Any], Callable[[Any], Path]]] = {
 def main() -> int:
     """Train or study, then print where the result is and how it went."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("config", help="a file of configs/ranker/ or configs/retrieval/")
+    parser.add_argument("config", help="a file of configs/ranker/, retrieval/ or prefix/")
     parser.add_argument("overrides", nargs="*", help="settings as a.b=value")
     args = parser.parse_args()
     started = time.monotonic()

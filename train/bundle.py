@@ -7,8 +7,10 @@
     card.json        metrics beside their baselines, git commit, date, data fingerprint
     index/           FAISS index over the post tower's vectors
     tables/          posts (with popularity), users, follows, profiles, rates, text vectors
+    prefix/          with --prefix: an index for each prefix of the posts' embeddings
 
-`python -m train.bundle --retrieval RUN --ranker RUN --data DIR --out DIR` writes one.
+`python -m train.bundle --retrieval RUN --ranker RUN --data DIR --out DIR` writes one;
+`--prefix RUN` adds embeddings that can be searched coarse to fine.
 """
 
 from __future__ import annotations
@@ -42,9 +44,12 @@ from train import git
 from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex, index_posts
 from train.models.fractal.blend import InterferenceBlend
+from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
+from train.prefix.posts import prefix_story, read_prefix
+from train.prefix_index import PREFIX, PrefixIndex, index_texts
 from train.runs import MODEL, read_run_for
 
 M = TypeVar("M", bound=nn.Module)
@@ -93,6 +98,26 @@ class Bundle:
     def load_index(self) -> PostIndex:
         """The index over the post tower's vectors."""
         return PostIndex.load(self.folder / "index")
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether posts can be searched coarse to fine."""
+        return PREFIX in self.config
+
+    def prefix_head(self) -> SeparatedHead:
+        """What makes prefix vectors of vectors of text, in evaluation mode.
+
+        Raises:
+            BundleError: there are none.
+        """
+        if not self.has_prefix:
+            raise BundleError(f"{self.path}: no prefix vectors; write it with --prefix RUN")
+        head = SeparatedHead(PrefixConfig.model_validate(self.config[PREFIX]))
+        return _with_weights(head, self.folder / f"{PREFIX}.safetensors")
+
+    def load_prefix_index(self) -> PrefixIndex:
+        """Prefix vectors of all posts with a text."""
+        return PrefixIndex.load(self.folder / PREFIX)
 
     @cached_property
     def interference(self) -> InterferenceBlend:
@@ -154,7 +179,14 @@ def load(path: str | Path) -> Bundle:
     )
 
 
-def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = False) -> None:
+def write(
+    retrieval: Path,
+    ranker: Path,
+    data: Path,
+    out: Path,
+    replace: bool = False,
+    prefix: Path | None = None,
+) -> None:
     """Put two trained runs and the tables they serve with into one new directory.
 
     Args:
@@ -163,6 +195,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
         data: the prepared data both were trained on.
         out: where to; every reader sees all of it or nothing.
         replace: `out` may exist and is thrown away.
+        prefix: a run of train/prefix/posts.py; None = posts are not searched coarse to fine.
 
     Raises:
         BundleError: `out` exists.
@@ -181,7 +214,7 @@ def write(retrieval: Path, ranker: Path, data: Path, out: Path, replace: bool = 
     models = {
         kind: (run["learning"]["model"], load_file(file)) for kind, (run, file) in runs.items()
     }
-    assemble(models, blend, observed, data, out, replace)
+    assemble(models, blend, observed, data, out, replace, prefix)
 
 
 def assemble(
@@ -191,6 +224,7 @@ def assemble(
     data: Path,
     out: Path,
     replace: bool,
+    prefix: Path | None = None,
 ) -> None:
     """Put models and tables into one new directory.
 
@@ -201,9 +235,12 @@ def assemble(
         data: the prepared data.
         out: as for `write`, with its errors.
         replace: as for `write`.
+        prefix: as for `write`.
     """
     _check_out(out, replace)
     manifest = read_manifest(data)
+    if prefix is not None:
+        models = models | {PREFIX: read_prefix(prefix, manifest)}
     with new_folder(out) as folder:
         for name in ("index", "tables"):
             (folder / name).mkdir(parents=True)
@@ -222,6 +259,7 @@ def assemble(
             "as_of_ms": write_tables(data, folder / "tables"),
             "observed_actions": observed,
             "content": manifest.get("content"),  # which encoder made the vectors of text
+            PREFIX: None if prefix is None else prefix_story(prefix),
             "weights_sha256": digests,
             "metrics": {},  # python -m train.evaluate fills them in
         }
@@ -236,6 +274,8 @@ def assemble(
         written = load(folder)
         index = index_posts(written.load_two_tower(), written.posts, written.facts)
         index.save(folder / "index")
+        if PREFIX in models:
+            index_texts(written.prefix_head(), written.facts).save(folder / PREFIX)
 
 
 def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
@@ -302,10 +342,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.bundle")
     for name in ("retrieval", "ranker", "data", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--prefix", type=Path, help="run of a prefix head, for zoom")
     parser.add_argument("--replace", action="store_true", help="put the new one in out's place")
     args = parser.parse_args()
     try:
-        write(args.retrieval, args.ranker, args.data, args.out, args.replace)
+        write(args.retrieval, args.ranker, args.data, args.out, args.replace, args.prefix)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -33,7 +33,13 @@ def frozen(content_size: int, history_len: int = 32) -> RetrievalConfig:
     return RetrievalConfig(emb_size=content_size, features=spec, text="frozen")
 
 
-def write_content(data: Path, out: Path, replace: bool = False, history_len: int = 32) -> None:
+def write_content(
+    data: Path,
+    out: Path,
+    replace: bool = False,
+    history_len: int = 32,
+    prefix: Path | None = None,
+) -> None:
     """Write the bundle.
 
     Args:
@@ -41,6 +47,7 @@ def write_content(data: Path, out: Path, replace: bool = False, history_len: int
         out: as for `bundle.write`.
         replace: as for `bundle.write`.
         history_len: as for `frozen`.
+        prefix: as for `bundle.write`.
 
     Raises:
         BundleError: `out` exists, or is remote.
@@ -60,7 +67,7 @@ def write_content(data: Path, out: Path, replace: bool = False, history_len: int
     # No action was learned: none is predicted, and the similarity alone makes the score.
     blend = dict.fromkeys(actions, 0.0) | {SIMILARITY: 1.0}
     models = {"retrieval": (config.model_dump(mode="json"), make_towers(config).state_dict())}
-    assemble(models, blend, [], data, out, replace)
+    assemble(models, blend, [], data, out, replace, prefix)
 
 
 def main() -> int:
@@ -68,10 +75,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m train.content_bundle", description=__doc__)
     parser.add_argument("data", type=Path, help="prepared data with vectors of text")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--prefix", type=Path, help="run of a prefix head, for zoom")
     parser.add_argument("--replace", action="store_true", help="put the new one in out's place")
     args = parser.parse_args()
     try:
-        write_content(args.data, args.out, args.replace)
+        write_content(args.data, args.out, args.replace, prefix=args.prefix)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

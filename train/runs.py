@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.prepared import read_manifest
 from pipelines.whole import new_folder, save_json
+from train.models.prefix import PrefixConfig
 
 if TYPE_CHECKING:  # serving reads bundles, which are made of runs, and needs no training loop
     from train.loop import TrainConfig
 
 MODEL, CONFIG, RESULT = "model.safetensors", "config.json", "result.json"
-KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",)}  # learning.kind of each
+# What a run is to be -> learning.kind that will do.
+KINDS = {"retrieval": ("retrieval", "next_event"), "ranker": ("ranker",), "prefix": ("prefix",)}
 
 
 class RunError(ValueError):
@@ -44,7 +46,12 @@ def resolve(config: TrainConfig, data: Path) -> TrainConfig:
             )
     features = spec.model_copy(update={"num_actions": len(manifest["actions"])})
     model = config.learning.model.model_copy(update={"features": features})
-    learning = config.learning.model_copy(update={"model": model})
+    changed: dict[str, Any] = {"model": model}
+    if (prefix := getattr(config.learning, "prefix", None)) is not None:
+        head = read_run_for(Path(prefix), "prefix", manifest)["learning"]["model"]
+        model = model.model_copy(update={"prefix": PrefixConfig.model_validate(head)})
+        changed = {"model": model, "prefix": str(Path(prefix).resolve())}
+    learning = config.learning.model_copy(update=changed)
     paths = {"data": str(data), "out": str(Path(config.out).resolve())}
     return config.model_copy(update={"learning": learning, **paths})
 
@@ -96,7 +103,7 @@ def read_run_for(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, An
 
     Args:
         run: its folder.
-        kind: "retrieval" or "ranker".
+        kind: "retrieval", "ranker" or "prefix".
         manifest: of the data that it must have been trained on.
 
     Raises:
@@ -108,6 +115,8 @@ def read_run_for(run: Path, kind: str, manifest: dict[str, Any]) -> dict[str, An
     theirs, ours = story["data_fingerprint"], manifest["fingerprint"]
     if theirs != ours:
         raise RunError(f"{run}: trained on data {theirs}, not {ours}")
+    if kind == "prefix":  # which predicts no actions
+        return settings
     num_outputs = settings["learning"]["model"]["features"]["num_actions"]
     if num_outputs != len(manifest["actions"]):
         raise RunError(f"{run}: {num_outputs} actions, the data has {len(manifest['actions'])}")

@@ -61,6 +61,35 @@ def encode(data: Path, config: EncodeConfig, pool: Pool) -> tuple[int, int]:
         InputError: no prepared data, not a single text in it, or no such encoder.
     """
     post_id, texts = _texts(data)
+    content, num_new = encode_texts(texts, config, pool)
+    save_array(data / CONTENT, content)
+    save_array(data / CONTENT_IDS, post_id)
+    said = {
+        "encoder": config.encoder.model_dump(mode="json"),
+        "identity": identity(config.encoder),
+        "posts": len(post_id),
+        "size": content.shape[1],
+    }
+    note(data, "content", said)
+    return len(post_id), num_new
+
+
+def encode_texts(
+    texts: Sequence[str], config: EncodeConfig, pool: Pool
+) -> tuple[NDArray[np.float16], int]:
+    """Vectors of any texts, of which those that the cache lacks are encoded and kept.
+
+    Args:
+        texts: at least one.
+        config: which encoder, and where its vectors are kept.
+        pool: what encodes.
+
+    Returns:
+        float16 [n, E] in the order of `texts`, and how many texts had to be encoded for it.
+
+    Raises:
+        InputError: no such encoder.
+    """
     cache = Cache(Path(config.cache) / identity(config.encoder))
     key = np.array([text_key(text) for text in texts])
     unique, first, of = np.unique(key, return_index=True, return_inverse=True)
@@ -71,17 +100,7 @@ def encode(data: Path, config: EncodeConfig, pool: Pool) -> tuple[int, int]:
     for at, vectors in pool(config, work) if work else ():
         cache.add(key[chunks[at]], vectors)
     known, vectors = cache.load()
-    content = vectors[np.searchsorted(known, unique)][of]
-    save_array(data / CONTENT, content)
-    save_array(data / CONTENT_IDS, post_id)
-    said = {
-        "encoder": config.encoder.model_dump(mode="json"),
-        "identity": identity(config.encoder),
-        "posts": len(post_id),
-        "size": content.shape[1],
-    }
-    note(data, "content", said)
-    return len(post_id), len(new)
+    return vectors[np.searchsorted(known, unique)][of], len(new)
 
 
 class Cache:

@@ -1,4 +1,4 @@
-"""A frozen text encoder: texts become unit vectors.
+"""A frozen text encoder: texts become vectors, of length 1 unless that is turned off.
 
 Axes: n texts, T tokens, E width of the encoder.
 """
@@ -29,6 +29,7 @@ class EncoderSettings(Config):
     name: str = MINILM  # or a model's folder, or its name on the hub
     pooling: Literal["mean", "first"] = "mean"  # over the last layer's tokens; first = [CLS]
     max_tokens: PositiveInt = 128  # of a text; what is longer is cut
+    unit: bool = True  # vectors of length 1; false = as pooled, whose length says something too
 
 
 class Encoder:
@@ -61,7 +62,7 @@ class Encoder:
         """Encode texts; those of like length together waste little on padding.
 
         Returns:
-            float16 [n, E], each of length 1 but for rounding.
+            float16 [n, E], each of length 1 but for rounding unless the settings say otherwise.
         """
         parts = [
             self._encode(list(texts[first : first + self.batch_size]))
@@ -83,7 +84,7 @@ class Encoder:
         else:
             valid = tokens["attention_mask"][..., None]
             pooled = (hidden * valid).sum(dim=1) / valid.sum(dim=1)
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return torch.nn.functional.normalize(pooled, dim=-1) if self.settings.unit else pooled
 
 
 def source(name: str) -> str:
@@ -121,4 +122,6 @@ def identity(settings: EncoderSettings) -> str:
         version = digest.hexdigest()
     else:
         version = ""
-    return hashlib.sha256(f"{settings.model_dump_json()} {version}".encode()).hexdigest()[:16]
+    # Unit vectors keep the name that they had before there was a choice, and so their caches.
+    said = settings.model_dump_json(exclude={"unit"} if settings.unit else None)
+    return hashlib.sha256(f"{said} {version}".encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.run import Run
 from pipelines.feed.services import Services
 from pipelines.feed.slots import Slot
-from pipelines.feed.stages import Component, FeedQuery, with_context
+from pipelines.feed.stages import Component, FeedQuery, Source, with_context
 from pipelines.feed.table import Candidates
 from pipelines.feed.variants import Variants
 from pipelines.feed.waves import Stages, members
@@ -41,6 +41,17 @@ class Pipeline:
     def slots(self) -> Sequence[Slot]:
         """Places between the posts of its pages."""
         return self._variants.slots
+
+    @property
+    def zooms(self) -> bool:
+        """Whether a request may name a zoom: some source finds posts by it."""
+        sources = [one for one in self.components if isinstance(one, Source)]
+        return any(one.zooms and not one.beside_cache for one in sources)
+
+    @property
+    def always_zooms(self) -> bool:
+        """Whether its pages rest on a zoom, whatever a request names."""
+        return any(getattr(one, "zoom", None) is not None for one in self.components)
 
     @property
     def requires(self) -> tuple[str, ...]:

@@ -251,7 +251,10 @@ class Run:
         optional = component.stage in ("sources", "scorers", "side_effects")
         if optional and not component.enabled(self.query):
             return Attempt(component, "skipped")
-        if component.stage == "sources" and self.query.from_cache and not component.beside_cache:
+        if component.stage == "sources" and (
+            (self.query.from_cache and not component.beside_cache)
+            or (self.query.zooms and not component.zooms)
+        ):
             return Attempt(component, "skipped")
         return None
 

@@ -8,16 +8,19 @@ fail: the stage that calls it declares its time-out and what failure means.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipelines.features import History
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import Kind
 
 By = Literal["words", "meaning"]  # what a text and a post may have in common
+# From 0, what is about the same subject, to 1, what says the same; "auto" = by what is asked.
+Zoom = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 Space = Literal["two_tower", "content"]  # whose vectors of posts: the post tower's, or the texts'
 
 
@@ -47,6 +50,7 @@ class Graph:
         mutual: those of `followed` who follow the viewer.
         subscribed: whose posts for subscribers the viewer may see.
         muted_keywords: words or phrases, as the viewer wrote them.
+        blocked_by: who blocks the viewer.
     """
 
     followed: NDArray[np.int64]
@@ -55,6 +59,7 @@ class Graph:
     mutual: NDArray[np.int64] = field(default_factory=_nobody)
     subscribed: NDArray[np.int64] = field(default_factory=_nobody)
     muted_keywords: tuple[str, ...] = ()
+    blocked_by: NDArray[np.int64] = field(default_factory=_nobody)
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,13 @@ class Services(Protocol):
         """Posts near the viewer in the two-tower space as of `at_ms`; value: inner product.
 
         With `topic_ids`, only posts that are on one of them.
+        """
+
+    async def near(self, history: History, num_posts: int, zoom: Zoom) -> Hits:
+        """Posts whose texts are near those that the viewer liked; no id and no act plays a part.
+
+        None for a viewer who liked nothing that has a text. Value: a · coarse + (1 - a) · fine,
+        the cosines of both parts of the prefix embeddings, a = 1 - zoom / 2.
         """
 
     async def popular(self, num_posts: int) -> Hits:

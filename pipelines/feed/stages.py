@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from pipelines.feed.bloom import BloomFilter
-from pipelines.feed.services import Hits, Services
+from pipelines.feed.services import Hits, Services, Zoom
 from pipelines.feed.table import Candidates, Columns
 
 STAGES = (
@@ -69,6 +69,8 @@ class FeedQuery:
         feed: name of the feed that is asked, such as "search".
         text: what is searched for, "" = nothing.
         focal_post_id: the post whose replies are wanted, 0 = none.
+        zoom: how near to what the viewer liked all posts must be, see `Services.near`; None = posts
+            come from all sources.
         overrides: settings for this request alone, stage.component.setting -> value.
         variant: names the settings of all components in use; the engine's to say.
         context: what query hydrators found; read it as `query["seen"]`.
@@ -93,6 +95,7 @@ class FeedQuery:
     feed: str = "timeline"
     text: str = ""
     focal_post_id: int = 0
+    zoom: Zoom | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +114,11 @@ class FeedQuery:
     def from_cache(self) -> bool:
         """Whether posts scored for an earlier page take the place of what sources would bring."""
         return self.context.get("cached_posts") is not None
+
+    @property
+    def zooms(self) -> bool:
+        """Whether sources that know no zoom stand back; for a new viewer nothing is near."""
+        return self.zoom is not None and not self.cold_start
 
     def __getitem__(self, name: str) -> Any:
         try:
@@ -176,6 +184,7 @@ class Source(Waiting, stage="sources"):
     """Brings posts; leaves `<name>_rank` (1 = best, 0 = not brought) and `<name>_value`."""
 
     beside_cache: ClassVar[bool] = False  # whether to ask it even where `query.from_cache`
+    zooms: ClassVar[bool] = False  # whether to ask it even where `query.zooms`
 
     def enabled(self, query: FeedQuery) -> bool:
         """Whether to ask this source at all."""

@@ -20,6 +20,13 @@ COUNTED = {
     "num_quotes": "quote",
 }
 _ACTIONS = tuple(COUNTED.values())
+SCHEMA = pa.schema(
+    [
+        pa.field("post_id", pa.int64(), nullable=False),
+        pa.field("place", pa.int64(), nullable=False),  # of its action in COUNTED
+        pa.field("at_ms", pa.int64(), nullable=False),
+    ]
+)
 _MAX_PARTS, _MAX_FRESH = 256, 50_000  # of what came lately: more is sorted into the rest
 
 
@@ -29,6 +36,9 @@ class LiveCounts:
     Any thread may read at any time; writes wait for each other. An event that is told twice is
     counted twice: the follower of the journal leaves those out. Each takes 24 bytes until the next
     bundle.
+
+    Attributes:
+        since_ms: what was done by then is not counted: it is in the bundle's counts.
     """
 
     def __init__(self) -> None:
@@ -38,7 +48,7 @@ class LiveCounts:
         self._sorted = (none, none, none)
         self._fresh: list[tuple[Ids, Ids, Ids]] = []
         self._num_fresh = 0
-        self._since_ms = 0  # what was done by then is in the bundle's counts
+        self.since_ms = 0
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
         self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(_ACTIONS)))
         self._newest_ms = 0
@@ -50,7 +60,7 @@ class LiveCounts:
         place = np.full(len(action), -1)
         for at, name in enumerate(_ACTIONS):
             place[action == name] = at
-        counted = (place >= 0) & (engagements["at_ms"].to_numpy() > self._since_ms)
+        counted = (place >= 0) & (engagements["at_ms"].to_numpy() > self.since_ms)
         if not counted.any():
             return
         post_id, at_ms = (engagements[name].to_numpy() for name in ("post_id", "at_ms"))
@@ -65,12 +75,30 @@ class LiveCounts:
     def forget(self, until_ms: int) -> None:
         """Count only what was done after `until_ms`: the rest is in the bundle's counts."""
         with self._writing:
-            self._since_ms = max(self._since_ms, until_ms)
+            self.since_ms = max(self.since_ms, until_ms)
             self._sort()
-            first = np.searchsorted(self._sorted[2], self._since_ms, side="right")
+            first = np.searchsorted(self._sorted[2], self.since_ms, side="right")
             post_id, place, at_ms = (values[first:] for values in self._sorted)
             self._sorted = (post_id, place, at_ms)
             self._newest_ms = int(at_ms[-1]) if len(at_ms) else 0
+            self._state = _counted(post_id, place)
+
+    def table(self) -> pa.Table:
+        """All that is counted: SCHEMA."""
+        with self._writing:
+            parts = [self._sorted, *self._fresh]
+        columns = map(np.concatenate, zip(*parts, strict=True))
+        return pa.Table.from_arrays([pa.array(values) for values in columns], schema=SCHEMA)
+
+    def restore(self, table: pa.Table, since_ms: int) -> None:
+        """Count what `table` holds, and that alone: all that was done since then."""
+        with self._writing:
+            post_id, place, at_ms = (table[name].to_numpy() for name in SCHEMA.names)
+            self._fresh, self._num_fresh = [(post_id, place, at_ms)], 0
+            self._sorted = (post_id[:0], place[:0], at_ms[:0])
+            self._sort()
+            self.since_ms = since_ms
+            self._newest_ms = int(self._sorted[2][-1]) if len(at_ms) else 0
             self._state = _counted(post_id, place)
 
     def of(self, post_id: Ids, until_ms: int | None = None) -> Ids:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -14,9 +14,14 @@ from configs import Config
 from serve.live.catch_up import CatchUp
 from serve.live.dead_letters import DeadLetters
 from serve.live.journal import Journal, JournalError, Reader
-from serve.live.messages import TOPICS, Happened, Message, Topic, View, happened
+from serve.live.messages import TOPICS, Message, Topic, View, happened, in_order
+from serve.live.waiting import Reached, Waiting
 
 _log = logging.getLogger(__name__)
+_Name = tuple[str, str]
+_Place = tuple[str, int] | None
+# Told how far all views are, and the place of each message seen lately by its name.
+Checkpoint = Callable[[Mapping[str, int], Mapping[_Name, _Place]], None]
 
 
 class FollowerSettings(Config):
@@ -38,7 +43,7 @@ class Follower:
     A view that raises gets the same again, later and later; the other views go on meanwhile, and
     get nothing twice for it. What waits for a failing view is kept in memory, up to
     `max_waiting` messages. Past that it is let go: once the view works again, the journal is read
-    again from where all views were, so then the others get some a second time.
+    again from where all views were, and each takes of it what it lacks.
 
     Nothing is committed for the group before every view has it. So one whose store is out for
     long holds back a group's commits, though not its reading: give such a view a group of its own.
@@ -58,6 +63,8 @@ class Follower:
         group: str | None = None,
         *,
         after: Mapping[str, int] | None = None,
+        seen: Mapping[_Name, _Place] | None = None,
+        checkpoint: Checkpoint | None = None,
         dead_letters: str = "artifacts/live/dead_letters/follower.jsonl",
         settings: FollowerSettings | None = None,
         name: str = "follower",
@@ -70,6 +77,8 @@ class Follower:
             topics: what of.
             group: as in Journal.reader.
             after: a `position` from which to go on, of a follower without a group.
+            seen: messages that were seen before that, of which copies may come.
+            checkpoint: called by the same thread whenever all views have all that was read.
             dead_letters: file for messages that cannot be read; one of its own for each follower.
             settings: how to read.
             name: of the thread, and in the log.
@@ -80,8 +89,10 @@ class Follower:
         self._settings = settings or FollowerSettings()
         self._name = name
         self._reader: Reader | None = journal.reader(self._topics, group, after)
-        self._waiting = [_Waiting(view, self._settings) for view in views]
-        self._keys: OrderedDict[tuple[str, str], None] = OrderedDict()  # seen lately, oldest first
+        self._waiting = [Waiting(view, self._settings, after or {}) for view in views]
+        self._reached = Reached(after or {})  # of what was handed on
+        self._seen: OrderedDict[_Name, _Place] = OrderedDict(seen or {})  # lately, oldest first
+        self._checkpoint = checkpoint
         self._gathered: list[Message] = []
         self._gathering_since_s = 0.0
         self._uncommitted = False
@@ -175,6 +186,8 @@ class Follower:
                 self._uncommitted = False
             self._done = dict(reader.position())
             self._catch_up.applied()
+            if self._checkpoint is not None:
+                self._checkpoint(self._done, self._seen)
         self._count(reader)
 
     def _gathered_enough(self) -> bool:
@@ -191,24 +204,33 @@ class Follower:
         return max(0.0, min([self._settings.poll_timeout_s, *dues]))
 
     def _hand_on(self, messages: Sequence[Message]) -> None:
-        """Decode what was not seen lately, and queue it for every view."""
-        new: dict[tuple[str, str], Message] = {}
-        for message in messages:
-            if message.name not in self._keys:
-                new.setdefault(message.name, message)
-        fresh = list(new.values())
-        events, problems = happened(fresh)
-        for message, reason in zip(fresh, problems, strict=True):
-            if reason is not None:
-                self._dead_letters.put(message, reason)
-        self._keys.update(dict.fromkeys(new))
-        while len(self._keys) > self._settings.max_keys:
-            self._keys.popitem(last=False)
-        self._uncommitted = True
-        if len(events):
+        """Decode what is no copy of what was seen lately, and queue it for views that lack it."""
+        for part in in_order(self._first_copies(messages)):
+            fresh = [message for message in part if self._reached.lacks(message)]
+            events, problems = happened(fresh)
+            for message, reason in zip(fresh, problems, strict=True):
+                if reason is not None:
+                    self._dead_letters.put(message, reason)
             self.num_applied += len(events)
             for waiting in self._waiting:
-                waiting.add(events)
+                theirs = [message for message in part if waiting.lacks(message)]
+                if theirs:
+                    told = events if theirs == fresh else happened(theirs)[0]
+                    waiting.add(theirs, told)
+            self._reached.add(part)
+        while len(self._seen) > self._settings.max_keys:
+            self._seen.popitem(last=False)
+        self._uncommitted = True
+
+    def _first_copies(self, messages: Sequence[Message]) -> list[Message]:
+        """Without second copies; what is read again from its own place is none."""
+        first: dict[_Name, Message] = {}
+        for one in messages:
+            known = one.name in self._seen
+            if not known or (one.place is not None and self._seen[one.name] == one.place):
+                first.setdefault(one.name, one)
+            self._seen.setdefault(one.name, one.place)
+        return list(first.values())
 
     def _read_again(self) -> None:
         """Go back to where every view was: one that failed for long let go of what it missed."""
@@ -217,9 +239,6 @@ class Follower:
             self._reader.close()
         self._reader = None
         self._gathered = []
-        self._keys.clear()
-        for waiting in self._waiting:
-            waiting.clear()
 
     def _count(self, reader: Reader) -> None:
         now_s = time.monotonic()
@@ -234,61 +253,3 @@ class Follower:
         else:
             self._lag_problem = None
             self._catch_up.counted(self.lag)
-
-
-class _Waiting:
-    """What one view has yet to apply."""
-
-    def __init__(self, view: View, settings: FollowerSettings) -> None:
-        self._view = view
-        self._name = type(view).__name__
-        self._settings = settings
-        self._events: deque[Happened] = deque()
-        self._num = 0
-        self._let_go = False  # some of what it missed is no longer here
-        self._retry_s = settings.first_retry_s
-        self._due_at_s = 0.0
-        self.problem: str | None = None
-
-    @property
-    def behind(self) -> bool:
-        return bool(self._events)
-
-    def due_in_s(self) -> float:
-        return self._due_at_s - time.monotonic()
-
-    def add(self, events: Happened) -> None:
-        if self._let_go:
-            return
-        self._events.append(events)
-        self._num += len(events)
-        if self._num > self._settings.max_waiting and len(self._events) > 1:
-            self._let_go = True
-            while len(self._events) > 1:  # the first stays, to see by it whether the view works
-                self._num -= len(self._events.pop())
-
-    def work(self) -> bool:
-        """Apply what waits, if the time has come; whether the journal must be read again for it."""
-        if not self._events or self.due_in_s() > 0:
-            return False
-        try:
-            while self._events:
-                self._view.apply(self._events[0])
-                self._num -= len(self._events.popleft())
-        except Exception as error:  # a view may raise anything, and none may end the thread
-            if self.problem is None:
-                _log.exception("%s: could not apply %d events", self._name, len(self._events[0]))
-            self.problem = f"{self._name}: {self._num} events wait: {error!r}"
-            self._due_at_s = time.monotonic() + self._retry_s
-            self._retry_s = min(2 * self._retry_s, self._settings.last_retry_s)
-            return False
-        if self.problem is not None:
-            _log.warning("%s: works again", self._name)
-        self.problem = None
-        self._retry_s = self._settings.first_retry_s
-        return self._let_go
-
-    def clear(self) -> None:
-        self._events.clear()
-        self._num = 0
-        self._let_go = False

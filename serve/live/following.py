@@ -11,9 +11,11 @@ from pydantic import PositiveFloat
 
 from configs import Config
 from serve import api
-from serve.live.follower import Follower, FollowerSettings
+from serve.live.follower import Checkpoint, Follower, FollowerSettings
 from serve.live.journal import Journal
 from serve.live.messages import View
+from serve.live.snapshots import SnapshotSettings, Start
+from serve.live.state import StateSettings
 from serve.live.training_log import TrainingLog
 
 _LOOK_S = 0.02  # between looks whether followers have caught up
@@ -26,11 +28,15 @@ class Follow:
     Attributes:
         group: replicas that share the views, and so the work; None = each has its own.
         settings: how to read.
+        start: from where on, without a group.
+        checkpoint: as `Follower` takes it.
     """
 
     views: Sequence[View]
     group: str | None = None
     settings: FollowerSettings | None = None
+    start: Start | None = None
+    checkpoint: Checkpoint | None = None
 
 
 class LiveSettings(Config):
@@ -40,6 +46,8 @@ class LiveSettings(Config):
     training_log_max_age_s: PositiveFloat = 60.0  # how long events wait for more of their file
     dead_letters: str = "artifacts/live/dead_letters"  # folder of what cannot be read
     ready_timeout_s: PositiveFloat = 60.0  # then it serves with what it knows, and says so
+    snapshots: SnapshotSettings = SnapshotSettings()  # to start from, instead of the whole journal
+    state: StateSettings = StateSettings()  # how much is kept in memory
 
     def training(self) -> Follow:
         """The training log, which replicas write together."""
@@ -60,6 +68,8 @@ class Following:
             follows: by name, which errors and file names hold.
             dead_letters: folder for messages that cannot be read.
         """
+        starts = [follow.start.told for follow in follows.values() if follow.start]
+        self._started_from = starts[0] if starts else None
         self._own = {name for name, follow in follows.items() if follow.group is None}
         self._followers = {
             name: Follower(
@@ -68,6 +78,9 @@ class Following:
                 group=follow.group,
                 dead_letters=str(Path(dead_letters) / f"{name}.jsonl"),
                 settings=follow.settings,
+                after=follow.start.after if follow.start else None,
+                seen=follow.start.seen if follow.start else None,
+                checkpoint=follow.checkpoint,
                 name=f"follower-{name}",
             )
             for name, follow in follows.items()
@@ -98,6 +111,7 @@ class Following:
             caught_up=self.caught_up,
             lag={name: follower.lag for name, follower in self._followers.items()},
             applied={name: follower.num_applied for name, follower in self._followers.items()},
+            started_from=self._started_from,
             unreadable=max((f.num_poison for f in self._followers.values()), default=0),
             problem="; ".join(problems) or None,
         )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from serve import api_events
 from serve.live.journal import Journal
-from serve.live.messages import message
+from serve.live.messages import Message, message
 
 _THREADS = 16  # appends under way at once
 _KINDS = ("post", "deletion", "engagement")
@@ -48,7 +48,7 @@ class Intake:
         """
         now_ms = self._now_ms()
         checked = [self._check(event, now_ms) for event in events]
-        messages = [message(event) for event in checked if not isinstance(event, str)]
+        messages = [event for event in checked if isinstance(event, Message)]
         new: Iterator[bool] = iter(())
         if messages:
             loop = asyncio.get_running_loop()
@@ -63,8 +63,8 @@ class Intake:
             ]
         )
 
-    def _check(self, event: Any, now_ms: int) -> api_events.Event | str:
-        """The event with its time, or why it is none."""
+    def _check(self, event: Any, now_ms: int) -> Message | str:
+        """The event with its time as a message, or why it is none."""
         try:
             checked = api_events.EVENT.validate_python(event, strict=False)
         except ValidationError as error:
@@ -73,14 +73,16 @@ class Intake:
         name = checked.time
         at_ms = getattr(checked, name)
         if at_ms is None:
-            return checked.model_copy(update={name: now_ms})
+            timed = checked.model_copy(update={name: now_ms})
+            # Of the server's time there is a new one with every try.
+            return message(timed, checked.key if checked.kind == "post" else None)
         ahead_s = (at_ms - now_ms) / 1000
         if ahead_s > self._max_ahead_s:
             return (
                 f"{name}: {at_ms} is {ahead_s:.0f} s ahead of the server's time; at most "
                 f"{self._max_ahead_s:g} s are allowed, and without it the server's time counts"
             )
-        return checked
+        return message(checked)
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -42,7 +42,7 @@ class Reader(Protocol):
     """One reader's way through the journal; used by one thread."""
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Message]:
-        """The next messages, none if none comes within `timeout_s`.
+        """The next messages, each with its place; none if none comes within `timeout_s`.
 
         Raises:
             JournalError: nothing can be read now; what was not given out comes later.
@@ -97,6 +97,13 @@ class Journal(Protocol):
         Raises:
             ValueError: no such topic, or a group with a position. A journal that cannot be read
                 now shows itself at the first `poll`.
+        """
+
+    def identity(self) -> str:
+        """Tells this journal from others, whoever opened it and when.
+
+        Raises:
+            JournalError: it cannot be asked now.
         """
 
     def close(self) -> None:

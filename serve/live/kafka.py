@@ -134,6 +134,18 @@ class KafkaJournal:
             self._make_topics,
         )
 
+    def identity(self) -> str:
+        """As in Journal: the cluster's own name, and which of its topics."""
+        from confluent_kafka.admin import AdminClient
+
+        settings = self._settings
+        try:
+            admin = AdminClient(settings.client(), logger=_log)
+            cluster = admin.list_topics(timeout=settings.request_timeout_s).cluster_id
+        except self._kafka.KafkaException as error:
+            raise self._error("ask which cluster it is", error) from error
+        return f"{cluster}/{settings.topic_prefix}"
+
     def close(self) -> None:
         """As in Journal."""
         self._closed.set()

@@ -218,4 +218,5 @@ def _read(found: Any, topic: Topic) -> Message:
         about, named = 0, f"{found.topic()}/{found.partition()}/{found.offset()}"
     if about not in _INT64:
         about = 0
-    return Message(topic, named, about, found.value() or b"")
+    place = f"{found.topic()}/{found.partition()}", found.offset() + 1
+    return Message(topic, named, about, found.value() or b"", place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
 from serve import api_events
+from serve.api_events import DELETION
 
 Topic = Literal["posts", "engagements"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
@@ -29,12 +30,15 @@ class Message:
         key: names it within its topic; of two messages with one key the first counts.
         about: the id whose messages stay in order: the post's, or for engagements the viewer's.
         body: JSON of api_events.Event, with nothing left to default.
+        place: where a reader found it: a name in its `position`, and what stands there once this
+            message is read. So a message that is read again is told from a second copy of it.
     """
 
     topic: Topic
     key: str
     about: int
     body: bytes
+    place: tuple[str, int] | None = field(default=None, compare=False)
 
     @property
     def name(self) -> tuple[str, str]:
@@ -45,6 +49,8 @@ class Message:
 @dataclass(frozen=True)
 class Happened:
     """Many events as columns, in the order in which they came.
+
+    Of one post, all that was published came before all that was deleted: see `in_order`.
 
     Attributes:
         posts: columns of schema.POSTS; a post may be there twice.
@@ -71,11 +77,28 @@ class View(Protocol):
         """
 
 
-def message(event: api_events.Event) -> Message:
-    """The message of a checked event that has its `event_id` and its times."""
+def message(event: api_events.Event, key: str | None = None) -> Message:
+    """The message of a checked event that has its times; `key` in place of the event's own."""
     topic: Topic = "engagements" if event.kind == "engagement" else "posts"
     about = event.user_id if event.kind == "engagement" else event.post_id
-    return Message(topic, event.key, about, event.model_dump_json(exclude_none=True).encode())
+    return Message(
+        topic, key or event.key, about, event.model_dump_json(exclude_none=True).encode()
+    )
+
+
+def in_order(messages: Sequence[Message]) -> list[list[Message]]:
+    """Parts, in order, in none of which a post is published after anything else was said of it."""
+    parts: list[list[Message]] = []
+    known: set[int] = set()  # posts that this part has spoken of
+    for one in messages:
+        about = one.about if one.topic == "posts" else 0
+        if not parts or (about in known and not one.key.startswith(DELETION)):
+            parts.append([])
+            known = set()
+        parts[-1].append(one)
+        if about:
+            known.add(about)
+    return parts
 
 
 def happened(messages: Sequence[Message]) -> tuple[Happened, list[str | None]]:

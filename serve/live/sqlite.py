@@ -72,6 +72,15 @@ class SqliteJournal:
         check_topics(topics, group, after)
         return SqliteReader(self._settings, topics, group, after or {})
 
+    def identity(self) -> str:
+        """As in Journal: what the file was named when it was made."""
+        file = SqliteFile(self._settings)
+        try:
+            with file.use("ask for the name of"):
+                return file.journal_id
+        finally:
+            file.close()
+
     def close(self) -> None:
         """As in Journal."""
         with self._starting:
@@ -226,7 +235,7 @@ class SqliteReader:
             (self._offset, last, *self._topics, max_messages),
         ).fetchall()
         self._offset = rows[-1][0] if len(rows) == max_messages else last
-        return [Message(*row[1:]) for row in rows]
+        return [Message(*row[1:], (self._journal_id, row[0])) for row in rows]
 
     def _holds(self, connection: Connection) -> bool:
         """Whether this reader may read: one without a group always, else if it has the lease."""

@@ -64,7 +64,7 @@ class Stores:
         }
         counts = partial(engagement, bundle.facts, counted, live)
         surfaces = SurfaceStores.of(bundle, posts, counts)
-        live.tell(posts, surfaces.add)
+        live.tell(posts, surfaces)
         return cls(
             live=live,
             posts=posts,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipelines.features import History
 from pipelines.feed.services import Graph
 from pipelines.schema import ACTION_NAMES
+from serve.live.relations import BLOCK, MUTE
 from serve.stores.lookup import Groups, column
 from serve.stores.profiles import ProfileStore
 
@@ -30,6 +31,9 @@ class GraphStore:
         self._followed = Groups(follower_id[by_followee], followee_id[by_followee])
         self._followers = Groups(followee_id[by_follower], follower_id[by_follower])
         self._profiles = profiles
+        events = profiles.events()
+        blocks = (events["did"] >> ACTION_NAMES.index(BLOCK) & 1 > 0) & (events["author_id"] > 0)
+        self._blockers = Groups(events["author_id"][blocks], events["user_id"][blocks])
 
     def edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Who follows, and who is followed; one of each for every follow. [n], [n]."""
@@ -44,9 +48,10 @@ class GraphStore:
         followed, history = self._followed.of(user_id), self._profiles.history(user_id)
         return Graph(
             followed=followed,
-            blocked=_whom(history, "block_author"),
-            muted=_whom(history, "mute_author"),
+            blocked=_whom(history, BLOCK),
+            muted=_whom(history, MUTE),
             mutual=self.mutual(user_id, followed),
+            blocked_by=np.unique(self._blockers.of(user_id)),
         )
 
     def mutual(self, user_id: int, followed: NDArray[np.int64]) -> NDArray[np.int64]:

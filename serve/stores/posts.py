@@ -47,7 +47,7 @@ class PostStore:
         self.bundle = PostTable(posts)
         self._settled = self._fresh = POSTS.arrow.empty_table()
         self._settled_index: list[PostTable] = []
-        # What reads look at: swapped as a whole. No post is in two tables.
+        # What reads look at: swapped as a whole. Of a post in two tables the last one counts.
         self._state: tuple[Sequence[PostTable], Ids] = ((self.bundle,), np.empty(0, np.int64))
         self._writing = threading.Lock()
 
@@ -60,12 +60,28 @@ class PostStore:
             new = new.filter(~np.any([table.has(ids) for table in tables], axis=0))
             if not len(new):
                 return 0
-            self._fresh = pa.concat_tables([self._fresh, new])
-            if len(self._fresh) > _FRESH:
-                self._settle()
-            fresh = [PostTable(self._fresh)] if len(self._fresh) else []
-            self._state = ((self.bundle, *self._settled_index, *fresh), deleted)
+            self._swap(new, deleted)
             return len(new)
+
+    def add_again(self, posts: pa.Table) -> None:
+        """Posts that were deleted are known again, by these rows of schema.POSTS."""
+        with self._writing:
+            ids = posts["post_id"].to_numpy()
+            posts = posts.take(_first_of_each(ids))
+            self._drop(ids)
+            self._swap(posts, np.setdiff1d(self._state[1], ids))
+
+    def forget(self, post_id: Ids) -> None:
+        """What came of posts [n] is here no longer."""
+        with self._writing:
+            self._drop(post_id)
+            self._swap(self._fresh[:0], self._state[1])
+
+    def undelete(self, post_id: Ids) -> None:
+        """Posts [n] are known if they are here."""
+        with self._writing:
+            tables, deleted = self._state
+            self._state = (tables, np.setdiff1d(deleted, post_id))
 
     def delete(self, post_id: Ids) -> None:
         """Posts [n] are unknown from now on, whether they have come yet or not; so are reposts."""
@@ -92,7 +108,7 @@ class PostStore:
         tables, _ = self._state
         found = np.zeros(len(post_id), np.bool_)
         for table in tables:
-            found |= table.mention(post_id, keywords)
+            found = np.where(table.has(post_id), table.mention(post_id, keywords), found)
         return found
 
     def has(self, post_id: int) -> bool:
@@ -102,11 +118,27 @@ class PostStore:
     def ids(self) -> Ids:
         """All posts that are here, deleted ones too; sorted."""
         tables, _ = self._state
-        return np.sort(np.concatenate([table.post_id for table in tables]))
+        return np.unique(np.concatenate([table.post_id for table in tables]))
 
     def most_liked(self, num_posts: int) -> Hits:
         """The bundle's posts by popularity, best first; equal popularity by post id."""
         return self.bundle.most_liked(num_posts)
+
+    def _swap(self, new: pa.Table, deleted: Ids) -> None:
+        """Let reads see `new` rows, and which posts are deleted."""
+        self._fresh = pa.concat_tables([self._fresh, new])
+        if len(self._fresh) > _FRESH:
+            self._settle()
+        fresh = [PostTable(self._fresh)] if len(self._fresh) else []
+        self._state = ((self.bundle, *self._settled_index, *fresh), deleted)
+
+    def _drop(self, post_id: Ids) -> None:
+        """Take out rows that came since; reads see it with the next `_swap`."""
+        self._fresh = without(self._fresh, post_id)
+        kept = without(self._settled, post_id)
+        if len(kept) < len(self._settled):
+            self._settled = kept
+            self._settled_index = [PostTable(kept)] if len(kept) else []
 
     def _settle(self) -> None:
         """Index what came lately with what came before, so that it is one table again."""
@@ -114,6 +146,12 @@ class PostStore:
         self._settled = both.slice(max(0, len(both) - self._max_new)).combine_chunks()
         self._settled_index = [PostTable(self._settled)]
         self._fresh = self._fresh.slice(0, 0)
+
+
+def without(posts: pa.Table, post_id: Ids) -> pa.Table:
+    """The rows of other posts than these."""
+    gone = np.isin(posts["post_id"].to_numpy(), post_id)
+    return posts.filter(pa.array(~gone)) if gone.any() else posts
 
 
 def _first_of_each(post_id: Ids) -> Ids:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from configs import near_miss
 from pipelines.feed.services import Graph
-from serve.stores.lookup import column, positions, table_of
+from serve.stores.lookup import Groups, column, positions, table_of
 
 # One row a viewer; each list may be left out, or be null.
 SCHEMA = pa.schema(
@@ -69,6 +69,9 @@ class PreferenceStore:
         """
         rows = _checked(preferences, place).sort_by("user_id").combine_chunks()
         self._user_id = column(rows, "user_id", 0, np.int64)
+        blocked = pc.list_flatten(rows["blocked_author_ids"]).to_numpy()
+        of = pc.list_parent_indices(rows["blocked_author_ids"]).to_numpy()
+        self._blockers = Groups(blocked, self._user_id[of])
         self._lists = {name: rows[name].combine_chunks() for name in _LISTS}
 
     @classmethod
@@ -87,6 +90,10 @@ class PreferenceStore:
             return cls(table_of(path, SCHEMA), str(path))
         except (OSError, pa.ArrowException) as error:
             raise PreferenceError(f"{path}: cannot read preferences: {error}") from error
+
+    def blocked_by(self, user_id: int) -> NDArray[np.int64]:
+        """Viewers who block the viewer, as an author."""
+        return self._blockers.of(user_id)
 
     def of(self, user_id: int) -> Preferences:
         """The viewer's; nothing for one who said nothing."""

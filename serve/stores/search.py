@@ -81,6 +81,16 @@ class Texts:
             np.concatenate([self.times, other.times]),
         )
 
+    def without(self, post_id: Ids) -> Texts:
+        """These texts but for those of some posts."""
+        kept = ~np.isin(self.post_id, post_id)
+        row_now = np.cumsum(kept) - 1
+        at = kept[self.row]
+        word = np.repeat(self.word, np.diff(self.start))[at]
+        return Texts._inverted(
+            self.post_id[kept], self.length[kept], word, row_now[self.row[at]], self.times[at]
+        )
+
     def postings(self, words: Ids) -> tuple[Ids, Ids]:
         """Where the postings of each of `words` [Q] begin, and how many they are. [Q] twice."""
         place, known = positions(self.word, words)
@@ -125,6 +135,15 @@ class WordIndex:
             if len(new):
                 self._tiers = with_tier(self._tiers, new, Texts.merged)
             return len(new)
+
+    def forget(self, post_id: Ids) -> None:
+        """Let go of posts [n]; takes time in proportion to the parts that hold any."""
+        with self._writing:
+            parts = [
+                tier.without(post_id) if np.isin(tier.post_id, post_id).any() else tier
+                for tier in self._tiers
+            ]
+            self._tiers = tuple(part for part in parts if len(part))
 
     def __len__(self) -> int:
         return sum(map(len, self._tiers))

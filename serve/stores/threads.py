@@ -69,6 +69,12 @@ class _Answers:
             *(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names)
         )
 
+    def without(self, post_id: Ids) -> _Answers:
+        kept = ~np.isin(self.post_id, post_id)
+        if kept.all():
+            return self
+        return _Answers(self.reply_to[kept], self.post_id[kept], self.popularity[kept])
+
     def to(self, post_id: Ids) -> tuple[Ids, NDArray[np.float64]]:
         """Replies to any of some posts, and their popularity."""
         start, end = (np.searchsorted(self.reply_to, post_id, side) for side in ("left", "right"))
@@ -100,6 +106,12 @@ class Replies:
             new = _Answers.of(reply_to[replies], ids[replies], popularity[replies])
             with self._writing:
                 self._tiers = with_tier(self._tiers, new, _Answers.merged)
+
+    def forget(self, post_id: Ids) -> None:
+        """Let go of replies [n]; takes time in proportion to the parts that hold any."""
+        with self._writing:
+            parts = [tier.without(post_id) for tier in self._tiers]
+            self._tiers = tuple(part for part in parts if len(part))
 
     def below(self, post_id: int, num_posts: int) -> Hits:
         """Replies to a post, and to those, as `Services.conversation` ranks them.

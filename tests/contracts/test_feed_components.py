@@ -90,7 +90,7 @@ def queries(draw: st.DrawFn, needs: tuple[str, ...]) -> FeedQuery:
             context[name] = draw(SMALL_IDS)
         elif kind is Graph:
             ids = [draw(SMALL_IDS) for _ in range(5)]
-            context[name] = Graph(*ids, muted_keywords=draw(st.sampled_from(KEYWORDS)))
+            context[name] = Graph(*ids, draw(st.sampled_from(KEYWORDS)), draw(SMALL_IDS))
         elif kind is Served:
             ids = np.array(draw(st.lists(st.integers(1, 9), max_size=6)), np.int64)
             at_ms = NOW_MS - 60_000 * np.arange(len(ids))[::-1]

@@ -56,6 +56,10 @@ class Written:
         """Nobody reads this one."""
         raise JournalError("not to be read")
 
+    def identity(self) -> str:
+        """There is one."""
+        return "written"
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -268,6 +268,24 @@ def test_models_of_another_bundle_are_named_by_health(run, bundle, models):
     run(test, models=replace(models, versions=versions))
 
 
+def test_what_holds_new_posts_up_is_named_by_health(run, models):
+    """A replica of the models that cannot learn of posts makes /healthz say so, until it can."""
+    held_up = {"Retriever": ["new posts wait: no space", "new posts wait: no space"], "Ranker": []}
+
+    async def problems():
+        return held_up
+
+    async def test(client, _):
+        health = (await client.get("/healthz")).json()
+        said = (health["status"], health["problem"])
+        assert said == ("behind", "Retriever: new posts wait: no space")
+        held_up["Retriever"] = []
+        health = (await client.get("/healthz")).json()
+        assert (health["status"], health["problem"]) == ("ok", None)
+
+    run(test, models=replace(models, problems=problems))
+
+
 def test_metrics_written_later_do_not_make_another_version(bundle):
     """Replicas that loaded a bundle before and after its evaluation serve the same one."""
     evaluated = replace(bundle, card={**bundle.card, "metrics": {"auc": 0.7}})

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.schema import ACTION_NAMES, DELETIONS, POSTS
 from serve.live.messages import Happened
+from serve.served_feed import ServedFeed
 from serve.stores.viewers import SqliteViewers
 from serve.stores.viewers.store import ViewerStoreError
 from tests.conftest import UNKNOWN_USER
@@ -99,7 +100,7 @@ def test_a_block_holds_whatever_is_down(run, action):
         await shown(handler)
         post = page["posts"][0]
         act = {"user_id": 2, "post_id": post["post_id"], "action": action}
-        handler._live.relations.apply(_engagements(engaged("a", a_minute_later(handler), **act)))
+        handler._live.apply(_engagements(engaged("a", a_minute_later(handler), **act)))
         for store.down in (False, True):
             query = {"user_id": 2, "limit": 100}
             later = (await client.post("/v1/feed", json=query)).json()
@@ -115,6 +116,21 @@ def test_a_block_holds_whatever_is_down(run, action):
     run(test, viewers=store)
 
 
+def test_who_blocks_a_viewer_is_not_shown_to_them(run, bundle):
+    """An account that blocks the viewer, as the author of any post, is in the viewer's graph."""
+
+    async def test(client, handler):
+        post = bundle.posts.to_pylist()[0]
+        act = {"user_id": 77, "post_id": post["post_id"], "action": "block_author"}
+        at_ms = a_minute_later(handler)
+        handler._live.apply(_engagements(engaged("a", at_ms, **act)))
+        services = ServedFeed(**handler._parts(handler._now_serving()))
+        assert 77 in (await services.graph(post["author_id"])).blocked_by
+        assert 77 not in (await services._graph(post["author_id"], at_ms)).blocked_by
+
+    run(test)
+
+
 def test_a_follow_counts_at_once(run, bundle):
     """A stranger who follows an author gets posts of that author from the network."""
 
@@ -123,7 +139,7 @@ def test_a_follow_counts_at_once(run, bundle):
         assert (await client.post("/v1/feed", json=query)).json()["posts"] == []
         newest = bundle.posts.sort_by([("created_at_ms", "descending")]).slice(0, 1).to_pylist()[0]
         act = {"user_id": UNKNOWN_USER, "post_id": newest["post_id"], "action": "follow_author"}
-        handler._live.relations.apply(_engagements(engaged("a", a_minute_later(handler), **act)))
+        handler._live.apply(_engagements(engaged("a", a_minute_later(handler), **act)))
         posts = (await client.post("/v1/feed", json=query)).json()["posts"]
         assert {post["author_id"] for post in posts} == {newest["author_id"]}
 

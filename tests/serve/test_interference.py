@@ -12,7 +12,7 @@ import torch
 
 from configs import check
 from pipelines.feed.discover import FeedConfig
-from serve.deployments import local_models
+from serve.deployments import Ranker, Retriever, Scorer, models_of
 from serve.interference import InterferenceFields
 from serve.models import Interfering
 from tests.serve.feed_server import FEED, serving
@@ -24,19 +24,26 @@ from train.models.fractal.field import FieldConfig
 USER = 1
 
 
+@pytest.fixture(scope="module")
+def shared(bundle) -> tuple[Retriever, Ranker]:
+    """Models that the field leaves as they are."""
+    return Retriever(bundle), Ranker(bundle)
+
+
 def feed_of(**settings: Any) -> FeedConfig:
-    """The project's feed with the field set so."""
+    """The project's feed with the field set so, which waits for it as long as it takes."""
     values = FEED.model_dump()
-    return check(
-        {**values, "scorers": {**values["scorers"], "interference": settings}}, FeedConfig, ""
-    )
+    scorers = {**values["scorers"], "interference": {"timeout_ms": 600_000, **settings}}
+    return check({**values, "scorers": scorers}, FeedConfig, "")
 
 
-def page(bundle: Bundle, folder: Path, **settings: Any) -> tuple[list[int], dict[str, Any]]:
+def page(
+    bundle: Bundle, shared: tuple[Retriever, Ranker], folder: Path, **settings: Any
+) -> tuple[list[int], dict[str, Any]]:
     """Posts served over HTTP, and the explanation of the first."""
 
     async def ask() -> tuple[list[int], dict[str, Any]]:
-        feed, models = feed_of(**settings), local_models(bundle)
+        feed, models = feed_of(**settings), models_of(*shared, Scorer(bundle))
         async with serving(bundle, models, folder, feed=feed) as (client, _):
             reply = await client.post("/v1/feed", json={"user_id": USER, "limit": 10})
             ids = [post["post_id"] for post in reply.json()["posts"]]
@@ -59,15 +66,15 @@ def note_of(told: dict[str, Any]) -> str:
     return next(note for note in told["score"]["notes"] if note.startswith("interference"))
 
 
-def test_a_bundle_changes_the_feed_and_explain_says_why(bundle, tmp_path):
+def test_a_bundle_changes_the_feed_and_explain_says_why(bundle, shared, tmp_path):
     """α and scale weights of a bundle order the page anew; off and in shadow it stays as it was."""
     wide = tuned(bundle, tmp_path / "wide", 50.0, 1, 0, 0, 0)
     narrow = tuned(bundle, tmp_path / "narrow", 50.0, 0, 0, 0, 1)
-    off, silent = page(wide, tmp_path / "0")
-    shadow, in_shadow = page(wide, tmp_path / "1", mode="shadow")
-    by_wide, told = page(wide, tmp_path / "2", mode="on")
-    by_narrow, _ = page(narrow, tmp_path / "3", mode="on")
-    by_settings, _ = page(wide, tmp_path / "4", mode="on", scale_weights=[0, 0, 0, 1])
+    off, silent = page(wide, shared, tmp_path / "0")
+    shadow, in_shadow = page(wide, shared, tmp_path / "1", mode="shadow")
+    by_wide, told = page(wide, shared, tmp_path / "2", mode="on")
+    by_narrow, _ = page(narrow, shared, tmp_path / "3", mode="on")
+    by_settings, _ = page(wide, shared, tmp_path / "4", mode="on", scale_weights=[0, 0, 0, 1])
 
     assert off == shadow
     assert by_wide != off
@@ -84,11 +91,11 @@ def test_a_bundle_changes_the_feed_and_explain_says_why(bundle, tmp_path):
     assert "ρ" in note
 
 
-def test_settings_of_the_feed_go_before_the_bundle(bundle, tmp_path):
+def test_settings_of_the_feed_go_before_the_bundle(bundle, shared, tmp_path):
     """α of feed.yaml counts where it is given, and a bundle without a field adds nothing."""
-    plain, _ = page(bundle, tmp_path / "0")
-    on, _ = page(bundle, tmp_path / "1", mode="on")
-    given, _ = page(bundle, tmp_path / "2", mode="on", alpha=50.0)
+    plain, _ = page(bundle, shared, tmp_path / "0")
+    on, _ = page(bundle, shared, tmp_path / "1", mode="on")
+    given, _ = page(bundle, shared, tmp_path / "2", mode="on", alpha=50.0)
 
     assert plain == on
     assert given != plain

@@ -22,7 +22,7 @@ from pipelines.schema import DELETIONS, ENGAGEMENTS, POSTS
 from serve.deployments import Ranker, Retriever, RetrieverSettings
 from serve.live.messages import Happened
 from serve.models import Comparison, Ranking, Search
-from serve.new_posts import NewPosts, NewPostsSettings
+from serve.new_posts import NewPosts, NewPostsSettings, caught_up
 from serve.stores.profiles import ProfileStore
 from tests.conftest import train_config, write_untrained
 from train.bundle import Bundle, load, write
@@ -334,6 +334,29 @@ def test_any_story_ends_the_same(both, happenings, size, again):
     new.use(early, last := Recorder())
     assert new.settle(30)
     assert sorted(set(last.posts)) == sorted(alive)
+    new.close()
+
+
+class Reading:
+    """What reads the journal, up to its end at the third look."""
+
+    looks = 0
+
+    @property
+    def caught_up(self) -> bool:
+        self.looks += 1
+        return self.looks > 2
+
+
+def test_a_replica_waits_until_models_know_what_was_told_before(both):
+    """As long as it takes to read and to hand on, and no longer than it was told to."""
+    _, early = both
+    model, new = Recorder(), NewPosts(NewPostsSettings(), make_encoder)
+    new.use(early, model)
+    new.apply(told(made_up([9001])))
+    assert not caught_up(Reading(), new, 0.0)
+    assert caught_up(Reading(), new, 30.0)
+    assert model.posts == [9001]
     new.close()
 
 

@@ -20,10 +20,10 @@ from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.replay import requests
 from serve import query_encoder
-from serve.app import Args
 from serve.deployments import local_models
 from serve.feed_handler import FeedHandler
 from serve.routes import create_app
+from serve.settings import Args
 from serve.stores.event_log import EventLog
 from train.bundle import Bundle
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs import Config
@@ -30,6 +31,7 @@ from train.losses import sampled_softmax_loss
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import make_towers
 from train.models.tokens import Tensors, tensors
+from train.runs import MODEL
 
 Ids = NDArray[np.int64]
 
@@ -58,6 +60,10 @@ class RetrievalLearning(Config):
     # The learned temperature is used within these. 0.01 is where CLIP stops its scale (Radford et
     # al. 2021); at 1 the best post has at most e² times the odds of the worst.
     temperature_range: tuple[float, float] = (0.01, 1.0)
+
+    # A run of configs/prefix/posts.yaml whose embeddings the towers read in place of the encoder's
+    # vectors of text; model.features.content_size stays that of the encoder.
+    prefix: str | None = None
 
     @model_validator(mode="after")
     def _has_something_to_forget(self) -> RetrievalLearning:
@@ -90,7 +96,10 @@ class RetrievalLearner:
     """Sampled softmax over the batch's positives, uniform negatives and each viewer's own."""
 
     def __init__(self, settings: RetrievalLearning, data: Path) -> None:
-        self.model: nn.Module = make_towers(settings.model)
+        towers = make_towers(settings.model)
+        if settings.prefix is not None:
+            towers.prefix.head.load_state_dict(load_file(Path(settings.prefix) / MODEL))
+        self.model: nn.Module = towers
         self.spec, self.settings = settings.model.features, settings
         self.facts = Facts.load(data)
         self.facts.check_content(self.spec.content_size, self.spec.num_code_levels, data)

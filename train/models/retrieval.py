@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from configs import Config
 from pipelines.features import FeatureSpec
 from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
+from train.models.prefix import PrefixConfig
+from train.models.prefix_features import PrefixFeatures
 from train.models.tokens import HashTables, HistoryTokens, PostFacts, Tensors, pack
 
 
@@ -35,19 +37,32 @@ class RetrievalConfig(Config):
     # all else. "projected": a linear map of it is all there is, for a viewer of the mean over
     # liked posts. "frozen": the same without the maps, so that nothing is learned.
     text: Literal["beside", "projected", "frozen"] = "beside"
+    # A head that vectors of text go through first; see learning.prefix, which fills this in.
+    prefix: PrefixConfig | None = None
 
     @model_validator(mode="after")
     def _has_text(self) -> RetrievalConfig:
         size = self.features.content_size
         if self.text != "beside" and not size:
             raise ValueError(f"text is {self.text!r}, which needs features.content_size")
-        if self.text == "frozen" and self.emb_size != size:
+        if self.prefix is not None and self.prefix.input_size != size:
             raise ValueError(
-                f"emb_size must be features.content_size, {size}, where text is frozen"
+                f"prefix: its head reads vectors of {self.prefix.input_size} numbers, and "
+                f"features.content_size is {size}"
+            )
+        if self.text == "frozen" and (self.prefix is not None or self.emb_size != size):
+            raise ValueError(
+                f"emb_size must be features.content_size, {size}, and prefix null, where text is "
+                "frozen"
             )
         if not self.features.ids and not (size or self.features.num_code_levels):
             raise ValueError("features.ids is false, and there is no content_size to go by")
         return self
+
+    @property
+    def content_size(self) -> int:
+        """Numbers of a text that the towers see."""
+        return self.prefix.size if self.prefix else self.features.content_size
 
     @property
     def post_features(self) -> FeatureSpec:
@@ -64,15 +79,18 @@ class TwoTower(nn.Module):
             raise ValueError(f"text: {config.text!r} is learned with learning.kind retrieval only")
         self.config = config
         spec, D = config.features, config.emb_size
+        seen = {"content_size": config.content_size}
+        if config.prefix:
+            self.prefix = PrefixFeatures(config.prefix)
         self.tables = HashTables(spec, D, kinds=("user", "post", "author"))
         self.dtype = getattr(torch, config.compute_dtype)
-        self.tokens = HistoryTokens(spec, D, self.dtype)
+        self.tokens = HistoryTokens(spec.model_copy(update=seen), D, self.dtype)
         self.transformer = Transformer(D, config.transformer)
         num_ids = spec.num_post_hashes + spec.num_author_hashes
         self.tower_in = Linear(num_ids * D, 2 * D, variance=1 / (2 * D))
         post = config.post_features
         if post.context or post.content_size or post.num_code_levels:
-            self.post_facts = PostFacts(post, 2 * D)
+            self.post_facts = PostFacts(post.model_copy(update=seen), 2 * D)
         self.tower_out = Linear(2 * D, D, variance=1 / D)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
@@ -148,6 +166,8 @@ class TwoTower(nn.Module):
 
     def _looked_up(self, inputs: Tensors) -> tuple[Tensors, Tensors]:
         """The inputs, packed if the model is, and the embeddings of their ids."""
+        if self.config.prefix:
+            inputs = self.prefix(inputs)
         if self.config.packed:
             inputs = pack(inputs)
         return inputs, {
@@ -186,7 +206,8 @@ class TwoTower(nn.Module):
         """As `posts`, from embeddings [..., n, D] looked up elsewhere."""
         hidden = self.tower_in(torch.cat([post, author], dim=-2).flatten(-2))
         if inputs is not None and hasattr(self, "post_facts"):
-            hidden = hidden + self.post_facts("pool", inputs)
+            seen = self.prefix(inputs) if self.config.prefix else inputs
+            hidden = hidden + self.post_facts("pool", seen)
         return unit(self.tower_out(F.silu(hidden)))
 
 

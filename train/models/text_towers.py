@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipelines.schema import ACTIONS
 from train.models.layers import Linear
+from train.models.prefix_features import PrefixFeatures
 from train.models.retrieval import RetrievalConfig, TwoTower, unit
 from train.models.tokens import Tensors
 
@@ -27,7 +28,9 @@ class TextTowers(nn.Module):
     def __init__(self, config: RetrievalConfig) -> None:
         super().__init__()
         self.config = config
-        E, D = config.features.content_size, config.emb_size
+        E, D = config.content_size, config.emb_size
+        if config.prefix:
+            self.prefix = PrefixFeatures(config.prefix)
         if config.text == "projected":
             # Drawn alike, both start as one random projection: near the frozen cosine.
             self.history_projection = Linear(E, D, variance=1 / D)
@@ -49,6 +52,8 @@ class TextTowers(nn.Module):
         Returns:
             [B, D] of length 1; zeros for a viewer who liked nothing that has a text.
         """
+        if self.config.prefix:
+            inputs = self.prefix(inputs)
         did = inputs["history_actions"] > 0
         liked = did[..., _LIKES].any(dim=-1) & ~did[..., _DISLIKES].any(dim=-1)  # [B, S]
         total = (inputs["history_content"] * liked[..., None]).sum(dim=1)
@@ -56,7 +61,7 @@ class TextTowers(nn.Module):
 
     def posts(self, inputs: Tensors) -> Tensor:
         """Place posts by pool_content [N, E]; those without a text at zero. [N, D]."""
-        content = inputs["pool_content"]
+        content = (self.prefix(inputs) if self.config.prefix else inputs)["pool_content"]
         return unit(self.post_projection(content) if self._projects else content)
 
     @property

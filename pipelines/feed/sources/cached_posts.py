@@ -17,6 +17,7 @@ class CachedPosts(Source):
     wants = ("query.cached_posts",)
     fails = "open"
     beside_cache = True
+    zooms = True  # they were scored for the same zoom
     num_posts: PositiveInt = 750
 
     def enabled(self, query: FeedQuery) -> bool:

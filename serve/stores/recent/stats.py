@@ -20,7 +20,7 @@ from serve.stores.recent.lists import Held
 from serve.stores.recent.reads import is_video
 from serve.stores.recent.rows import Columns
 
-_COUNTED = (
+COUNTED = (
     *("inserted", "duplicate", "from_future", "too_old"),
     *("requests", "rejected", "following_cut", "excluded_cut", "posts_asked"),
     *("answered", "posts_returned", "sum_freshness_s", "sum_time_range_s", "sum_reply_ratio"),
@@ -33,7 +33,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._adding = threading.Lock()
-        self._sums: dict[str, float] = dict.fromkeys(_COUNTED, 0)
+        self._sums: dict[str, float] = dict.fromkeys(COUNTED, 0)
 
     def add(self, **numbers: float) -> None:
         """Add to some of them."""

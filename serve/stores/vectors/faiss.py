@@ -241,6 +241,14 @@ class FaissVectors:
         """As `VectorIndex.similarity`."""
         return (query * self._state.vectors_of(post_id)).sum(axis=1)
 
+    def stored(self, post_id: Ids) -> Vectors:
+        """Vector of each post, NaN = no such post. [n] -> [n, D]."""
+        return self._state.vectors_of(post_id)
+
+    def __len__(self) -> int:
+        state = self._state
+        return len(state.main.index.post_id) - len(state.hidden) + len(state.delta.post_id)
+
     def close(self) -> None:
         """Wait for a merge that is under way."""
         if self._merging is not None:

@@ -141,8 +141,8 @@ def test_stages_order_themselves():
     ]
     assert stages["sources"] == [
         [
-            *("cached_posts", "in_network", "popular", "replies", "rising", "semantic_search"),
-            *("text_search", "two_tower", "two_tower_topics"),
+            *("cached_posts", "in_network", "popular", "prefix", "replies", "rising"),
+            *("semantic_search", "text_search", "two_tower", "two_tower_topics"),
         ]
     ]
     assert stages["hydrators"] == [

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Blend, By, Graph, Hits, Interference, Scored, Served, Space
+from pipelines.feed.services import (
+    Blend,
+    By,
+    Graph,
+    Hits,
+    Interference,
+    Scored,
+    Served,
+    Space,
+    Zoom,
+)
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import mask_of
@@ -159,6 +169,12 @@ class World:
         return self._best(
             np.where(on_topic, similarity, -np.inf), min(num_posts, int(on_topic.sum()))
         )
+
+    async def near(self, history: History, num_posts: int, zoom: Zoom) -> Hits:
+        """Similar to the viewer, by as many places of the space as the zoom says."""
+        width = 2 if zoom == "auto" else 1 + round(zoom * (self.space.shape[1] - 1))
+        viewer = _unit(np.sin((history.user_id + 0.5) * _WAVES))
+        return self._best(self.space[:, :width] @ viewer[:width], num_posts)
 
     async def popular(self, num_posts: int) -> Hits:
         """By popularity."""

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from serve.live.follower import Follower, FollowerSettings
+from serve.live.follower import Checkpoint, Follower, FollowerSettings
 from serve.live.journal import JournalError, Reader
 from serve.live.messages import Happened, Message, Topic, View
 from serve.live.sqlite import SqliteJournal, SqliteReader
 from serve.live.sqlite_file import SqliteSettings
-from tests.serve.live.happenings import Seen, deletion, engagement, eventually, poison, post
+from tests.serve.live.happenings import (
+    PATIENCE_S,
+    Seen,
+    deletion,
+    engagement,
+    eventually,
+    poison,
+    post,
+)
+from tests.serve.live.killed import num_engagements
 
 QUICK = FollowerSettings(first_retry_s=0.001, last_retry_s=0.01, poll_timeout_s=0.02)
 
@@ -68,6 +81,9 @@ class Out:
     ) -> Reader:
         return _OutReader(self._journal.reader(topics, group, after), self.out)
 
+    def identity(self) -> str:
+        return self._journal.identity()
+
     def close(self) -> None:
         self._journal.close()
 
@@ -104,6 +120,8 @@ def following(
     *views: View,
     group: str | None = None,
     after: Mapping[str, int] | None = None,
+    seen: Mapping | None = None,
+    checkpoint: Checkpoint | None = None,
     **settings: float,
 ) -> Iterator[Follower]:
     """A follower that retries at once, closed at the end."""
@@ -112,6 +130,8 @@ def following(
         views,
         group=group,
         after=after,
+        seen=seen,
+        checkpoint=checkpoint,
         dead_letters=str(letters),
         settings=QUICK.model_copy(update=settings),
     )
@@ -204,14 +224,20 @@ def test_nothing_is_committed_before_every_view_has_it(journal: SqliteJournal, l
 
 
 @pytest.mark.parametrize("group", [None, "g"])
+@pytest.mark.parametrize("copies", [False, True])
 def test_a_view_that_is_out_for_long_is_told_all(
-    journal: SqliteJournal, letters: Path, group: str | None
+    journal: SqliteJournal, letters: Path, group: str | None, copies: bool
 ):
-    """Past what is kept for it the journal is read again: it misses nothing, in the end."""
+    """Past what is kept for it the journal is read again: all are told everything, and once."""
     good, bad = Seen(), Failing()
     expected = [f"post/{n}" for n in range(1, 31)]
     with following(
-        journal, letters, good, bad, group=group, max_messages=2, max_waiting=5
+        Out(journal) if copies else journal,
+        letters,
+        *(good, bad),
+        group=group,
+        max_messages=2,
+        max_waiting=5,
     ) as follower:
         for n in range(1, 31):
             journal.append([post(n)])
@@ -219,8 +245,9 @@ def test_a_view_that_is_out_for_long_is_told_all(
         bad.out.clear()
         eventually(lambda: len(set(bad.told)) == 30)
         eventually(lambda: follower.caught_up and follower.problem is None)
-    for view in (good, bad):
-        assert list(dict.fromkeys(view.told)) == expected
+        eventually(lambda: follower.lag == 0)
+        assert follower.num_applied == 30
+    assert good.told == bad.told == expected
 
 
 def test_a_journal_that_is_out_is_a_problem_until_it_is_back(journal: SqliteJournal, letters: Path):
@@ -250,6 +277,48 @@ def test_repeats_are_dropped(journal: SqliteJournal, letters: Path):
         eventually(lambda: follower.caught_up)
         assert follower.num_applied == 2
     assert view.told == ["post/1", "1/post/1"]
+
+
+def test_a_copy_from_before_a_position_is_known(journal: SqliteJournal, letters: Path):
+    """What was seen before a checkpoint does not count again when a second copy comes after it."""
+    points: list[tuple] = []
+    journal.append([engagement(1, 1, "a"), engagement(1, 2, "b")])
+    keep: Checkpoint = lambda position, seen: points.append((dict(position), dict(seen)))  # noqa: E731
+    with following(journal, letters, Seen(), checkpoint=keep) as follower:
+        eventually(lambda: follower.caught_up)
+    position, seen = points[-1]
+    with sqlite3.connect(journal._settings.path) as connection:  # as a journal without keys may
+        connection.execute("UPDATE messages SET key = 'other' WHERE offset = 1")
+    connection.close()
+    journal.append([engagement(1, 1, "a"), engagement(1, 3, "c")])
+    view = Seen()
+    with following(journal, letters, view, after=position, seen=seen) as follower:
+        eventually(lambda: follower.caught_up)
+    assert view.told == ["1/c"]
+
+
+def test_a_post_after_its_deletion_is_told_later(journal: SqliteJournal, letters: Path):
+    """A view may take a batch's posts first and its deletions then, and ends where order does."""
+    view = Seen()
+    journal.append([post(1), deletion(1, 2), post(2), post(1, at_ms=3), deletion(1, 4), post(3)])
+    with following(journal, letters, view) as follower:
+        eventually(lambda: follower.caught_up)
+    told = ["post/1", "post/2", "deletion/1", "post/1", "post/3", "deletion/1"]
+    assert (view.told, view.batches) == (told, 2)
+
+
+def test_what_was_applied_and_not_committed_counts_once(journal: SqliteJournal, tmp_path: Path):
+    """A process killed in between leaves nothing out of the store of viewers, and nothing twice."""
+    journal.append([post(1), *(engagement(1, n, f"e{n}", at_ms=3_000 + n) for n in range(1, 20))])
+    command = [sys.executable, "-m", "tests.serve.live.killed", str(tmp_path)]
+    killed = subprocess.run(command, timeout=PATIENCE_S, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert num_engagements(str(tmp_path)) == 19
+    with following(
+        SqliteJournal(journal._settings), tmp_path / "letters", Seen(), group="g"
+    ) as follower:
+        eventually(lambda: follower.num_applied == 20)
+    assert num_engagements(str(tmp_path)) == 19
 
 
 def test_a_snapshot_resumes(journal: SqliteJournal, letters: Path):

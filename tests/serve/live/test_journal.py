@@ -82,7 +82,7 @@ def test_a_key_is_written_once(open_journal: Open):
 def test_a_client_cannot_take_the_key_of_a_post(open_journal: Open):
     """An engagement that is named like a post does not keep the post out."""
     journal = open_journal()
-    assert journal.append([engagement(1, 1, "post/7")]) == [True]
+    assert journal.append([engagement(1, 1, "post/7/1000")]) == [True]
     assert journal.append([post(7)]) == [True]
 
 
@@ -91,7 +91,7 @@ def test_only_the_topics_asked_for_are_read(open_journal: Open):
     journal = open_journal()
     journal.append([*(engagement(1, n) for n in range(1, 20)), post(1), engagement(2, 1), post(2)])
     with contextlib.closing(journal.reader(["posts"])) as reader:
-        assert {m.key for m in drain(reader, 2)} == {"post/1", "post/2"}
+        assert {m.key for m in drain(reader, 2)} == {"post/1/1000", "post/2/1000"}
         eventually(lambda: reader.lag() == 0)
 
 

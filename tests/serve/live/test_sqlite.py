@@ -113,7 +113,7 @@ def test_one_bad_message_is_its_own_callers_alone(place: SqliteSettings, journal
         for one in bad:
             with pytest.raises(OverflowError):
                 one.result()
-    assert sorted(_keys(place)) == [f"post/{n}" for n in range(1, 5)]
+    assert sorted(_keys(place)) == [f"post/{n}/1000" for n in range(1, 5)]
 
 
 def _locked(place: SqliteSettings) -> Callable[[], None]:
@@ -188,7 +188,7 @@ def test_old_messages_are_deleted(
         file.execute("UPDATE messages SET written_at_ms = 0 WHERE offset <= 4")
     with caplog.at_level(logging.WARNING), contextlib.closing(SqliteJournal(place)) as other:
         other.append([post(6)])
-    assert _keys(place) == ["post/5", "post/6"]
+    assert _keys(place) == ["post/5/1000", "post/6/1000"]
     assert "groups late had not committed" in caplog.text
     with contextlib.closing(journal.reader(TOPICS)) as reader:
         assert reader.poll(1, 0.0) == [post(5)]
@@ -219,5 +219,5 @@ def test_a_file_that_was_taken_away_is_made_anew(place: SqliteSettings, journal:
         path.unlink()
     assert journal.append([post(2)]) == [True]
     assert reader.poll(5, 0.0) == [post(2)]
-    assert _keys(place) == ["post/2"]
+    assert _keys(place) == ["post/2/1000"]
     reader.close()

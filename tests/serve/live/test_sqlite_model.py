@@ -34,7 +34,7 @@ class AgainstAList(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), numbers=st.lists(st.integers(1, 12), max_size=5))
     def write(self, who: int, numbers: list[int]) -> None:
         """Some of it was written before, perhaps by the other, or stands in the request twice."""
-        request = [post(n) if n % 2 else engagement(1, n, f"post/{n - 1}") for n in numbers]
+        request = [post(n) if n % 2 else engagement(1, n, f"post/{n - 1}/1000") for n in numbers]
         news = []
         for one in request:
             news.append(one.name not in {m.name for m in self.written})

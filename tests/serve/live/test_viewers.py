@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,10 +80,10 @@ def test_relations_are_what_viewers_did_about_authors(rows, data):
     cut = data.draw(st.integers(0, len(order)))
     relations = Relations()
     for part in (order[:cut], order[cut:]):
-        relations.apply(engagements(*part))
+        relations.apply(engagements(*part).engagements)
     for user_id in (1, 2, 3):
         for before_ms in (None, 5):
-            action, post_id = relations.posts(user_id, before_ms)
+            action, post_id, _ = relations.posts(user_id, before_ms)
             assert len(action) == len(post_id)
             assert set(zip(action.tolist(), post_id.tolist(), strict=True)) == {
                 (row["action"], row["post_id"])
@@ -91,3 +92,24 @@ def test_relations_are_what_viewers_did_about_authors(rows, data):
                 and row["action"] != "favorite"
                 and (before_ms is None or row["at_ms"] < before_ms)
             }
+
+
+@given(RELATED)
+def test_who_blocks_whom_is_known_once_the_author_is(rows):
+    """Whether a post's author is known when it is acted on, or only later."""
+    at_once, later, author = Relations(), Relations(), np.array([0, 7, 8, 7, 9])
+    told = engagements(*rows).engagements
+    at_once.apply(told, author[told["post_id"].to_numpy()])
+    later.apply(told)
+    later.learn(np.arange(1, 5), author[1:])
+    for author_id in (7, 8, 9):
+        for before_ms in (None, 5):
+            expected = {
+                row["user_id"]
+                for row in rows
+                if row["action"] == "block_author"
+                and author[row["post_id"]] == author_id
+                and (before_ms is None or row["at_ms"] < before_ms)
+            }
+            assert at_once.blocked_by(author_id, before_ms).tolist() == sorted(expected)
+            assert later.blocked_by(author_id, before_ms).tolist() == sorted(expected)

@@ -1,0 +1,40 @@
+"""The bench of prefixes on few vectors: it runs, and what must be exact is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.bench import bench_prefix
+from tests.bench.prefix_texts import Texts
+from train.report import markdown
+
+
+def test_record_of_the_bench(tmp_path, monkeypatch):
+    """Whole vectors compared one by one are exact; rescanning nearly all is almost so."""
+    monkeypatch.setattr(bench_prefix, "RESCANNED", (100, 550))
+    monkeypatch.setattr(bench_prefix, "_FITTED", 600)
+    texts = Texts.made_up(np.random.default_rng(0))
+    page = bench_prefix.report(texts, [600], 5, kinds=("flat",), folder=tmp_path)
+    record = json.loads((tmp_path / "prefix_bench.json").read_text())
+    assert page.read_text() == markdown(record)
+    for name in ("own", "pca"):
+        found = record["600 posts"][name]["searches"]
+        assert found["flat 256"]["recall@10"] == found["flat 64"]["recall@10_own"] == 1
+        assert found["flat 64 -> 550 x 256"]["recall@10"] >= 0.9
+        assert (
+            found["flat 64 -> 550 x 256"]["recall@10"] >= found["flat 64 -> 100 x 256"]["recall@10"]
+        )
+
+
+def test_more_texts_are_mixtures_of_one_topic():
+    """As many as asked for, of length 1, the real ones among them and the rest near theirs."""
+    rng = np.random.default_rng(0)
+    texts = Texts.made_up(rng)
+    content = texts.grown(len(texts.content) + 500, rng)
+    assert len(content) == len(texts.content) + 500
+    assert np.linalg.norm(content, axis=1) == pytest.approx(1, abs=1e-5)
+    own = content[: len(texts.content)]
+    assert {row.tobytes() for row in own} == {row.tobytes() for row in texts.content}
