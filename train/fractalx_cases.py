@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import ConfigError, check, near_miss
-from train.models.fractal.field import PUBLISHED, FieldConfig
+from train.models.fractal.config import PUBLISHED, FieldConfig
 from train.published_cases import LayoutError
 
 _ARRAYS = {

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from tests.bench.bench_recent import Timer
 from tests.train.models.field_oracle import by_scale
-from train.models.fractal.field import Field, FieldConfig, fit
+from train.models.fractal.config import FieldConfig
+from train.models.fractal.field import Field, fit
 from train.models.fractal.fourier import fourier_basis, fourier_error, fourier_state
 from train.report import header, write
 

@@ -255,7 +255,7 @@ def test_facts_follow_their_posts(component, data):
 def test_source_brings_posts_best_first(component):
     """No post twice, at most as many as asked, values not increasing."""
     few = type(component)(num_posts=7)
-    asked = replace(WORLD.query(2), text="a post like 7", focal_post_id=1)
+    asked = replace(WORLD.query(2), text="a post like 7", focal_post_id=1, zoom=0.5)
     query = asyncio.run(_hydrated(asked))
     query = with_context(query, {"query.cached_posts": SCORED})
     hits = asyncio.run(few.find(query, WORLD))

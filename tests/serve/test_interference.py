@@ -19,7 +19,7 @@ from tests.serve.feed_server import FEED, serving
 from tests.train.models import field_oracle as oracle
 from train.bundle import Bundle, BundleError, load, with_interference
 from train.models.fractal.blend import InterferenceBlend
-from train.models.fractal.field import FieldConfig
+from train.models.fractal.config import FieldConfig
 
 USER = 1
 
@@ -89,6 +89,15 @@ def test_a_bundle_changes_the_feed_and_explain_says_why(bundle, shared, tmp_path
     assert score["base_score"] - score["value"] >= added - 0.001
     assert note.count("+") >= 5
     assert "ρ" in note
+    numbers = score["numbers"]["interference"]
+    assert numbers["worth"] == pytest.approx(added, abs=0.001)
+    by_scale = np.add(numbers["constructive"], numbers["destructive"])
+    assert by_scale[0] == pytest.approx(numbers["field"], rel=1e-5)  # all weight is its own
+    assert 0 < numbers["ratio"] < 1 < numbers["dimension"] * 10
+    shadow_numbers = in_shadow["score"]["numbers"]["interference"]
+    assert shadow_numbers["worth"] is None
+    assert len(shadow_numbers["constructive"]) == 4
+    assert silent["score"]["numbers"] == {}
 
 
 def test_settings_of_the_feed_go_before_the_bundle(bundle, shared, tmp_path):

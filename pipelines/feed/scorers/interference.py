@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,8 +16,9 @@ from pipelines.feed.table import Candidates, Columns
 class Interference(Scorer):
     """Adds α times the field of waves that the posts a viewer liked send to each post.
 
-    In the mode "shadow" the field is computed, and told where a post is explained, but adds
-    nothing. α, the space and the scales' weights are the bundle's unless given.
+    In the mode "shadow" the field is computed, told where a post is explained and written to
+    the log of audits, but adds nothing. α, the space and the scales' weights are the bundle's
+    unless given.
     """
 
     needs = ("post_id", "query.history")
@@ -70,3 +72,13 @@ class Interference(Scorer):
             f"interference {added} (field {total:+.3f}; scales {scales}; "
             f"D {dimension:.2f}, ρ {ratio:.3f})"
         )
+
+    def numbers(self, posts: Candidates, row: int) -> Mapping[str, float | tuple[float, ...]]:
+        """Its columns, by short names."""
+        told = {"field": posts["interference"][row].tolist()}
+        for name in self.provides:
+            if name != "interference":
+                value = posts[name][row].tolist()
+                short = name.removeprefix("interference_")
+                told[short] = tuple(value) if isinstance(value, list) else value
+        return told

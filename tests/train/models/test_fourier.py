@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.models.test_field import unit
-from train.models.fractal.field import Field, FieldConfig, fit
+from train.models.fractal.config import FieldConfig
+from train.models.fractal.field import Field, fit
 from train.models.fractal.fourier import (
     FourierState,
     fourier_basis,

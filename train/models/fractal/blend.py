@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from configs import Config
-from train.models.fractal.field import FieldConfig
+from train.models.fractal.config import FieldConfig
 
 Space = Literal["two_tower", "content"]
 

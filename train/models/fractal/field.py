@@ -4,8 +4,9 @@
 
 Since cos(a - b) = cos a cos b + sin a sin b, the sum over i is one product of the envelopes
 [C, n] with the history's columns [n, 2K], and candidates meet it with their own columns
-[C, 2K]: nothing of size C·n·K or C·n·d exists. Distances and phases are computed in float64,
-the rest in the history's dtype.
+[C, 2K]: nothing of size C·n·K or C·n·d exists. Where a wavelength is half the one before, its
+envelope is the other's fourth power. Phases are computed in float64, and distances where float32
+would not do; the rest in the history's dtype.
 
 Axes: B viewers, n points of a history, C candidates, d width, K waves, S scales.
 """
@@ -15,60 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from configs import Config
+from train.models.fractal.config import GUARDED, FieldConfig
 from train.models.fractal.dimension import Dimension, two_nn
 from train.models.fractal.histories import Histories, arrive, read
-from train.models.fractal.waves import base_scale, distance_quantiles, pca_waves, random_waves
+from train.models.fractal.waves import wave_vectors, wavelengths
 
-_SHORTEST = 1e-6  # of a wavelength at a quantile of the distances
-
-
-class FieldConfig(Config):
-    """How a field is made of a history. The published prototype is `PUBLISHED`."""
-
-    num_scales: PositiveInt = 4  # S; each wavelength is half the one before
-    num_waves: PositiveInt = 8  # K
-    waves: Literal["random", "pca"] = "random"  # the same for all viewers, or a history's own
-    base_scale: PositiveFloat | None = None  # λ_1; None = twice the median distance
-    # Wavelengths at these quantiles of a history's distances instead, longest first.
-    quantiles: tuple[float, ...] | None = None
-    scale_weights: tuple[NonNegativeFloat, ...] | None = None  # any sum; None = halved each time,
-    dimension_weight: NonNegativeFloat = 1.0  # β: and raised by this times ρ towards the last
-    destructive_gain: NonNegativeFloat = 0.75  # η: totals below 0 grow by η (1 - ρ)
-    # Zero vectors neither send nor receive, equal points count once in the dimension.
-    guarded: bool = True
-    envelope: bool = True  # off: waves do not fade with distance
-    phase: bool = True  # off: a sum of Gaussian kernels
-    half_life: PositiveFloat | None = None  # events after which an amplitude has halved
-    signed: bool = False  # negative amplitudes are allowed, and make columns of their own
-    normalised: bool = True  # amplitudes of a history sum to 1
-    seed: int = 0  # of random directions and of long histories' points
-
-    @model_validator(mode="after")
-    def _fits(self) -> FieldConfig:
-        if self.quantiles is not None:
-            outside = [q for q in self.quantiles if not 0 <= q <= 1]
-            if outside or list(self.quantiles) != sorted(self.quantiles, reverse=True):
-                raise ValueError(f"quantiles must fall, within 0 and 1, not {self.quantiles}")
-            if len(self.quantiles) != self.num_scales:
-                raise ValueError(f"{len(self.quantiles)} quantiles for {self.num_scales} scales")
-        weights = self.scale_weights
-        if weights is not None:
-            if len(weights) != self.num_scales:
-                raise ValueError(f"{len(weights)} scale_weights for {self.num_scales} scales")
-            if not 0 < sum(weights) < math.inf:
-                raise ValueError(f"scale_weights must have a positive finite sum, not {weights}")
-        return self
-
-
-GUARDED = FieldConfig()
-PUBLISHED = FieldConfig(waves="pca", guarded=False)
+_ANEW = 3  # scales of which one envelope is an exponential and the others its powers
+_ROUNDED = 16.0  # largest |x|² / 2λ² whose rounding in float32 does not matter
 
 
 @dataclass(frozen=True)
@@ -102,6 +60,9 @@ class Field:
         dimension: of each history.
         multiplier: of totals below 0. float64 [B].
         falls: -1 / 2λ², in the history's dtype. [S, B, 1, 1].
+        halving: whether each wavelength is half the one before.
+        most_short: |q|² of candidates below which float32 does for distances, q counted from the
+            histories' centres. float64 [B, 1], None = never.
         columns: a history's side of the sum, per group of sources. [S, B, n, 2K] each.
     """
 
@@ -114,6 +75,8 @@ class Field:
     dimension: Dimension
     multiplier: Tensor
     falls: Tensor
+    halving: bool
+    most_short: Tensor | None
     columns: tuple[Tensor, ...]
 
     @torch.no_grad()
@@ -134,17 +97,18 @@ class Field:
                     waves[group, scale] = columns[scale].sum(1, keepdim=True)
                 else:
                     torch.bmm(envelope, columns[scale], out=waves[group, scale])
-        received = waves.mul_(phases).sum(4).permute(0, 2, 3, 1)  # [groups, B, C, S]
+        received = waves.mul_(phases).sum(4)
         if self.config.guarded:
-            received = received.masked_fill(silent[None, :, :, None], 0.0)
+            received.masked_fill_(silent, 0.0)
+        received = received.permute(0, 2, 3, 1)  # [groups, B, C, S]
         disliked = received[1] if self.config.signed else None
         return Scores(received[0], self.total(received[0]), silent, disliked)
 
     def total(self, by_scale: Tensor) -> Tensor:
         """The weighted sum over scales [B, C, S] -> [B, C], grown where it is negative."""
-        total = (by_scale @ self.scale_weights.to(by_scale.dtype)[:, :, None])[:, :, 0]
-        grown = total * self.multiplier.to(total.dtype)[:, None]
-        return torch.where(total < 0, grown, total)
+        total = (by_scale * self.scale_weights.to(by_scale.dtype)[:, None]).sum(2)
+        growth = self.multiplier.to(total.dtype)[:, None] - 1
+        return total.addcmul(total.clamp(max=0), growth)
 
     @torch.no_grad()
     def parts(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,11 +125,13 @@ class Field:
             terms = phases[scale].expand(*candidates.shape[:2], -1) @ columns  # [B, C, n]
             if envelope is not None:
                 terms *= envelope
-            if self.config.guarded:
-                terms.masked_fill_(silent[:, :, None], 0.0)
             adds.append(terms.clamp(min=0).sum(2))
             takes.append(terms.clamp_(max=0).sum(2))
-        return torch.stack(adds, 2), torch.stack(takes, 2)
+        parts = torch.stack(adds, 2), torch.stack(takes, 2)
+        if self.config.guarded:
+            for part in parts:
+                part.masked_fill_(silent[:, :, None], 0.0)
+        return parts
 
     def _phases(self, at: Tensor) -> Tensor:
         """Candidates' side of the sum, for centred candidates: [S, B, C, 2K]."""
@@ -179,14 +145,23 @@ class Field:
         if not self.config.envelope:
             yield from [None] * len(self.falls)
             return
-        # |x|² + |y|² - 2 x·y as one product.
-        ones = at.new_ones(*at.shape[:2], 1)
-        squares = torch.linalg.vecdot(at, at)[:, :, None]
-        distance = torch.cat((at, squares, ones), 2) @ self.histories.beside
-        distance = distance.to(self.histories.dtype).clamp_min_(0)
-        buffer = torch.empty_like(distance)
-        for fall in self.falls:
-            yield torch.mul(distance, fall, out=buffer).exp_()
+        distance = self._distances(at)
+        envelope = torch.empty_like(distance)
+        for scale, fall in enumerate(self.falls):
+            if self.halving and scale % _ANEW:
+                envelope.square_().square_()
+            else:
+                torch.mul(distance, fall, out=envelope).exp_()
+            yield envelope
+
+    def _distances(self, at: Tensor) -> Tensor:
+        """Squared, of centred candidates and the history's points, at least 0. [B, C, n]."""
+        points, squares, of_at = self.histories.points, self.histories.squares, at.square().sum(2)
+        if self.most_short is not None and (of_at < self.most_short).all():
+            at, of_at, points, squares = (x.float() for x in (at, of_at, points, squares))
+        # |y|² - 2 x·y + |x|².
+        distance = torch.baddbmm(squares, at, points.mT, alpha=-2).add_(of_at[:, :, None])
+        return distance.to(self.histories.dtype).clamp_min_(0)
 
 
 @torch.no_grad()
@@ -229,15 +204,9 @@ def fit(
     if len(seeds) not in (1, len(points)):
         raise ValueError(f"seeds: expected one, or one for each of {len(points)} viewers")
     dimension = two_nn(points, lengths, guarded=config.guarded, seeds=seeds)
-    directions, shares = _waves(histories, config, waves, seeds)
-    return assemble(
-        config,
-        histories,
-        directions,
-        shares,
-        _wavelengths(histories, config),
-        dimension,
-    )
+    directions, shares = wave_vectors(histories, config, waves, seeds)
+    scales = wavelengths(histories, config)
+    return assemble(config, histories, directions, shares, scales, dimension)
 
 
 def assemble(
@@ -252,10 +221,16 @@ def assemble(
     """A field of waves, scales and a dimension that are known already; see `Field`."""
     if weights is None:
         weights = scale_weights(dimension.ratio, config)
+    points = histories.points
     multiplier = 1 + config.destructive_gain * (1 - dimension.ratio)
     wavelengths = scales.T[:, :, None, None]
     falls = (-0.5 / wavelengths.square()).to(histories.dtype)
-    turns = (histories.points @ waves.mT) / wavelengths  # [S, B, n, K]
+    most_short = None
+    if histories.dtype == torch.float32 and points.shape[1]:
+        # Sums are off by a share of what is added up, and envelopes by that times -fall.
+        most_short = 2 * _ROUNDED * scales.square().amin(1, keepdim=True)
+        most_short = most_short - histories.squares.amax(2)
+    turns = (points @ waves.mT) / wavelengths  # [S, B, n, K]
     columns = []
     for amplitudes in histories.groups:
         sent = 2 * amplitudes[:, :, None] * shares[:, None, :]
@@ -274,6 +249,8 @@ def assemble(
         dimension,
         multiplier,
         falls,
+        torch.equal(scales[:, :-1], 2 * scales[:, 1:]),
+        most_short,
         tuple(columns),
     )
 
@@ -315,37 +292,3 @@ def phase_columns(turns: Tensor, dtype: torch.dtype) -> Tensor:
     """
     angle = (turns - turns.round()).to(dtype).mul_(2 * math.pi)
     return torch.cat((angle.cos(), angle.sin()), -1)
-
-
-def _waves(
-    histories: Histories, config: FieldConfig, waves: Tensor | None, seeds: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    B, _, d = histories.points.shape
-    device = histories.points.device
-    if waves is None and config.waves == "pca":
-        return pca_waves(histories.points, histories.lengths, config.num_waves, seeds)
-    if waves is None:
-        waves = torch.stack([random_waves(config.num_waves, d, seed) for seed in seeds])
-    waves = waves.to(device).double()
-    if waves.ndim == 2:
-        waves = waves[None]
-    if waves.ndim != 3 or waves.shape[0] not in (1, B) or waves.shape[2] != d:
-        raise ValueError(f"waves: expected [K, {d}] or [{B}, K, {d}], got {tuple(waves.shape)}")
-    norms = waves.norm(dim=2, keepdim=True)
-    if not (torch.isfinite(norms) & (norms > 0)).all():
-        raise ValueError("waves: every row must be finite and not zero")
-    waves = (waves / norms).expand(B, -1, -1)
-    return waves, waves.new_full(waves.shape[:2], 1 / waves.shape[1])
-
-
-def _wavelengths(histories: Histories, config: FieldConfig) -> Tensor:
-    points, lengths = histories.points, histories.lengths
-    if config.quantiles is not None:
-        found = distance_quantiles(points, lengths, config.quantiles).clamp_min(_SHORTEST)
-        return torch.where(found.isnan(), 1.0, found)
-    if config.base_scale is None:
-        longest = base_scale(points, lengths)
-    else:
-        longest = points.new_full((len(points),), config.base_scale)
-    halves = 0.5 ** torch.arange(config.num_scales, dtype=torch.float64, device=points.device)
-    return longest[:, None] * halves

@@ -20,8 +20,7 @@ class Histories:
     Attributes:
         points: minus the centre, the first `lengths` of them real, others 0. float64 [B, n, d].
         centre: mean of a history. float64 [B, d].
-        beside: rows -2 p, 1 and |p|², which a candidate's q, |q|² and 1 make a squared distance
-            of. float64 [B, d + 2, n].
+        squares: |p|². float64 [B, 1, n].
         lengths: int64 [B].
         groups: amplitudes of the sources: the liked, and where signed the disliked, both
             positive. float64 [B, n] each.
@@ -30,7 +29,7 @@ class Histories:
 
     points: Tensor
     centre: Tensor
-    beside: Tensor
+    squares: Tensor
     lengths: Tensor
     groups: tuple[Tensor, ...]
     dtype: torch.dtype
@@ -74,9 +73,8 @@ def read(
     points = torch.where(real[:, :, None], points, 0.0)
     centre = points.sum(1) / lengths.clamp_min(1)[:, None]
     points = centred(points, lengths)
-    squares = points.square().sum(2, keepdim=True)
-    beside = torch.cat((-2 * points, torch.ones_like(squares), squares), 2).mT.contiguous()
-    return Histories(points, centre, beside, lengths, groups, history.dtype)
+    squares = points.square().sum(2)[:, None]
+    return Histories(points, centre, squares, lengths, groups, history.dtype)
 
 
 def arrive(candidates: Tensor, histories: Histories) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.models.fractal.config import FieldConfig
 from train.models.fractal.dimension import centred, pairwise, real_points
+from train.models.fractal.histories import Histories
 
 _POSITIVE = 1e-12
+_SHORTEST = 1e-6  # of a wavelength at a quantile of the distances
 SHORTEST, LONGEST = 0.05, 10.0  # of a wavelength that a history's distances choose
 
 
@@ -100,3 +103,43 @@ def base_scale(points: Tensor, lengths: Tensor) -> Tensor:
     """
     median = distance_quantiles(points, lengths, (0.5,))[:, 0]
     return torch.where(median.isnan(), 1.0, (2 * median).clamp(SHORTEST, LONGEST))
+
+
+def wave_vectors(
+    histories: Histories, config: FieldConfig, waves: Tensor | None, seeds: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Unit rows float64 [B, K, d] of a field, and their shares [B, K].
+
+    Raises:
+        ValueError: the given `waves` do not fit.
+    """
+    B, _, d = histories.points.shape
+    device = histories.points.device
+    if waves is None and config.waves == "pca":
+        return pca_waves(histories.points, histories.lengths, config.num_waves, seeds)
+    if waves is None:
+        waves = torch.stack([random_waves(config.num_waves, d, seed) for seed in seeds])
+    waves = waves.to(device).double()
+    if waves.ndim == 2:
+        waves = waves[None]
+    if waves.ndim != 3 or waves.shape[0] not in (1, B) or waves.shape[2] != d:
+        raise ValueError(f"waves: expected [K, {d}] or [{B}, K, {d}], got {tuple(waves.shape)}")
+    norms = waves.norm(dim=2, keepdim=True)
+    if not (torch.isfinite(norms) & (norms > 0)).all():
+        raise ValueError("waves: every row must be finite and not zero")
+    waves = (waves / norms).expand(B, -1, -1)
+    return waves, waves.new_full(waves.shape[:2], 1 / waves.shape[1])
+
+
+def wavelengths(histories: Histories, config: FieldConfig) -> Tensor:
+    """Of a field, longest first. float64 [B, S]."""
+    points, lengths = histories.points, histories.lengths
+    if config.quantiles is not None:
+        found = distance_quantiles(points, lengths, config.quantiles).clamp_min(_SHORTEST)
+        return torch.where(found.isnan(), 1.0, found)
+    if config.base_scale is None:
+        longest = base_scale(points, lengths)
+    else:
+        longest = points.new_full((len(points),), config.base_scale)
+    halves = 0.5 ** torch.arange(config.num_scales, dtype=torch.float64, device=points.device)
+    return longest[:, None] * halves
