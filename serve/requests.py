@@ -78,7 +78,9 @@ def query_of(request: Asked, now_ms: int) -> FeedQuery:
 
 def zoom_of(level: api.Level | None) -> Zoom | None:
     """A level's name as a number."""
-    return api.LEVELS.get(level, level) if isinstance(level, str) else level  # type: ignore[return-value]
+    if isinstance(level, str) and level != "auto":
+        return api.LEVELS[level]
+    return level
 
 
 def _focal(request: Asked) -> int | None:

@@ -6,6 +6,7 @@ hand, made anew with `python -m train.report`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -67,8 +68,10 @@ def markdown(record: dict[str, Any]) -> str:
 
     A group of groups of values is a table with a row each, and so is a list of groups; other
     groups are sections; plain values are a list. Numbers are rounded to four digits here and
-    nowhere else.
+    nowhere else. A record whose "page" names a module has the page that its `markdown` makes.
     """
+    if "page" in record:
+        return str(importlib.import_module(record["page"]).markdown(record))
     body = {key: value for key, value in record.items() if key not in ("name", "header")}
     lines = [f"# {record['name']}", "", f"Made from `{record['name']}.json`; do not edit.", ""]
     lines += _values(record.get("header", {}))

@@ -235,7 +235,10 @@ class SqliteReader:
             (self._offset, last, *self._topics, max_messages),
         ).fetchall()
         self._offset = rows[-1][0] if len(rows) == max_messages else last
-        return [Message(*row[1:], (self._journal_id, row[0])) for row in rows]
+        return [
+            Message(topic, key, about, body, (self._journal_id, offset))
+            for offset, topic, key, about, body in rows
+        ]
 
     def _holds(self, connection: Connection) -> bool:
         """Whether this reader may read: one without a group always, else if it has the lease."""

@@ -29,7 +29,7 @@ def test_a_request_changes_what_the_feed_allows(bundle, models, tmp_path):
         posts = (await client.post("/v1/feed", json={**body, "overrides": asked})).json()["posts"]
         assert len({post["author_id"] for post in posts}) == len(posts)
         query = {"user_id": 1, "post_id": posts[0]["post_id"], "overrides": json.dumps(asked)}
-        assert (await client.get("/v1/explain", params=query)).status_code == 200
+        assert (await client.get("/v1/explain", "/v1/similar", params=query)).status_code == 200
         for wrong, said in (
             ({"filters.age": None}, "filters.age: not a setting that a request may change"),
             ({"post_filters.author_cap.max_posts": 0}, "greater than 0, got 0"),
@@ -174,7 +174,7 @@ def test_openapi_names_every_route(run):
             f"/v1/diagnostics/{name}"
             for name in ("post/{post_id}", "author/{author_id}", "viewer/{user_id}")
         }
-        routes = {"/v1/feed", "/v1/events", "/v1/explain", "/healthz"}
+        routes = {"/v1/feed", "/v1/events", "/v1/explain", "/v1/similar", "/healthz"}
         assert set(paths) == routes | diagnostics
         assert {"200", "422", "503"} <= set(paths["/v1/feed"]["post"]["responses"])
         events = told["components"]["schemas"]["EventsRequest"]["properties"]["events"]["items"]

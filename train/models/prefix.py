@@ -185,6 +185,10 @@ class SeparatedHead(nn.Module):
         self.views = nn.ModuleList(
             nn.Linear(size, width, bias=False) for width in config.part_sizes[1:]
         )
+        self.centres = nn.ParameterList(  # of the classes of each part that has labels
+            nn.Parameter(torch.randn(num, width))
+            for num, width in zip(config.num_classes, config.part_sizes, strict=False)
+        )
         total = sum(config.part_weights)
         self.scales = [math.sqrt(weight / total) for weight in config.part_weights]
 
@@ -194,9 +198,10 @@ class SeparatedHead(nn.Module):
         x = F.normalize(features, dim=-1)
         _, directions = torch.linalg.eigh((x.T @ x).double())
         for view in self.views:
-            width = min(len(view.weight), len(directions))
-            view.weight.zero_()
-            view.weight[:width] = directions.flip(1)[:, :width].T.to(view.weight)
+            kept: Tensor = view.weight  # type: ignore[assignment]
+            width = min(len(kept), len(directions))
+            kept.zero_()
+            kept[:width] = directions.flip(1)[:, :width].T.to(kept)
 
     def split(self, features: Tensor) -> list[Tensor]:
         """Parts of length 1, coarse to fine: [N, width] each."""

@@ -63,7 +63,7 @@ class Recursion(torch.autograd.Function):
     """x_{j+1} = block(x_j) + c_j · first, x_0 = first; gives x_1 … x_J."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         first: Tensor,
         shares: Sequence[float],
@@ -104,7 +104,7 @@ class Recursion(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of `first` and of the weights."""
         first, heads, inner, out, normed, value, middle, after, up, act, *weights = (
             ctx.saved_tensors

@@ -11,12 +11,21 @@ from pipelines.data.encode import EncodeConfig, Pool, encode_texts, over_actors
 from pipelines.data.encoder import EncoderSettings
 from train.prefix.labelled import LabelledTexts
 
-# As pooled: a head may use the length of a vector, which says how sure the encoder is.
-ENCODE = EncodeConfig(encoder=EncoderSettings(unit=False))
+
+class PooledSettings(EncoderSettings):
+    """Vectors as pooled: a head may use their length, which says how sure the encoder is."""
+
+    unit: bool = False
+
+
+class PooledConfig(EncodeConfig):
+    """One run of the encoding for heads."""
+
+    encoder: PooledSettings = PooledSettings()
 
 
 def features(
-    texts: LabelledTexts, config: EncodeConfig = ENCODE, pool: Pool = over_actors
+    texts: LabelledTexts, config: EncodeConfig, pool: Pool = over_actors
 ) -> NDArray[np.float32]:
     """The frozen encoder's vector of each text. float32 [N, E].
 

@@ -65,7 +65,8 @@ def measure(
     names = level_names(labels)
     sizes = {str(n): n for n in POOLS if n < len(labels)} | {"all": len(labels)}
     knn: dict[str, Curves] = {pool: {name: [] for name in names} for pool in (*sizes, "train")}
-    r_prec, probe = ({name: [] for name in names} for _ in range(2))
+    r_prec: Curves = {name: [] for name in names}
+    probe: Curves = {name: [] for name in names}
     known: dict[str, list[list[NDArray]]] = {"knn": [], "r_precision": []}
     for keys, queries in zip(train, test, strict=True):
         near = cosines(queries)

@@ -54,10 +54,14 @@ class OwnObjective(Config):
     kind: Literal["own"] = "own"
     parts: NonNegativeFloat = 1.0  # weight of the loss of each part
     whole: NonNegativeFloat = 1.0  # weight of that of whole vectors, on the finest labels
+    classes: NonNegativeFloat = 0.5  # weight of cross-entropy against class centres, each part
     distil: NonNegativeFloat = 1.0  # weight of the encoder's own neighbours in the finest part
     temperature: PositiveFloat = 0.1
     distil_temperature: PositiveFloat = 0.1
     per_class: PositiveInt = 4  # texts of a class that stand together in a batch
+    # Weight of a part in the cosine of whole vectors, over that of the coarser part before it: so
+    # that the whole tells fine classes apart, and only its first part draws a subject together.
+    finer: PositiveFloat = 19.0
 
 
 class FitConfig(Config):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,10 @@ from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from configs import Config, check
-from pipelines.data.encode import EncodeConfig
 from pipelines.whole import new_folder, save_json
 from train import git
 from train.models.prefix import Head, PrefixConfig, make_head
-from train.prefix.features import ENCODE, features, fingerprint
+from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.labelled import Sizes, draw, shortened
 from train.prefix.objectives import FitConfig, condition
 from train.prefix.readers import read
@@ -45,7 +44,7 @@ class PrefixRuns(Config):
     texts: str  # a set of train/prefix/readers
     downloads: str = "artifacts/downloads/v5"  # folder of the sets' files
     sizes: Sizes = Sizes()
-    encode: EncodeConfig = ENCODE
+    encode: PooledConfig = PooledConfig()
     condition: str = "own"  # see train/prefix/objectives.py
     fit: dict[str, Any] = Field(default={})  # what differs from the condition's settings
     seeds: tuple[int, ...] = Field(default=(42, 123, 456, 789, 1024), min_length=1)
@@ -197,7 +196,7 @@ def _over_cluster(
     connect()
     task = ray.remote(num_cpus=1, num_gpus=int(fit.device.startswith("cuda")))(train_one)
     shared = ray.put(data)
-    running: Sequence[Any] = [
+    running: list[Any] = [
         task.remote(folder, settings(config, fit, seed), fit, shared)
         for seed, folder in folders.items()
     ]

@@ -84,13 +84,14 @@ def meta_of_pairs(differences: Mapping[str, ArrayLike]) -> dict[str, float]:
     g = J d with J = 1 - 3 / (4 (n - 1) - 1), and variance J^2 (1 / n + d^2 / (2 n)).
 
     Args:
-        differences: set -> paired differences, one a seed; sets with no spread are left out.
+        differences: set -> paired differences, one a seed; sets with fewer than three seeds, of
+            which J makes nothing, or with no spread are left out.
     """
     effects, variances = [], []
     for values in differences.values():
         test = paired_t(values, np.zeros(len(np.asarray(values))))
         n, d = test["num"], test["d"]
-        if np.isfinite(d):
+        if n > 2 and np.isfinite(d):
             small = 1 - 3 / (4 * (n - 1) - 1)
             effects.append(small * d)
             variances.append(small**2 * (1 / n + d**2 / (2 * n)))

@@ -186,6 +186,9 @@ class OwnTeacher:
         loss = features.new_zeros(())
         for part, truth in zip(parts, labels.T, strict=False):  # a part may have no labels
             loss = loss + o.parts * sup_con(part, truth, o.temperature)
+        for part, centres, truth in zip(parts, self.head.centres, labels.T, strict=False):
+            logits = part @ F.normalize(centres, dim=-1).T / o.temperature
+            loss = loss + o.classes * F.cross_entropy(logits, truth)
         if len(parts) == labels.shape[1] and o.whole:
             loss = loss + o.whole * sup_con(self.head.join(parts), labels[:, -1], o.temperature)
         if o.distil:

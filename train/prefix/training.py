@@ -116,12 +116,14 @@ def shape_for(config: FitConfig, input_size: int, labels: NDArray[np.int64]) -> 
             num_classes=classes,
         )
     num_parts = max(2, labels.shape[1])
+    num_labels = tuple((labels.max(axis=0) + 1).tolist())
     return PrefixConfig(
         kind="separated",
         input_size=input_size,
         block_sizes=config.block_sizes,
         blocks_per_part=(1,) * (num_parts - 1) + (num_blocks - num_parts + 1,),
-        part_weights=(1.0,) * num_parts,
+        part_weights=tuple(objective.finer**part for part in range(num_parts)),
+        num_classes=num_labels if objective.classes else (),
     )
 
 

@@ -215,7 +215,7 @@ def test_the_key_tells_requests_apart():
     """Every part of a request but those that each page asks anew changes the key."""
     query = with_context(World().query(), {"query.history": History.empty(1)})
     free = {"user_id", "limit", "now_ms", "request_id", "seen_ids", "overrides", "context"}
-    other = {int: 7, bool: True, str: "x", tuple: (7,)}
+    other = {int: 7, bool: True, str: "x", tuple: (7,), type(None): 0.5}
     for part in fields(query):
         if part.name not in free:
             changed = replace(query, **{part.name: other[type(getattr(query, part.name))]})

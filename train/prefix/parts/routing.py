@@ -1,0 +1,82 @@
+"""What short prefixes save: a mix of coarse and fine queries, and prefixes that grow on doubt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from train.prefix.jobs import Record
+from train.prefix.measure import THRESHOLDS
+from train.prefix.scalars import Run, ends
+from train.prefix.study import Arms, Runs, StudyConfig, by_seed
+
+SHARES = tuple(round(0.05 * step, 2) for step in range(21))  # of coarse queries
+
+
+def arms(study: StudyConfig) -> Arms:
+    """Those of the CLINC part."""
+    return study.clinc_arms()
+
+
+def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str, Any]:
+    """Workload and confidence routing of each condition, and where V5 and own overtake MRL."""
+    workload = {name: _workload(found) for (name,), found in runs.items()}
+    return {
+        "shares": list(SHARES),
+        "workload": workload,
+        "overtakes": {
+            pool: {name: _overtakes(workload, name, pool) for name in workload if name != "mrl"}
+            for pool in next(iter(workload.values()))
+            if "mrl" in workload
+        },
+        "confidence": {name: _confidence(found) for (name,), found in runs.items()},
+    }
+
+
+def _workload(runs: list[Run]) -> dict[str, Any]:
+    """By pool: accuracy when coarse queries take the first prefix and fine ones the whole vector.
+
+    Beside it `fixed`: every query takes the same prefix.
+    """
+    result: dict[str, Any] = {}
+    for pool in runs[0][0]["knn"]:
+        coarse, fine = (np.mean([_ends(r, pool)[at] for r, _ in runs], axis=0) for at in (0, 1))
+        sizes = np.array(runs[0][0]["sizes"], float)
+        share = np.array(SHARES)
+        result[pool] = {
+            "adaptive": (share * coarse[0] + (1 - share) * fine[-1]).tolist(),
+            "size": (share * sizes[0] + (1 - share) * sizes[-1]).tolist(),
+            "fixed": {
+                str(int(size)): (share * c + (1 - share) * f).tolist()
+                for size, c, f in zip(sizes, coarse, fine, strict=True)
+            },
+        }
+    return result
+
+
+def _ends(record: Record, pool: str) -> tuple[Any, Any]:
+    return ends(record["knn"][pool])
+
+
+def _overtakes(workload: dict[str, Any], name: str, pool: str) -> float | None:
+    """The least share of coarse queries from which on `name`, adaptive, beats every MRL prefix."""
+    ours = np.array(workload[name][pool]["adaptive"])
+    best = np.max(list(workload["mrl"][pool]["fixed"].values()), axis=0)
+    ahead = ours > best
+    since = len(ahead) - int(np.argmin(ahead[::-1])) if not ahead.all() else 0
+    return SHARES[since] if since < len(SHARES) else None
+
+
+def _confidence(runs: list[Run]) -> dict[str, Any]:
+    """Accuracy and size of each way, means over the seeds."""
+    first = runs[0][0]["routing"]
+    paths: list[tuple[str, ...]] = [("fixed", size) for size in first["fixed"]]
+    paths += [("routed", f"{t:.1f}") for t in THRESHOLDS] + [("reranked",)]
+    return {
+        " ".join(path): {
+            key: float(np.mean(by_seed(runs, "routing", *path, key)))
+            for key in ("accuracy", "size")
+        }
+        for path in paths
+    }

@@ -1,0 +1,188 @@
+"""Settings of the study of prefix heads, and the heads that its parts ask for.
+
+An arm is one condition under one change of the data: a list of jobs, one a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from configs import Config, check
+from train.prefix.features import PooledConfig, features, fingerprint
+from train.prefix.jobs import RAW, Items, Job, Record, SetData
+from train.prefix.labelled import Sizes, grouped, shortened
+from train.prefix.objectives import CONDITIONS, FitConfig, condition
+from train.prefix.readers import read
+from train.prefix.readers.clinc import SUPER_DOMAINS
+from train.report import REPORTS
+
+Arm = tuple[str, ...]
+Arms = dict[Arm, list[Job]]
+Runs = dict[Arm, list[tuple[Record, Items]]]  # what became of them
+Part = Literal[
+    "clinc",
+    "sets",
+    "trend",
+    "unseen",
+    "retrieval",
+    "routing",
+    "three_level",
+    "noise",
+    "goldilocks",
+]
+
+BLOCKS = (64, 64, 64, 64)
+CLINC = "clinc"
+
+
+class ThreeLevel(Config):
+    """Five groups of domains → domain → intent, on CLINC-150."""
+
+    conditions: tuple[str, ...] = ("own", "v5", "mrl")
+    num_seeds: PositiveInt = 3  # the first of the study's
+
+
+class Noise(Config):
+    """A share of the coarse training labels of CLINC-150 is wrong."""
+
+    conditions: tuple[str, ...] = ("own", "v5")
+    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
+    num_seeds: PositiveInt = 3
+
+
+class Goldilocks(Config):
+    """Random balanced groups of CLINC-150's intents take the place of its domains."""
+
+    conditions: tuple[str, ...] = ("v5", "own")
+    groups: tuple[PositiveInt, ...] = (2, 3, 5, 10, 15, 25, 50, 75)
+    first_blocks: tuple[PositiveInt, ...] = (64, 128)
+    num_seeds: PositiveInt = 3
+
+
+class Unseen(Config):
+    """Some intents of each domain of CLINC-150 are left out of training."""
+
+    conditions: tuple[str, ...] = ("own", "v5", "mrl")
+    share: float = 0.3
+    num_seeds: PositiveInt = 5
+
+
+class StudyConfig(Config):
+    """What is studied, and where it is kept."""
+
+    data: str = "artifacts/downloads/v5"  # folder of the public sets
+    encode: PooledConfig = PooledConfig()
+    out: str = "artifacts/prefix"  # results, a file a head
+    reports: str = str(REPORTS)
+    parts: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
+    seeds: tuple[int, ...] = (42, 123, 456, 789, 1024)  # of splits and weights
+    conditions: tuple[str, ...] = CONDITIONS  # of the CLINC part
+    sets: dict[str, Sizes] = Field(
+        default={
+            "clinc": Sizes(),
+            "trec": Sizes(),
+            "hwu64": Sizes(num_test=2_000),
+            "arxiv": Sizes(num_test=3_000, most_train=12_000),
+            "newsgroups": Sizes(num_test=3_000),
+            "goemotions": Sizes(num_test=3_000, most_train=12_500),
+        }
+    )
+    set_conditions: tuple[str, ...] = ("own", "v5", "mrl")  # on all sets
+    fit: dict[str, dict[str, Any]] = Field(default={})  # condition -> changes of its settings
+    three_level: ThreeLevel = ThreeLevel()
+    noise: Noise = Noise()
+    goldilocks: Goldilocks = Goldilocks()
+    unseen: Unseen = Unseen()
+
+    @field_validator("seeds")
+    @classmethod
+    def _several(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < 2:
+            raise ValueError(f"{list(seeds)}: two different seeds or more, else nothing has spread")
+        return seeds
+
+    def taught(
+        self, name: str, num_levels: int = 2, block_sizes: tuple[int, ...] = BLOCKS
+    ) -> FitConfig | None:
+        """Settings of a condition as this study changes them; None = the encoder itself."""
+        if name == RAW:
+            return None
+        config = condition(name, num_levels, block_sizes)
+        changes = self.fit.get("all", {}) | self.fit.get(name, {})
+        values = config.model_dump(mode="json")
+        return check(_merged(values, changes), FitConfig, place=f"fit.{name}")
+
+    def jobs(
+        self, texts: str, fit: FitConfig | None, num: int | None = None, **of: Any
+    ) -> list[Job]:
+        """One job a seed, of the first `num` seeds."""
+        return [
+            Job(set=texts, sizes=self.sets[texts], seed=seed, fit=fit, **of)
+            for seed in self.seeds[:num]
+        ]
+
+    def clinc_arms(self) -> Arms:
+        """All conditions on CLINC-150, and the encoder itself."""
+        names = (*self.conditions, RAW)
+        return {(name,): self.jobs(CLINC, self.taught(name)) for name in names}
+
+    def set_arms(self) -> Arms:
+        """The conditions of all sets, by set and condition."""
+        return {
+            (texts, name): self.jobs(texts, self.taught(name))
+            for texts in self.sets
+            for name in (*self.set_conditions, RAW)
+        }
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **values,
+        **{
+            key: _merged(values[key], change)
+            if isinstance(change, dict) and isinstance(values.get(key), dict)
+            else change
+            for key, change in changes.items()
+        },
+    }
+
+
+def set_data(name: str, config: StudyConfig, pool: Any) -> tuple[SetData, dict[str, Any]]:
+    """What heads of a set are made from, and what the report says of it.
+
+    Raises:
+        InputError: its file or the encoder is missing.
+    """
+    from train.prefix.labelled import conditional_entropy, entropy
+
+    texts = shortened(read(name, Path(config.data)), config.sets[name])
+    vectors = features(texts, config.encode, pool)
+    super_domain = grouped(texts.names[0], SUPER_DOMAINS) if name == CLINC else None
+    data = SetData(vectors, texts.labels, texts.test, fingerprint(texts, vectors), super_domain)
+    train = texts.labels if texts.test is None else texts.labels[~texts.test]
+    coarse, fine = train[:, 0], train[:, -1]
+    story = {
+        "texts": len(texts.text),
+        "public_test": None if texts.test is None else int(texts.test.sum()),
+        "coarse": len(texts.names[0]),
+        "fine": len(texts.names[-1]),
+        "h_coarse_bits": entropy(coarse),
+        "h_fine_given_coarse_bits": conditional_entropy(coarse, fine),
+        "fingerprint": data.fingerprint,
+    }
+    return data, story
+
+
+def by_seed(runs: Sequence[tuple[Record, Items]], *path: str | int) -> list[float]:
+    """One number of each run, by the keys that lead to it."""
+    found = []
+    for record, _ in runs:
+        value: Any = record
+        for key in path:
+            value = value[key]
+        found.append(float(value))
+    return found
