@@ -43,6 +43,7 @@ Level = (
     | Literal["coarse", "middle", "fine", "auto"]
 )
 Number = Annotated[float | None, BeforeValidator(_finite)]  # null = unknown; JSON has no NaN
+Numbers = Annotated[list[Number] | Number, Field(union_mode="left_to_right")]
 
 
 class Request(BaseModel):
@@ -279,6 +280,10 @@ class Score(Explained):
     multipliers: dict[str, Number]
     score: Number
     notes: list[str] = Field(description="what scorers did to it, in words")
+    numbers: dict[str, dict[str, Numbers]] = Field(
+        default_factory=dict,
+        description="scorer -> what it computed beside its effect, by name; lists per scale",
+    )
 
 
 class Explanation(Explained):

@@ -20,13 +20,13 @@ from ray.serve.handle import DeploymentHandle
 from configs import load
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
-from pipelines.feed.services import Hits
+from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, models_of
 from serve.feed_handler import FeedHandler
 from serve.live.journals import open_journal
 from serve.metrics import ComponentMetrics, StoreMetrics
-from serve.models import Comparison, Models, Near, Nearby, Ranking, Search
+from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search
 from serve.reloading import LearningReplica, NewPostsOf, Reloading
 from serve.requests import TIMELINE
 from serve.routes import create_app
@@ -87,16 +87,25 @@ class RankerReplica(LearningReplica):
         return await self._rank(ranking)
 
 
-class ScorerReplica(Reloading):
+class ScorerReplica(LearningReplica):
     """Serves a `Scorer`."""
+
+    def __init__(self, args: Args) -> None:
+        super().__init__(args, "scorer")
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        self._scorer = Scorer(bundle)
+        scorer = Scorer(bundle)
+        self._new_posts.use(bundle, scorer.fields)
+        self._scorer = scorer
 
     async def value(self, p_action: NDArray) -> NDArray:
         """As `Models.value`."""
         return self._scorer.value(p_action)
+
+    async def interference(self, asked: Interfering) -> Interference:
+        """As `Models.interference`."""
+        return await self._scorer.interference(asked)
 
 
 @serve.ingress()
@@ -182,10 +191,9 @@ class FeedHandlerReplica(Reloading):
         models = self._remote
         if models is None:
             retriever, ranker = Retriever(bundle, self._args.retrieval), Ranker(bundle)
-            self._new_posts.use(bundle, retriever, ranker)
-            models = replace(
-                models_of(retriever, ranker, Scorer(bundle)), problems=self._own_problems
-            )
+            scorer = Scorer(bundle)
+            self._new_posts.use(bundle, retriever, ranker, scorer.fields)
+            models = replace(models_of(retriever, ranker, scorer), problems=self._own_problems)
         self._handler.use(bundle, models)
 
 
@@ -201,7 +209,7 @@ def build(args: Args) -> Application:
         models = [
             deployment(RetrieverReplica, "Retriever", args),
             deployment(RankerReplica, "Ranker", args),
-            deployment(ScorerReplica, "Scorer", args.torch_threads),
+            deployment(ScorerReplica, "Scorer", args),
         ]
     return deployment(FeedHandlerReplica, "FeedHandler", args, *models)
 
@@ -226,16 +234,16 @@ def _behind(
         return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
 
     async def problems() -> dict[str, list[str]]:
-        learning = {"Retriever": retriever, "Ranker": ranker}
-        asked = [ask("problem", handle) for handle in learning.values()]
-        return dict(zip(learning, await asyncio.gather(*asked), strict=True))
+        asked = [ask("problem", handle) for handle in deployments.values()]
+        return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
 
     return Models(
-        retriever.search.remote,
-        ranker.rank.remote,
-        scorer.value.remote,
-        versions,
-        retriever.similarity.remote,
-        problems,
-        retriever.near.remote,
+        search=retriever.search.remote,
+        rank=ranker.rank.remote,
+        value=scorer.value.remote,
+        versions=versions,
+        similarity=retriever.similarity.remote,
+        problems=problems,
+        near=retriever.near.remote,
+        interference=scorer.interference.remote,
     )

@@ -5,6 +5,7 @@ Axes: B requests answered together, C candidates, A actions, k posts found.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,9 +16,10 @@ from pydantic import PositiveInt
 
 from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
-from pipelines.feed.services import Hits
+from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
-from serve.models import Comparison, Models, Near, Nearby, Ranking, Search, version
+from serve.interference import InterferenceFields
+from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
 from serve.stores.prefix import PrefixPosts, PrefixSettings
 from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
@@ -173,10 +175,15 @@ class Ranker:
 
 
 class Scorer:
-    """The value model: what a page is worth to the feed."""
+    """The value model: what a page is worth to the feed; and the interference field beside it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._weights = bundle.weights
+        self.fields = InterferenceFields(bundle)  # new posts are handed to it
+
+    async def interference(self, asked: Interfering) -> Interference:
+        """As `InterferenceFields.interference`, on a thread."""
+        return await asyncio.to_thread(self.fields.interference, asked)
 
     def value(self, p_action: NDArray[np.float32]) -> NDArray[np.float64]:
         """Sum of predictions times weights. float32 [C, A] -> float64 [C]."""
@@ -200,6 +207,7 @@ def models_of(retriever: Retriever, ranker: Ranker, scorer: Scorer) -> Models:
         value,
         similarity=Batcher(retriever.similarity),
         near=Batcher(retriever.near),
+        interference=scorer.interference,
     )
 
 

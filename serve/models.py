@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Hits, Zoom
+from pipelines.feed.services import Hits, Interference, Space, Zoom
 from train.bundle import Bundle
 
 
@@ -69,6 +69,16 @@ class Near:
 
 
 @dataclass(frozen=True)
+class Interfering:
+    """Compute the field of one viewer's history at `post_id` [C]; None = as the bundle says."""
+
+    history: History
+    post_id: NDArray[np.int64]
+    space: Space | None = None
+    scale_weights: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Predict what one viewer would do with each of `post_id` [C] by `author_id` [C].
 
@@ -98,6 +108,11 @@ async def _nothing_near(_: Nearby) -> Near:
     raise LookupError("these models have no prefix vectors")
 
 
+async def _no_field(asked: Interfering) -> Interference:
+    nothing = np.zeros((len(asked.post_id), 1))
+    return Interference(nothing[:, 0], nothing, nothing, 1.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Models:
     """The three models of a bundle, each one call away.
@@ -108,6 +123,7 @@ class Models:
     says.
     `similarity` gives the inner product that `search` ranks by, of any post that it may find.
     `near` searches prefix vectors, if the bundle has any.
+    `interference` gives the field at posts; 0 where there is none.
     """
 
     search: Callable[[Search], Awaitable[Hits]]
@@ -117,6 +133,7 @@ class Models:
     similarity: Callable[[Comparison], Awaitable[float | None]] = _unknown
     problems: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _no_problems
     near: Callable[[Nearby], Awaitable[Near]] = _nothing_near
+    interference: Callable[[Interfering], Awaitable[Interference]] = _no_field
 
 
 def version(bundle: Bundle) -> str:

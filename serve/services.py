@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import History
-from pipelines.feed.services import Blend, Graph, Hits, Scored, Zoom
+from pipelines.feed.services import Blend, Graph, Hits, Interference, Scored, Space, Zoom
 from pipelines.feed.table import Candidates
-from serve.models import Comparison, Models, Nearby, Ranking, Search
+from serve.models import Comparison, Interfering, Models, Nearby, Ranking, Search
 from serve.stores.bundle import Stores
 from serve.surfaces import OfSurfaces
 
@@ -100,6 +100,16 @@ class FromBundle(OfSurfaces):
     async def blend(self) -> Blend:
         """From the bundle."""
         return self.stores.blend
+
+    async def interference(
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        space: Space | None,
+        scale_weights: tuple[float, ...] | None,
+    ) -> Interference:
+        """From the field of the bundle's vectors."""
+        return await self.models.interference(Interfering(history, post_id, space, scale_weights))
 
     async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
         """From the bundle's vectors of text, if it has any."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from configs import check
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
 from pipelines.schema import schema_changes, schema_hash, schema_spec
@@ -41,6 +43,7 @@ from pipelines.whole import new_folder, save_json
 from train import git
 from train.bundle_tables import observed_actions, write_tables
 from train.index import PostIndex, index_posts
+from train.models.fractal.blend import InterferenceBlend
 from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
@@ -115,6 +118,15 @@ class Bundle:
     def load_prefix_index(self) -> PrefixIndex:
         """Prefix vectors of all posts with a text."""
         return PrefixIndex.load(self.folder / PREFIX)
+
+    @cached_property
+    def interference(self) -> InterferenceBlend:
+        """How the interference field enters the feed; by itself it adds nothing.
+
+        Raises:
+            ConfigError: the card says what cannot be.
+        """
+        return check(self.card.get("interference", {}), InterferenceBlend, f"{self.path}: card")
 
     @cached_property
     def facts(self) -> Facts:
@@ -275,6 +287,21 @@ def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
     if "://" in bundle.path:
         raise BundleError(f"{bundle.path}: metrics are written to a local bundle only; copy it")
     save_json(bundle.folder / "card.json", bundle.card | {"metrics": metrics})
+
+
+def with_interference(
+    bundle: Path, blend: InterferenceBlend, out: Path, replace: bool = False
+) -> None:
+    """Write the bundle of a local folder anew, with another interference field; see the card.
+
+    Raises:
+        BundleError: `bundle` is none, or `out` exists.
+    """
+    _check_out(out, replace)
+    card = load(bundle).card | {"interference": blend.model_dump(mode="json")}
+    with new_folder(out) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+        save_json(folder / "card.json", card)
 
 
 def _check_out(out: Path, replace: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipelines.feed.result import FeedResult
@@ -68,6 +68,7 @@ class Score:
             scorers add.
         multipliers: scorer -> what it multiplied the score by.
         notes: what scorers say of the post in words.
+        numbers: scorer -> what it computed beside its effect, by name.
     """
 
     basis: Literal["value", "popularity"]
@@ -77,6 +78,7 @@ class Score:
     multipliers: Mapping[str, float]
     score: float
     notes: tuple[str, ...]
+    numbers: Mapping[str, Mapping[str, float | tuple[float, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,11 @@ class Explainer:
             multipliers=multipliers,
             score=posts["score"][row].item(),
             notes=_notes(result, "scorers", posts, row),
+            numbers={
+                scorer.name: told
+                for scorer in _ran(result, "scorers", posts)
+                if (told := scorer.numbers(posts, row))
+            },
         )
 
     def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
@@ -234,9 +241,13 @@ def _members(result: FeedResult, stage: str) -> Iterator[Any]:
     return (c for c in result.components if c.stage == stage)
 
 
+def _ran(result: FeedResult, stage: str, posts: Candidates) -> Iterator[Any]:
+    """Members of a stage whose columns are there."""
+    return (c for c in _members(result, stage) if all(name in posts for name in c.provides))
+
+
 def _notes(result: FeedResult, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
-    ran = (c for c in _members(result, stage) if all(name in posts for name in c.provides))
-    described = (component.describe(posts, row) for component in ran)
+    described = (component.describe(posts, row) for component in _ran(result, stage, posts))
     return tuple(note for note in described if note is not None)
 
 

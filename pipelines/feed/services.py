@@ -21,6 +21,7 @@ from pipelines.feed.visibility import Kind
 By = Literal["words", "meaning"]  # what a text and a post may have in common
 # From 0, what is about the same subject, to 1, what says the same; "auto" = by what is asked.
 Zoom = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
+Space = Literal["two_tower", "content"]  # whose vectors of posts: the post tower's, or the texts'
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,27 @@ class Blend:
     own: NDArray[np.float64]
     learned: NDArray[np.bool_]
     weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interference:
+    """The field of waves that a viewer's history sends, at each candidate.
+
+    Attributes:
+        total: 0 = no field, as of a viewer who liked nothing. float64 [C].
+        constructive, destructive: what adds to and takes from it, per scale, longest waves
+            first; at least and at most 0. float64 [C, S].
+        dimension: of the history.
+        ratio: the same over the vectors' width.
+        alpha: worth of a field of 1, as the bundle says.
+    """
+
+    total: NDArray[np.float64]
+    constructive: NDArray[np.float64]
+    destructive: NDArray[np.float64]
+    dimension: float
+    ratio: float
+    alpha: float
 
 
 @dataclass(frozen=True)
@@ -248,6 +270,15 @@ class Services(Protocol):
 
     async def blend(self) -> Blend:
         """The weights that `value` goes by, which are also those in use unless settings differ."""
+
+    async def interference(
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        space: Space | None,
+        scale_weights: tuple[float, ...] | None,
+    ) -> Interference:
+        """The field of the liked posts of `history` at each post; None = as the bundle says."""
 
     async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
         """What posts are about, as unit vectors; zeros = unknown. [C, E]; E = 0: none have any."""

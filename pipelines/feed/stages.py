@@ -250,6 +250,13 @@ class Scorer(Waiting, stage="scorers"):
         """
         return None
 
+    def numbers(self, posts: Candidates, row: int) -> Mapping[str, float | tuple[float, ...]]:
+        """What this computed for the post at `row` beside its effect, by name; NaN = nothing.
+
+        Asked only where its columns are there.
+        """
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selector(Component, ABC, stage="selectors"):

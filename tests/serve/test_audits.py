@@ -47,6 +47,21 @@ def test_an_audit_holds_what_the_score_was_made_of(tmp_path, user_id):
             assert row["p_action"] is None
 
 
+def test_the_field_is_written_down_in_shadow_too():
+    """Both parts per scale and the dimension, of every scored post; what it added only if on."""
+    rows = {}
+    for mode in ("off", "shadow", "on"):
+        feed = Pipeline.build(FeedConfig(scorers={"interference": {"mode": mode}}))
+        pool = serve(feed, World().query(1), World()).pool
+        rows[mode] = audit(1, "r", 5, 2, "abc", pool)["interference"].to_pylist()
+    assert set(rows["off"]) == {None}
+    for row in rows["shadow"]:
+        assert row["worth"] is None
+        assert row["field"] == pytest.approx(sum(row["constructive"]) + sum(row["destructive"]))
+        assert (row["dimension"], row["ratio"]) == (2.5, 0.25)
+    assert all(row["worth"] == pytest.approx(0.5 * row["field"]) for row in rows["on"])
+
+
 def test_no_posts_are_no_rows():
     """A pool without posts and multipliers is a table all the same."""
     pool = serve(Pipeline.build(), QUERY, World()).pool.take(slice(0))

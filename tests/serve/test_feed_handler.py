@@ -304,11 +304,12 @@ def test_numbers_that_json_does_not_have_are_null():
             "multipliers": {"x": np.nan},
             "score": 1.5,
             "notes": [],
+            "numbers": {"field": {"parts": (0.5, np.nan), "worth": np.nan}},
         }
     )
     assert score.model_dump_json() == (
         '{"basis":"value","terms":[],"value":null,"base_score":null,'
-        '"multipliers":{"x":null},"score":1.5,"notes":[]}'
+        '"multipliers":{"x":null},"score":1.5,"notes":[],"numbers":{"field":{"parts":[0.5,null],"worth":null}}}'
     )
 
 

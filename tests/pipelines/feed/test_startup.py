@@ -152,8 +152,8 @@ def test_stages_order_themselves():
     ]
     assert stages["scorers"] == [
         [
-            *("action_weights", "actions", "author_fatigue", "novelty", "out_of_network"),
-            *("reply_quality", "text_match", "topic_fatigue", "velocity"),
+            *("action_weights", "actions", "author_fatigue", "interference", "novelty"),
+            *("out_of_network", "reply_quality", "text_match", "topic_fatigue", "velocity"),
         ],
         ["value"],
         ["base_score"],

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from pipelines.features import History
 from pipelines.feed.hydrators.engagement import Engagement
-from pipelines.feed.services import Blend, By, Graph, Hits, Scored, Served, Zoom
+from pipelines.feed.services import (
+    Blend,
+    By,
+    Graph,
+    Hits,
+    Interference,
+    Scored,
+    Served,
+    Space,
+    Zoom,
+)
 from pipelines.feed.stages import FeedQuery
 from pipelines.feed.table import Candidates
 from pipelines.feed.visibility import mask_of
@@ -260,6 +270,19 @@ class World:
     async def blend(self) -> Blend:
         """All actions learned, each with its default weight."""
         return BLEND
+
+    async def interference(
+        self,
+        history: History,
+        post_id: NDArray[np.int64],
+        space: Space | None,
+        scale_weights: tuple[float, ...] | None,
+    ) -> Interference:
+        """Adds more the more similar, and takes a tenth."""
+        similarity = self.similarity(history.user_id)[post_id - 1].astype(np.float64)
+        weights = np.array(scale_weights or (1.0, 0.5))
+        adds = np.abs(similarity)[:, None] * weights
+        return Interference(0.9 * adds.sum(1), adds, -0.1 * adds, 2.5, 0.25, alpha=0.5)
 
     async def vectors(self, post_id: NDArray[np.int64]) -> NDArray[np.float32]:
         """None, unless a test puts one a post into `self.about`."""
