@@ -85,9 +85,9 @@ class NeverStale(RuleBasedStateMachine):
             return result
 
         asked = (user_id, surface, factor, feed, self.version, self.num_done[user_id])
+        age_ms = self.now_ms - self.made.get(asked, -(10**15))  # before what happens during it
         result = asyncio.run(body())
         hit = entry(result, "sources.cached_posts").outcome == "ok"
-        age_ms = self.now_ms - self.made.get(asked, -(10**15))
         assert hit == (0 < age_ms <= TTL_S * 1000)
         if not hit:
             self.made[asked] = self.now_ms

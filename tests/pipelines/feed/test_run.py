@@ -128,6 +128,7 @@ def test_every_component_leaves_a_trace():
         *("sources.text_search", "sources.semantic_search", "scorers.text_match"),  # of no search
         *("sources.replies", "scorers.reply_quality"),  # of no post
         *("sources.rising", "scorers.velocity", "scorers.novelty"),  # unless set
+        "scorers.interference",  # off
         "sources.prefix",  # of no zoom
     }
     assert all(e.ms >= 0 and e.outcome == "ok" for e in result.trace if e.key not in skipped)
