@@ -2,7 +2,8 @@
 
 Trains every head that the parts ask for, one a CPU of the cluster, measures each on held-out
 texts, and writes train/reports/prefix.json, its page and its plots. What a head was measured at is
-kept, so that a study that was stopped goes on where it was, and parts can be run one by one.
+kept, so that a study that was stopped goes on where it was, and parts can be run one by one: the
+report keeps the parts that a command does not name, if its settings and texts are still theirs.
 Nothing is chosen by test texts: the settings of a condition are the same on all sets, and the
 epoch that a head keeps is the best on validation rows of its training texts.
 """
@@ -10,13 +11,15 @@ epoch that a head keeps is the best on validation rows of its training texts.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from configs import ConfigError, load
@@ -48,31 +51,37 @@ def study(config: StudyConfig, pool: Pool, runner: Runner) -> Path:
     """
     started = time.monotonic()
     data, stories, left_out = _data(config, pool)
-    config = config.model_copy(
-        update={"sets": {name: sizes for name, sizes in config.sets.items() if name in data}}
-    )
-    parts = {name: importlib.import_module(f"train.prefix.parts.{name}") for name in config.parts}
-    arms: dict[str, Arms] = {name: part.arms(config) for name, part in parts.items()}
+    before = _before(config, stories)
+    arms = _arms(config, config.parts, data)
     wanted = [job for part in arms.values() for found in part.values() for job in found]
     unique = list(dict.fromkeys(wanted))
     kept = Kept(Path(config.out))
     num_new = sum(kept.load(job, data[job.set]) is None for job in unique)
     done = dict(zip(unique, jobs.results(unique, data, kept, runner), strict=True))
+    head = header(" ".join(s["fingerprint"] for s in stories.values()), config.seeds)
     found: dict[str, Any] = {}
-    for name, part in parts.items():
-        runs: Runs = {arm: [done[job] for job in of] for arm, of in arms[name].items()}
-        found[name] = plain(part.results(config, runs, stories))
+    made: dict[str, Any] = {}
+    costs = _cost(arms, done)
+    for name in StudyConfig().parts:
+        if name in arms:
+            runs: Runs = {arm: [done[job] for job in of] for arm, of in arms[name].items()}
+            found[name] = plain(_module(name).results(_of(config, data), runs, stories))
+            made[name] = {
+                **costs[name],
+                "heads_key": _key(arms[name], stories),
+                "date": head["date"],
+                "git_commit": head["git_commit"],
+            }
+        elif name in before["parts"]:
+            found[name], made[name] = before[name], before["parts"][name]
     record = {
         "page": "train.prefix.page",
-        "header": header(" ".join(s["fingerprint"] for s in stories.values()), config.seeds),
-        "cost": {
-            "parts": _cost(arms, done),
-            "this_command_s": time.monotonic() - started,
-            "heads_trained_by_it": num_new,
-        },
-        "settings": config.model_dump(mode="json", exclude={"reports"}),
-        "data": stories,
-        "left_out": left_out,
+        "header": head,
+        "parts": made,
+        "this_command": {"seconds": time.monotonic() - started, "heads_trained": num_new},
+        "settings": config.model_dump(mode="json", exclude={"reports", "parts"}),
+        "data": before["data"] | stories,
+        "left_out": before["left_out"] | left_out,
         "checks": checks(found),
         **found,
     }
@@ -101,7 +110,54 @@ def _data(
     return data, stories, left_out
 
 
-def _cost(arms: dict[str, Arms], done: dict[Job, tuple[Record, Any]]) -> dict[str, Any]:
+def _module(part: str) -> ModuleType:
+    return importlib.import_module(f"train.prefix.parts.{part}")
+
+
+def _of(config: StudyConfig, known: Iterable[str]) -> StudyConfig:
+    """The settings without the sets whose texts are not known."""
+    sets = {name: sizes for name, sizes in config.sets.items() if name in set(known)}
+    return config.model_copy(update={"sets": sets})
+
+
+def _arms(config: StudyConfig, parts: Iterable[str], known: Iterable[str]) -> dict[str, Arms]:
+    """What each part trains on the sets that are known."""
+    config = _of(config, known)
+    return {name: _module(name).arms(config) for name in parts}
+
+
+def _key(arms: Arms, stories: Mapping[str, Any]) -> str:
+    """The same for the same heads of the same texts."""
+    keys = [job.key(stories[job.set]["fingerprint"]) for of in arms.values() for job in of]
+    return hashlib.sha256(" ".join(keys).encode()).hexdigest()[:12]
+
+
+def _before(config: StudyConfig, stories: Mapping[str, Any]) -> dict[str, Any]:
+    """The last report, with those parts alone that these settings and texts would make again."""
+    nothing: dict[str, Any] = {"parts": {}, "data": {}, "left_out": {}}
+    file = Path(config.reports) / "prefix.json"
+    try:
+        last = nothing | json.loads(file.read_text())
+    except OSError:
+        return nothing
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); remove it to begin a new report") from None
+    texts = last["data"] | stories
+    others = [name for name in last["parts"] if name not in config.parts]
+    same = [
+        name
+        for name, arms in _arms(config, others, texts).items()
+        if _key(arms, texts) == last["parts"][name]["heads_key"]
+    ]
+    if gone := sorted(set(others) - set(same)):
+        _log.warning("%s: left out: %s, made of other settings or texts", file, ", ".join(gone))
+    return last | {
+        "parts": {name: last["parts"][name] for name in same},
+        "left_out": {name: why for name, why in last["left_out"].items() if name not in stories},
+    }
+
+
+def _cost(arms: Mapping[str, Arms], done: Mapping[Job, tuple[Record, Any]]) -> dict[str, Any]:
     """CPU time of each part: heads that an earlier part has trained are counted there."""
     seen: set[Job] = set()
     costs: dict[str, Any] = {}
@@ -110,9 +166,7 @@ def _cost(arms: dict[str, Arms], done: dict[Job, tuple[Record, Any]]) -> dict[st
         seen |= own
         seconds = sum(done[job][0]["seconds"] for job in own)
         costs[name] = {"heads": len(own), "cpu_minutes": seconds / 60}
-    heads = sum(cost["heads"] for cost in costs.values())
-    minutes = sum(cost["cpu_minutes"] for cost in costs.values())
-    return {**costs, "all": {"heads": heads, "cpu_minutes": minutes}}
+    return costs
 
 
 def settings(arguments: Sequence[str]) -> StudyConfig:

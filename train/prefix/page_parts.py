@@ -39,17 +39,20 @@ def spread(value: Mapping[str, Any] | None, digits: int = 3) -> str:
 
 
 def costs(record: Record) -> Lines:
-    """What the study costs."""
-    cost = record["cost"]
-    rows = [(name, c["heads"], c["cpu_minutes"]) for name, c in cost["parts"].items()]
+    """What each part costs, and when it was made."""
+    parts = record["parts"]
+    columns = ("heads", "cpu_minutes", "date", "git_commit")
+    rows = [(name, *(part[c] for c in columns)) for name, part in parts.items()]
+    heads, minutes = (sum(part[c] for part in parts.values()) for c in columns[:2])
+    last = record["this_command"]
     return [
         "## Cost",
         "",
-        *table(("part", "heads of its own", "CPU minutes"), rows),
-        "CPU time of training and measuring, texts being encoded before; on n idle cores the wall "
-        f"time is an n-th. The command that wrote this page took "
-        f"{text(cost['this_command_s'] / 60)} minutes and trained "
-        f"{text(cost['heads_trained_by_it'])} heads; the others were kept from before.",
+        *table(("part", "heads of its own", "CPU minutes", "date", "git commit"), rows),
+        f"{heads:,} heads and {minutes / 60:.1f} CPU hours in all, to train and measure, texts "
+        "being encoded before; on n idle cores the wall time is an n-th. The command that wrote "
+        f"this page took {text(last['seconds'] / 60)} minutes and trained "
+        f"{text(last['heads_trained'])} heads; the others were kept from before.",
         "",
     ]
 

@@ -90,7 +90,7 @@ def test_a_finished_study_trains_nothing_again(page, settings, tmp_path, monkeyp
     before = json.loads(page.with_suffix(".json").read_text())
     again = json.loads(study(settings, refuse, refuse).with_suffix(".json").read_text())
     assert again["clinc"] == before["clinc"]
-    assert again["cost"]["heads_trained_by_it"] == 0
+    assert again["this_command"]["heads_trained"] == 0
     for lost in (Path(settings.out) / "clinc").glob("own-1-*.json"):
         lost.unlink()
     asked = []
@@ -101,6 +101,34 @@ def test_a_finished_study_trains_nothing_again(page, settings, tmp_path, monkeyp
 
     study(settings, refuse, only_lost)
     assert [(job.condition, job.seed) for job in asked] == [("own", 1)]
+
+
+def test_parts_can_be_run_one_by_one(page, settings, tmp_path, monkeypatch, caplog):
+    """A report keeps the parts that a command does not name, but for those of other settings."""
+    monkeypatch.setattr("train.prefix_study.draw", lambda *_: None)
+    whole = json.loads(page.with_suffix(".json").read_text())
+    settings = settings.model_copy(update={"reports": str(tmp_path)})
+
+    def run(**update) -> dict:
+        written = study(settings.model_copy(update=update), encode, jobs.in_process)
+        return json.loads(written.with_suffix(".json").read_text())
+
+    for part in ("noise", "sets", "clinc"):
+        record = run(parts=(part,))
+    assert list(record["parts"]) == ["clinc", "sets", "noise"]
+    assert record["noise"] == whole["noise"]
+    assert record["sets"] == whole["sets"]
+    assert record["clinc"]["tests"] == whole["clinc"]["tests"]
+    assert record["left_out"] == whole["left_out"]
+    assert "other settings" not in caplog.text
+
+    record = run(parts=("unseen",), noise=settings.noise.model_copy(update={"shares": (0.0,)}))
+    assert set(record["parts"]) == {"clinc", "sets", "unseen"}
+    assert "noise" not in record
+    assert "left out: noise, made of other settings or texts" in caplog.text
+    (tmp_path / "prefix.json").write_text("{")
+    with pytest.raises(InputError, match=r"prefix\.json: not JSON"):
+        run(parts=("unseen",))
 
 
 def test_a_missing_set_is_said_and_a_missing_clinc_is_an_error(page, settings):
