@@ -5,7 +5,7 @@ An arm is one condition under one change of the data: a list of jobs, one a seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from train.prefix.labelled import Sizes, grouped, shortened
 from train.prefix.objectives import CONDITIONS, FitConfig, condition
 from train.prefix.readers import read
 from train.prefix.readers.clinc import SUPER_DOMAINS
+from train.prefix.runs import merged
 from train.report import REPORTS
 
 Arm = tuple[str, ...]
@@ -125,7 +126,7 @@ class StudyConfig(Config):
         config = condition(name, num_levels, block_sizes)
         changes = self.fit.get("all", {}) | self.fit.get(name, {})
         values = config.model_dump(mode="json")
-        return check(_merged(values, changes), FitConfig, place=f"fit.{name}")
+        return check(merged(values, changes), FitConfig, place=f"fit.{name}")
 
     def jobs(
         self, texts: str, fit: FitConfig | None, num: int | None = None, **of: Any
@@ -153,18 +154,6 @@ class StudyConfig(Config):
             for texts in self.sets
             for name in (*self.set_conditions, RAW)
         }
-
-
-def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **values,
-        **{
-            key: _merged(values[key], change)
-            if isinstance(change, dict) and isinstance(values.get(key), dict)
-            else change
-            for key, change in changes.items()
-        },
-    }
 
 
 def set_data(name: str, config: StudyConfig, pool: Any) -> tuple[SetData, dict[str, Any]]:
