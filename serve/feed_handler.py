@@ -19,7 +19,7 @@ from pipelines.feed.explain import Explainer
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.visibility import Kind
-from serve import api, api_events, api_similar
+from serve import api, api_events, api_explain, api_feed, api_health, api_similar
 from serve import api_diagnostics as wire
 from serve.diagnostics import Diagnostics
 from serve.live.following import Follow, Following, LiveSettings
@@ -201,7 +201,7 @@ class FeedHandler:
         self._live.adopt(stores.posts, bundle.as_of_ms)
         self.problem = None
 
-    async def feed(self, request: api.FeedRequest) -> api.FeedResponse:
+    async def feed(self, request: api_feed.FeedRequest) -> api_feed.FeedResponse:
         """Make the viewer's next page and write it to the event log.
 
         Raises:
@@ -219,7 +219,7 @@ class FeedHandler:
             after = feed.start_side_effects(result, services)
             after.add_done_callback(lambda task: self._observe(request.feed, task.result()))
             self._observe(request.feed, result.trace)
-            return api.FeedResponse(
+            return api_feed.FeedResponse(
                 request_id=query.request_id,
                 feed=request.feed,
                 user_id=query.user_id,
@@ -296,7 +296,7 @@ class FeedHandler:
         finally:
             self._events_in_flight -= 1
 
-    async def explain(self, request: api.ExplainQuery) -> api.ExplainResponse:
+    async def explain(self, request: api_explain.ExplainQuery) -> api_explain.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.
 
         Runs the feed again with what is known now, at the instant of that page; of what the
@@ -321,12 +321,12 @@ class FeedHandler:
             result = await feed.run(query, services)
             similarity = await self._similarity(result, services, request.post_id)
             explanation = serving.explainer.explain(result, request.post_id, similarity)
-            return api.ExplainResponse(
+            return api_explain.ExplainResponse(
                 user_id=request.user_id,
                 cold_start=result.cold_start,
                 degraded=list(result.degraded),
                 model=serving.model,
-                explanation=api.Explanation.model_validate(explanation),
+                explanation=api_explain.Explanation.model_validate(explanation),
             )
 
     def now_ms(self) -> int:
@@ -359,7 +359,7 @@ class FeedHandler:
             ask = partial(serving.diagnostics.viewer, user_id)
             return await asyncio.get_running_loop().run_in_executor(self._diagnosing, ask)
 
-    async def health(self) -> api.Health:
+    async def health(self) -> api_health.Health:
         """What is being served, here and by the models; RuntimeError before the first `use`."""
         serving = self._now_serving()
         versions, held_up = await asyncio.gather(
@@ -391,7 +391,7 @@ class FeedHandler:
             if log is not None and log.problem:
                 status = "stale" if status == "stale" else "unlogged"
                 problems.append(f"{log.problem} ({log.num_lost} {what} lost so far)")
-        return api.Health(
+        return api_health.Health(
             status=status,
             model=serving.model,
             versions={name: list(theirs) for name, theirs in versions.items()},

@@ -14,7 +14,7 @@ import pytest
 
 from configs import check
 from pipelines.feed.discover import FeedConfig
-from serve.api import Score
+from serve.api_explain import Score
 from serve.feed_handler import Limits
 from serve.models import version
 from serve.stores.event_log import EventLog
