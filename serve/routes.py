@@ -13,10 +13,12 @@ from fastapi.responses import JSONResponse
 from configs import ConfigError
 from serve import api, api_events, api_explain, api_feed, api_health, api_similar
 from serve import api_diagnostics as wire
+from serve.admission import OverloadedError
 from serve.diagnostics import UnknownIdError
-from serve.feed_handler import FeedHandler, NoPrefixError, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler
 from serve.live.journal import JournalError
 from serve.requests import FieldError
+from serve.serving import NoPrefixError, UnknownPostError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {

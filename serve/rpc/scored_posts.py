@@ -10,7 +10,8 @@ import grpc
 from pydantic import ValidationError
 
 from serve import api_feed
-from serve.feed_handler import FeedHandler, OverloadedError
+from serve.admission import OverloadedError
+from serve.feed_handler import FeedHandler
 from serve.rpc.scored_posts_pb2 import ScoredPost, ScoredPostsRequest, ScoredPostsResponse
 
 # Fields that both have under one name; where proto3 has no value, the default holds.

@@ -16,8 +16,9 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from serve import api_feed
+from serve.admission import Limits
 from serve.deployments import local_models
-from serve.feed_handler import FeedHandler, Limits
+from serve.feed_handler import FeedHandler
 from serve.stores.event_log import EventLog
 from tests.conftest import prepare_world, write_bundle
 from train.bundle import Bundle, load

@@ -14,8 +14,8 @@ import pytest
 
 from configs import check
 from pipelines.feed.discover import FeedConfig
+from serve.admission import Limits
 from serve.api_explain import Score
-from serve.feed_handler import Limits
 from serve.models import version
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore

@@ -37,9 +37,9 @@ class Down:
 
 def a_minute_later(handler):
     """Let the handler's clock say so, and return the instant half a minute before."""
-    serving = handler._serving
-    handler._serving = replace(serving, since_s=serving.since_s - 60)
-    return serving.model.as_of_ms + 30_000
+    as_of_ms, stood_s = handler._clock._stood
+    handler._clock._stood = as_of_ms, stood_s - 60
+    return as_of_ms + 30_000
 
 
 @pytest.mark.parametrize("user_id", [1, UNKNOWN_USER])

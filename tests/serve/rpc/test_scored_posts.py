@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipelines.feed.bloom import BloomFilter
 from serve import api, api_feed
-from serve.feed_handler import OverloadedError
+from serve.admission import OverloadedError
 from serve.rpc import scored_posts_pb2 as pb
 from serve.rpc.generate import NAMES, ROOT, generate
 from serve.rpc.scored_posts import InvalidRequestError, feed_request, response_of, scored_posts
