@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from configs import ConfigError, load
@@ -28,6 +26,7 @@ from pipelines.data.reader import InputError
 from train.prefix import jobs
 from train.prefix.checks import checks
 from train.prefix.jobs import Job, Kept, Record, Runner, SetData
+from train.prefix.page import PARTS
 from train.prefix.plots import draw
 from train.prefix.study import Arms, Runs, StudyConfig, set_data
 from train.report import header, plain, write
@@ -65,7 +64,7 @@ def study(config: StudyConfig, pool: Pool, runner: Runner) -> Path:
     for name in StudyConfig().parts:
         if name in arms:
             runs: Runs = {arm: [done[job] for job in of] for arm, of in arms[name].items()}
-            found[name] = plain(_module(name).results(_of(config, data), runs, stories))
+            found[name] = plain(PARTS[name].results(_of(config, data), runs, stories))
             made[name] = {
                 **costs[name],
                 "heads_key": _key(arms[name], stories),
@@ -110,10 +109,6 @@ def _data(
     return data, stories, left_out
 
 
-def _module(part: str) -> ModuleType:
-    return importlib.import_module(f"train.prefix.parts.{part}")
-
-
 def _of(config: StudyConfig, known: Iterable[str]) -> StudyConfig:
     """The settings without the sets whose texts are not known."""
     sets = {name: sizes for name, sizes in config.sets.items() if name in set(known)}
@@ -123,7 +118,7 @@ def _of(config: StudyConfig, known: Iterable[str]) -> StudyConfig:
 def _arms(config: StudyConfig, parts: Iterable[str], known: Iterable[str]) -> dict[str, Arms]:
     """What each part trains on the sets that are known."""
     config = _of(config, known)
-    return {name: _module(name).arms(config) for name in parts}
+    return {name: PARTS[name].arms(config) for name in parts}
 
 
 def _key(arms: Arms, stories: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""Parts of the study, one a file: which heads a part asks for, and what it makes of their results.
+"""Parts of the study, one a file: its heads, what it makes of their results, and its section.
 
 A part is a module with `arms(study) -> Arms`, heads that other parts have trained too being
-trained once, and `results(study, runs, stories) -> dict`, plain values.
+trained once, `results(study, runs, stories) -> dict`, plain values, and `section(part) -> Lines`,
+the page's words and tables made from these values alone.
 """

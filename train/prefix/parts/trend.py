@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from train.prefix.jobs import RAW
 from train.prefix.scalars import all_scalars
 from train.prefix.statistics import trend
 from train.prefix.study import Arms, Runs, StudyConfig
+from train.prefix.tables import Lines, table
 
 MEASURES = ("s_500", "s_all", "s_train", "s_r")
 
@@ -49,6 +51,29 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
             for measure, of in by_measure.items()
         },
     }
+
+
+def section(part: Mapping[str, Any]) -> Lines:
+    """Against H(L1|L0)."""
+    points, correlations = part["points"], part["correlations"]
+    keys = list(next(iter(points.values())))
+    measures = ("rho", "rho_p", "r", "r_p", "num")
+    return [
+        "## Trend over the sets",
+        "",
+        "`product` is H(L1|L0) times the encoder's own fine accuracy. It was proposed after the "
+        "fact by the original, and six sets are few.",
+        "",
+        *table(("set", *keys), [(name, *of.values()) for name, of in points.items()]),
+        *table(
+            ("", "against", *measures),
+            [
+                (name, by, *(test.get(m) for m in measures))
+                for name, tests in correlations.items()
+                for by, test in tests.items()
+            ],
+        ),
+    ]
 
 
 def _mean(values: list[float]) -> float:
