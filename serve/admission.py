@@ -20,12 +20,19 @@ class Limits(Config):
     cached_bytes: NonNegativeInt = 128 * 2**20  # of posts scored for last pages; 80 kB a viewer
 
 
-class OverloadedError(Exception):
+class UnavailableError(Exception):
+    """What is asked cannot be answered now; the same may be asked again later."""
+
+    def __init__(self, why: str, retry_after_s: int) -> None:
+        super().__init__(f"{why}; try again later")
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(UnavailableError):
     """More requests at once than `Limits` allow."""
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__("too many requests at once; try again later")
-        self.retry_after_s = retry_after_s
+        super().__init__("too many requests at once", retry_after_s)
 
 
 class Admission:

@@ -86,7 +86,7 @@ class Explanation(Explained):
     score: Score | None
     similarity: float | None = Field(
         description="of a post not retrieved: how near it is to the viewer, as the value of "
-        "two_tower in last_in; null = one of the two has no place yet"
+        "two_tower in last_in; null = one of the two has no place yet, or there is a zoom"
     )
     last_in: list[Brought] = Field(
         description="of a post not retrieved: the last post that each source brought"

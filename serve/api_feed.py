@@ -35,7 +35,7 @@ class Wishes(Request):
         default=None,
         description="the page is made of posts near what the viewer liked, and of no others: 0 "
         "(coarse) = on the same subject, 1 (fine) = saying the same, auto = by how varied the "
-        "likes are; needs a bundle with prefix vectors",
+        "likes are; the usual page where nothing is near; needs a bundle with prefix vectors",
     )
     in_network_only: bool = Field(default=False, description="only posts by followed authors")
     exclude_video: bool = Field(default=False, description="no videos")

@@ -43,9 +43,12 @@ async def explain(
 
 
 async def _similarity(result: FeedResult, services: AsItWas) -> float | None:
-    """Of the viewer and a post that no source brought; None if it cannot be told now."""
+    """Of the viewer and a post that no source brought; None if it cannot be told now.
+
+    With a zoom neither: it is what two_tower goes by, which then stands back.
+    """
     post_id, history = services.post_id, result.query.context.get("history")
-    if history is None or result.retrieved.row_of(post_id) is not None:
+    if history is None or result.query.zooms or result.retrieved.row_of(post_id) is not None:
         return None
     try:
         asked = services.similarity(history, post_id, result.query.now_ms)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from pipelines.feed.hydrators.visibility import Visibility
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import Trace
 from pipelines.feed.visibility import Kind
@@ -22,11 +23,12 @@ from serve.live.events import LiveEvents
 from serve.live.following import LiveSettings
 from serve.live.journal import Journal, JournalError
 from serve.live.state import LiveState
-from serve.models import Models, Nearby
+from serve.models import Models
 from serve.pages import posts_of, slots_of
-from serve.requests import TIMELINE, feed_of, query_of, zoom_of
+from serve.requests import TIMELINE, feed_of, query_of
 from serve.served_feed import AsItWas, ServedFeed
-from serve.serving import NO_PREFIX, Serving, UnknownPostError
+from serve.serving import NO_PREFIX, Serving
+from serve.similar import similar
 from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
@@ -83,7 +85,10 @@ class FeedHandler:
         """
         limits, live = limits or Limits(), live or LiveSettings()
         self._feeds = {TIMELINE: pipeline, **(others or {})}
+        rules = (one for one in pipeline.components if isinstance(one, Visibility))
+        self._rules = next(rules, None)  # of visibility, for what is no feed's
         self._event_log, self._audit_log = event_log, audit_log
+        self._retry_after_s = limits.retry_after_s
         self._admission = Admission(limits.max_in_flight, limits.retry_after_s)
         self._events_admission = Admission(limits.max_events_in_flight, limits.retry_after_s)
         self._clock = make_clock(clock)
@@ -168,22 +173,20 @@ class FeedHandler:
             )
 
     async def similar(self, request: api_similar.SimilarQuery) -> api_similar.SimilarResponse:
-        """Find posts whose texts are like a post's, for whoever asks: nobody's wishes count.
+        """Find posts whose texts are like a post's, for whoever asks; see `serve.similar`.
 
         Raises:
             OverloadedError, NoPrefixError: as for `feed`.
+            UnavailableError: the models do not answer, or serve another bundle still.
             UnknownPostError: the post was never heard of, was deleted, or has no text.
         """
         with self._admitted() as serving:
             serving.check_zoom(request.zoom)
             serving.check_post(request.post_id)
-            zoom = zoom_of(request.zoom)
-            assert zoom is not None  # it has a default
-            near = await serving.models.near(Nearby(request.post_id, request.num, zoom))
-            if not near.placed:
-                raise UnknownPostError(f"post {request.post_id}: has no text that was encoded")
-            facts = serving.stores.posts.facts(near.post_id)
-            return api_similar.answer(request.post_id, serving.model, near, facts)
+            services = ServedFeed(**self._parts(serving))
+            return await similar(
+                request, serving, services, self._rules, self.now_ms(), self._retry_after_s
+            )
 
     async def explain(self, request: api_explain.ExplainQuery) -> api_explain.ExplainResponse:
         """Say why the viewer gets the post, or does not, as of when it was last shown.

@@ -46,6 +46,8 @@ def feed_of(feeds: Mapping[str, Pipeline], request: Asked) -> Pipeline:
             raise FieldError(field, f"the feed {name} takes none; {told} does")
     if request.zoom is not None and not feed.zooms:
         raise FieldError("zoom", f"the feed {name} takes none: it has no source prefix")
+    if request.zoom is not None and request.in_network_only:
+        raise FieldError("zoom", "not with in_network_only: a zoom finds posts by anyone")
     return feed
 
 

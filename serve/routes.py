@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from configs import ConfigError
 from serve import api, api_events, api_explain, api_feed, api_health, api_similar
 from serve import api_diagnostics as wire
-from serve.admission import OverloadedError
+from serve.admission import UnavailableError
 from serve.diagnostics import UnknownIdError
 from serve.feed_handler import FeedHandler
 from serve.live.journal import JournalError
@@ -110,8 +110,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
         told = {"loc": [field], "msg": str(error), "type": "value_error"}
         return JSONResponse({"detail": [told]}, status_code=422)
 
-    @app.exception_handler(OverloadedError)
-    async def busy(_: Request, error: OverloadedError) -> JSONResponse:
+    @app.exception_handler(UnavailableError)
+    async def unavailable(_: Request, error: UnavailableError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
 
