@@ -11,16 +11,21 @@ import pytest
 import ray
 import yaml
 
+from pipelines.data.encoder import EncoderSettings
 from pipelines.runtime import connect
 from serve.deploy import deploy, writing_to
 from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
+from tests.conftest import write_bundle
+from tests.serve.prefix_data import fitted, with_texts
 from tests.serve.served.feed import CONFIG, LOOPBACK, Served
 
 
 @pytest.fixture(scope="package")
-def served(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The application of configs/serve.yaml with a tiny bundle and room for 4 requests."""
     folder = tmp_path_factory.mktemp("served")
+    data = with_texts(prepared, folder / "data", EncoderSettings())
+    bundle_path = write_bundle(data, folder, prefix=fitted(data, folder))
     event_log = folder / "events"
     changes = {
         "bundle": str(bundle_path),

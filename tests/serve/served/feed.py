@@ -39,9 +39,15 @@ class Served:
         """The same without waiting."""
         return self.grpc.GetScoredPosts.future(request, timeout=30)
 
-    def feed(self, user_id: int, limit: int = 5) -> httpx.Response:
+    def feed(self, user_id: int, limit: int = 5, **more: Any) -> httpx.Response:
         """Ask for a page."""
-        return self.http.post("/v1/feed", json={"user_id": user_id, "limit": limit})
+        return self.http.post("/v1/feed", json={"user_id": user_id, "limit": limit, **more})
+
+    def similar(self, post_id: int, **more: Any) -> dict[str, Any]:
+        """Ask for posts like a post."""
+        reply = self.http.get("/v1/similar", params={"post_id": post_id, **more})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
 
 
 def eventually(holds: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -11,9 +11,11 @@ import pytest
 import ray
 
 from tests.conftest import UNKNOWN_USER
+from tests.serve.prefix_data import twin
 from tests.serve.served.feed import eventually
 
 pytestmark = pytest.mark.ray
+POST = 40
 
 
 def test_feeds_are_served(served):
@@ -101,3 +103,16 @@ def test_overload_is_a_503_with_retry_after(served):
     assert {reply.status_code for reply in refused} == {503}
     assert {reply.headers["Retry-After"] for reply in refused} == {"3"}
     assert served.feed(1).status_code == 200
+
+
+def test_zoom_over_http(served):
+    """Coarse, all are on the post's subject; fine, its near duplicate is first; pages zoom too."""
+    subject = served.similar(POST, zoom="coarse")["posts"]
+    assert {post["topic_ids"][0] for post in subject} == {subject[0]["topic_ids"][0]}
+    assert served.similar(POST, zoom="fine")["posts"][0]["post_id"] == twin(POST)
+    page = served.feed(3, zoom="fine").json()
+    assert page["degraded"] == []
+    assert {tuple(post["sources"]) for post in page["posts"]} == {("prefix",)}
+    query = {"user_id": 3, "post_id": page["posts"][0]["post_id"], "zoom": "fine"}
+    told = served.http.get("/v1/explain", params=query).json()["explanation"]
+    assert "like what was liked" in told["summary"]
