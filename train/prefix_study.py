@@ -11,12 +11,11 @@ epoch that a head keeps is the best on validation rows of its training texts.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,11 @@ from pipelines.data.encode import Pool, over_actors
 from pipelines.data.reader import InputError
 from train.prefix import jobs
 from train.prefix.checks import checks
+from train.prefix.earlier import NAME, Earlier, heads_key
 from train.prefix.jobs import Job, Kept, Record, Runner, SetData
-from train.prefix.page import PARTS
+from train.prefix.parts import arms_of, results_of, set_of, sets, trend
 from train.prefix.plots import draw
-from train.prefix.study import Arms, Runs, StudyConfig, set_data
+from train.prefix.study import CLINC, Arms, Runs, StudyConfig, set_data
 from train.report import header, plain, write
 
 DEFAULT = "configs/prefix/study.yaml"
@@ -46,45 +46,40 @@ def study(config: StudyConfig, pool: Pool, runner: Runner) -> Path:
         runner: what trains heads.
 
     Raises:
-        InputError: CLINC-150 or the encoder is missing.
+        InputError: CLINC-150 or the encoder is missing, or the last report cannot be read.
     """
     started = time.monotonic()
     data, stories, left_out = _data(config, pool)
-    before = _before(config, stories)
-    arms = _arms(config, config.parts, data)
-    wanted = [job for part in arms.values() for found in part.values() for job in found]
-    unique = list(dict.fromkeys(wanted))
+    wanted = [part for part in config.wanted if set_of(config, part) in data]
+    before = Earlier.read(config, wanted, stories)
+    arms = {part: arms_of(config, part) for part in wanted}
+    unique = list(
+        dict.fromkeys(job for part in arms.values() for of in part.values() for job in of)
+    )
     kept = Kept(Path(config.out))
     num_new = sum(kept.load(job, data[job.set]) is None for job in unique)
     done = dict(zip(unique, jobs.results(unique, data, kept, runner), strict=True))
     head = header(" ".join(s["fingerprint"] for s in stories.values()), config.seeds)
-    found: dict[str, Any] = {}
-    made: dict[str, Any] = {}
-    costs = _cost(arms, done)
-    for name in StudyConfig().parts:
-        if name in arms:
-            runs: Runs = {arm: [done[job] for job in of] for arm, of in arms[name].items()}
-            found[name] = plain(PARTS[name].results(_of(config, data), runs, stories))
-            made[name] = {
-                **costs[name],
-                "heads_key": _key(arms[name], stories),
-                "date": head["date"],
-                "git_commit": head["git_commit"],
-            }
-        elif name in before["parts"]:
-            found[name], made[name] = before[name], before["parts"][name]
+    costs, origin = _cost(arms, done), {key: head[key] for key in ("date", "git_commit")}
+    found, made, stories = dict(before.results), dict(before.parts), {**before.data, **stories}
+    for part, of in arms.items():
+        runs: Runs = {arm: [done[job] for job in wants] for arm, wants in of.items()}
+        found[part] = plain(results_of(config, part, runs, stories))
+        made[part] = {**costs[part], "heads_key": heads_key(of, stories), **origin}
+    order = [part for part in config.all_parts if part in found]
+    found = {part: found[part] for part in order} | _over_sets(config, found, stories)
     record = {
         "page": "train.prefix.page",
         "header": head,
-        "parts": made,
+        "parts": {part: made[part] for part in order},
         "this_command": {"seconds": time.monotonic() - started, "heads_trained": num_new},
         "settings": config.model_dump(mode="json", exclude={"reports", "parts"}),
-        "data": before["data"] | stories,
-        "left_out": before["left_out"] | left_out,
+        "data": stories,
+        "left_out": {name: why for name, why in left_out.items() if name not in stories},
         "checks": checks(found),
         **found,
     }
-    page = write("prefix", record, config.reports)
+    page = write(NAME, record, config.reports)
     try:
         draw(json.loads(page.with_suffix(".json").read_text()), page.parent)
     except ImportError as error:
@@ -97,65 +92,38 @@ def _data(
 ) -> tuple[dict[str, SetData], dict[str, Any], dict[str, str]]:
     """What heads are made from, by set; what the report says of it; and which sets are missing."""
     data, stories, left_out = {}, {}, {}
-    needed = {"sets", "trend"} & set(config.parts)
-    for name in config.sets if needed else ("clinc",):
+    for name in dict.fromkeys(set_of(config, part) for part in config.wanted):
         try:
             data[name], stories[name] = set_data(name, config, pool)
         except InputError as error:
-            if name == "clinc":
+            if name == CLINC:
                 raise
             _log.warning("%s: left out: %s", name, error)
             left_out[name] = str(error)
     return data, stories, left_out
 
 
-def _of(config: StudyConfig, known: Iterable[str]) -> StudyConfig:
-    """The settings without the sets whose texts are not known."""
-    sets = {name: sizes for name, sizes in config.sets.items() if name in set(known)}
-    return config.model_copy(update={"sets": sets})
-
-
-def _arms(config: StudyConfig, parts: Iterable[str], known: Iterable[str]) -> dict[str, Arms]:
-    """What each part trains on the sets that are known."""
-    config = _of(config, known)
-    return {name: PARTS[name].arms(config) for name in parts}
-
-
-def _key(arms: Arms, stories: Mapping[str, Any]) -> str:
-    """The same for the same heads of the same texts."""
-    keys = [job.key(stories[job.set]["fingerprint"]) for of in arms.values() for job in of]
-    return hashlib.sha256(" ".join(keys).encode()).hexdigest()[:12]
-
-
-def _before(config: StudyConfig, stories: Mapping[str, Any]) -> dict[str, Any]:
-    """The last report, with those parts alone that these settings and texts would make again."""
-    nothing: dict[str, Any] = {"parts": {}, "data": {}, "left_out": {}}
-    file = Path(config.reports) / "prefix.json"
-    try:
-        last = nothing | json.loads(file.read_text())
-    except OSError:
-        return nothing
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}); remove it to begin a new report") from None
-    texts = last["data"] | stories
-    others = [name for name in last["parts"] if name not in config.parts]
-    same = [
-        name
-        for name, arms in _arms(config, others, texts).items()
-        if _key(arms, texts) == last["parts"][name]["heads_key"]
-    ]
-    if gone := sorted(set(others) - set(same)):
-        _log.warning("%s: left out: %s, made of other settings or texts", file, ", ".join(gone))
-    return last | {
-        "parts": {name: last["parts"][name] for name in same},
-        "left_out": {name: why for name, why in last["left_out"].items() if name not in stories},
+def _over_sets(
+    config: StudyConfig, found: Mapping[str, Any], stories: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What all sets say together, where there are two or more."""
+    names = config.set_conditions
+    each = {
+        texts: found[texts]
+        for texts in (CLINC, *config.other_sets)
+        if texts in found and set(names) <= set(found[texts]["conditions"])
     }
+    if len(each) < 2:
+        return {}
+    return plain({"sets": sets.results(each, names), "trend": trend.results(each, names, stories)})
 
 
-def _cost(arms: Mapping[str, Arms], done: Mapping[Job, tuple[Record, Any]]) -> dict[str, Any]:
+def _cost(
+    arms: Mapping[str, Arms], done: Mapping[Job, tuple[Record, Any]]
+) -> dict[str, dict[str, Any]]:
     """CPU time of each part: heads that an earlier part has trained are counted there."""
     seen: set[Job] = set()
-    costs: dict[str, Any] = {}
+    costs: dict[str, dict[str, Any]] = {}
     for name, part in arms.items():
         own = {job for found in part.values() for job in found} - seen
         seen |= own

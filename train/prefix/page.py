@@ -5,32 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.prefix.parts import (
-    clinc,
-    goldilocks,
-    noise,
-    retrieval,
-    routing,
-    sets,
-    three_level,
-    trend,
-    unseen,
-)
+from train.prefix.parts import SECTIONS
 from train.prefix.tables import Lines, table
 from train.report import text
 
 Record = Mapping[str, Any]
-PARTS = {  # in the order of the page
-    "clinc": clinc,
-    "sets": sets,
-    "trend": trend,
-    "unseen": unseen,
-    "three_level": three_level,
-    "goldilocks": goldilocks,
-    "noise": noise,
-    "retrieval": retrieval,
-    "routing": routing,
-}
 PLOTS = {  # part -> its plots
     "clinc": ("curves", "pools"),
     "sets": ("sets",),
@@ -63,7 +42,7 @@ def markdown(record: Record) -> str:
         *_data(record),
         *_checks(record),
     ]
-    for part, of in PARTS.items():
+    for part, of in SECTIONS.items():
         if part in record:
             lines += of.section(record[part])
             lines += [f"![{plot}]({name}_{plot}.png)\n" for plot in PLOTS.get(part, ())]

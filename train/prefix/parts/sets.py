@@ -1,34 +1,40 @@
-"""The other public sets, and whether what holds for CLINC-150 holds there."""
+"""Whether what holds for CLINC-150 holds on other sets: tests and a meta-analysis over all.
+
+Made from what the report knows of each set, so that sets may be measured at different times.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.prefix.jobs import RAW
-from train.prefix.scalars import all_scalars, bootstrap, compare, mean_curves, summaries
+from train.prefix.scalars import compare
 from train.prefix.statistics import meta_of_pairs, sign_test
-from train.prefix.study import CLINC, Arms, Runs, StudyConfig
 from train.prefix.tables import POOLS, TESTS, Lines, spread, table
 from train.report import text
 
 TESTED = ("s_r", "s_train", "s_all", "s_2000", "s_500")
+Found = Mapping[str, Mapping[str, Any]]
 
 
-def arms(study: StudyConfig) -> Arms:
-    """The own head, V5 and MRL on every set."""
-    return study.set_arms()
+def results(found: Found, conditions: Sequence[str]) -> dict[str, Any]:
+    """Paired tests within each set, and a meta-analysis over them.
 
-
-def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str, Any]:
-    """Scalars of each set, paired tests within it, and a meta-analysis over all of them."""
-    values = {arm: all_scalars(found) for arm, found in runs.items()}
-    sets = list(dict.fromkeys(texts for texts, _ in runs))
-    pairs = list(itertools.combinations(study.set_conditions, 2))
+    Args:
+        found: set -> its part of the report, in the order of the page.
+        conditions: to compare, which every set has.
+    """
+    values = {
+        (texts, name): part["conditions"][name]["by_seed"]
+        for texts, part in found.items()
+        for name in conditions
+    }
+    pairs = list(itertools.combinations(conditions, 2))
     tests: dict[str, Any] = {}
     for a, b in pairs:
-        of = {texts: (values[texts, a], values[texts, b]) for texts in sets}
+        of = {texts: (values[texts, a], values[texts, b]) for texts in found}
         tests[f"{a} - {b}"] = compare(of, TESTED)
     meta: dict[str, Any] = {}
     for measure, (a, b) in itertools.product(("s_r", "s_train"), pairs):
@@ -37,44 +43,29 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
                 x - y
                 for x, y in zip(values[texts, a][measure], values[texts, b][measure], strict=True)
             ]
-            for texts in sets
+            for texts in found
         }
         means = [sum(delta) / len(delta) for delta in deltas.values()]
         meta.setdefault(measure, {})[f"{a} - {b}"] = {
             "random_effects": meta_of_pairs(deltas),
             "sign_test": sign_test(means),
         }
+    first = next(iter(values.values()))
     return {
-        "num_seeds": len(study.seeds),
+        "num_seeds": len(first["s_r"]),
         "sets": {
             texts: {
-                name: {
-                    "summary": summaries(values[texts, name]),
-                    "by_seed": values[texts, name],
-                    "r_precision": mean_curves(runs[texts, name], "r_precision"),
-                    "knn_train": mean_curves(runs[texts, name], "knn", "train"),
-                    "num_train": [record["num_train"] for record, _ in runs[texts, name]],
-                    "num_test": [record["num_test"] for record, _ in runs[texts, name]],
-                }
-                for name in (*study.set_conditions, RAW)
+                name: {"summary": part["conditions"][name]["summary"]}
+                for name in (*conditions, RAW)
             }
-            for texts in sets
+            for texts, part in found.items()
         },
         "tests": tests,
         "bootstrap": {
-            f"{a} - {b}": {
-                texts: bootstrap(
-                    runs[texts, a],
-                    runs[texts, b],
-                    "r_precision",
-                    same_items=stories[texts]["public_test"] is not None,
-                )
-                for texts in sets
-            }
-            for a, b in pairs
+            pair: {texts: part["bootstrap"]["r_precision"][pair] for texts, part in found.items()}
+            for pair in tests
         },
         "meta": meta,
-        "clinc_included": CLINC in sets,
     }
 
 
