@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from configs import ConfigError, check, load
+from train import tune
 from train.loop import TrainConfig
-from train.tune import TuneConfig, search
+from train.tuning.runs import as_overrides, search
+from train.tuning.settings import RunSearch, load_search
+from train.tuning.space import sample
+
+TWO = "objectives={val_loss: minimize, auc: maximize}"
 
 
-def config(**settings: object) -> TuneConfig:
+def config(**settings: object) -> RunSearch:
     """A search over the demo's ranker."""
     values = {"name": "t", "run": "configs/ranker/tiny.yaml", **settings}
-    return check(values, TuneConfig, place="test")
+    return check(values, RunSearch, place="test")
 
 
 def test_shipped_search_names_real_settings():
     """Every setting that configs/tune/tiny.yaml searches is one of its run's."""
-    shipped = load("configs/tune/tiny.yaml", TuneConfig)
-    overrides = [f"{name}={where.domain().sample()}" for name, where in shipped.space.items()]
+    shipped = load_search("configs/tune/tiny.yaml")
 
-    load(shipped.run, TrainConfig, overrides)
+    assert isinstance(shipped, RunSearch)
+    load(shipped.run, TrainConfig, as_overrides(sample(shipped.space)))
 
 
 @pytest.mark.parametrize("where", ["space", "fixed"])
@@ -41,3 +48,22 @@ def test_empty_ranges_are_refused(where):
     """A range without room, or a choice of one, is an error."""
     with pytest.raises(ConfigError):
         config(space={"optim.lr": where})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["kind=blnd"], "kind: 'blnd': no such search; did you mean 'blend'?"),
+        (["sampler.knd=tpe"], "sampler.knd: no such setting; did you mean 'kind'?"),
+        ([TWO, "sampler.kind=cmaes"], "cmaes: knows one objective"),
+        ([TWO], "set pruner: none"),
+        (["constraints.val_loss.at_mots=1"], "did you mean 'at_most'?"),
+        (["constraints.val_loss.of_default=true"], "needs at_least or at_most"),
+    ],
+)
+def test_the_command_names_the_near_miss(given, said, monkeypatch, capsys):
+    """A wrong setting of the search itself ends the command with what is allowed."""
+    monkeypatch.setattr(sys, "argv", ["tune", "configs/tune/tiny.yaml", *given])
+
+    assert tune.main() == 2
+    assert said in capsys.readouterr().err
