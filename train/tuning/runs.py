@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from configs import Config, check, load, parse_overrides
+from configs import Config, check, load, near_miss, parse_overrides
 from pipelines.prepared import read_manifest
 from pipelines.runtime import connect
 from train.__main__ import study_kind
@@ -34,6 +34,7 @@ from train.worker import NOT_VALIDATED, fit
 
 # A trial only waits for its workers, which reserve their own CPUs. It must reserve something.
 _TRIAL_BYTES = 1 << 20
+_ALL = "measures"
 Measured = dict[str, float]
 
 
@@ -64,8 +65,8 @@ def search(config: RunSearch, then: Callable[[Study], None] = lambda _: None) ->
     with opened(config, made_of) as study:
         left = config.num_trials - len(finished(study))
         if left > 0:
-            model, space, name = type(base), config.space, config.name
-            _run(config, study, lambda drawn: _trial(model, plain, space, name, drawn), left)
+            model = type(base)
+            _run(config, study, lambda drawn: _trial(model, plain, config, drawn), left)
         then(study)
 
 
@@ -106,8 +107,10 @@ def scalars(validation: Mapping[str, Any], prefix: str = "") -> Measured:
 class BestSoFar(TuneReportCallback):
     """Tells Ray Tune after each validation of a run what the best one so far measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, objectives: Sequence[str]) -> None:
+        """Tell these by name, and all others together."""
         super().__init__()
+        self._objectives = tuple(objectives)
         self._best: Measured = {"val_loss": NOT_VALIDATED}
 
     def after_report(
@@ -117,13 +120,13 @@ class BestSoFar(TuneReportCallback):
         told = scalars(metrics[0])
         if told["val_loss"] < NOT_VALIDATED:
             self._best = min(self._best, told, key=lambda each: each["val_loss"])
-            super().after_report(run_context, [_with_all(self._best)], None)
+            super().after_report(run_context, [_told(self._best, self._objectives)], None)
 
 
 class _Search(OptunaSearch):
     """Ray's, which also writes down all that was measured, and what is out of bounds."""
 
-    def __init__(self, config: RunSearch, study: Study, left: int) -> None:
+    def __init__(self, config: RunSearch, study: Study) -> None:
         ways = ["max" if way == "maximize" else "min" for way in config.objectives.values()]
         names = list(config.objectives)
         alone = len(names) == 1
@@ -142,7 +145,8 @@ class _Search(OptunaSearch):
     ) -> None:
         """Note the measures first: afterwards the trial is closed."""
         if result and not error and trial_id not in self._completed_trials:
-            note(self._ot_trials[trial_id], self._config, scalars(result["measures"]), {})
+            measured = json.loads(result[_ALL])
+            note(self._ot_trials[trial_id], self._config, measured, {})
         super().on_trial_complete(trial_id, result, error)
 
 
@@ -158,7 +162,7 @@ def _run(
     tuner = tune.Tuner(
         tune.with_resources(trial, {"CPU": 0, "memory": _TRIAL_BYTES}),
         tune_config=tune.TuneConfig(
-            search_alg=_Search(config, study, left),
+            search_alg=_Search(config, study),
             scheduler=scheduler,
             num_samples=left,
             max_concurrent_trials=config.max_concurrent,
@@ -175,29 +179,33 @@ def _run(
 def _trial(
     model: type[TrainConfig] | type[PostsRun],
     plain: dict[str, Any],
-    space: Any,
-    name: str,
+    search: RunSearch,
     drawn: dict[str, Any],
 ) -> None:
     """One run; its folder is named by its settings, so that a run that was cut short goes on."""
-    settings = values(space, drawn)
+    settings, objectives = values(search.space, drawn), list(search.objectives)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    config = _settings(model, plain, settings, f"{name}-{digest}")
+    config = _settings(model, plain, settings, f"{search.name}-{digest}")
     if isinstance(config, PostsRun):
-        _tell(scalars(read_run(fit_posts(config))[1]["held_out"]))
+        held_out = read_run(fit_posts(config))[1]["held_out"]
+        tune.report(_told(scalars(held_out), objectives))
         return
     assert isinstance(config, TrainConfig)
-    _, story = read_run(fit(config, callbacks=[BestSoFar()]))
+    _, story = read_run(fit(config, callbacks=[BestSoFar(objectives)]))
     best = min(story["epochs"], key=lambda epoch: epoch["loss"])
-    _tell(scalars(best) | {"val_loss": best["loss"]})
+    tune.report(_told(scalars(best) | {"val_loss": best["loss"]}, objectives))
 
 
-def _tell(measured: Measured) -> None:
-    tune.report(_with_all(measured))
+def _told(measured: Measured, objectives: Sequence[str]) -> dict[str, Any]:
+    """What Ray Tune is told: it prints every number, so all but the objectives are one text.
 
-
-def _with_all(measured: Measured) -> dict[str, Any]:
-    return {**measured, "measures": measured}  # Ray adds numbers of its own
+    Raises:
+        StudyError: an objective was not measured.
+    """
+    for name in objectives:
+        if name not in measured:
+            raise StudyError(f"objectives.{name}: not measured{near_miss(name, measured)}")
+    return {**{name: measured[name] for name in objectives}, _ALL: json.dumps(measured)}
 
 
 def _settings(
