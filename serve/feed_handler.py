@@ -174,6 +174,7 @@ class FeedHandler:
 
         Raises:
             BundleError: a feed always asks for what this bundle does not have.
+            ConfigError: the timeline has no such setting as the bundle was tuned to.
         """
         model = api.Model(bundle=bundle.path, version=version(bundle), as_of_ms=bundle.as_of_ms)
         for name, feed in self._feeds.items():
@@ -184,6 +185,7 @@ class FeedHandler:
         stores = Stores.of(bundle, self._live)
         if any("text" in feed.requires for feed in self._feeds.values()):
             stores.surfaces.encoder.load()
+        self._feeds[TIMELINE].adopt(bundle.feed_settings)
         self._serving = _Serving(
             model=model,
             explainer=Explainer(bundle.actions),

@@ -12,8 +12,10 @@ import sys
 
 from optuna.study import Study
 
+from train.tuning.blend_results import finish
+from train.tuning.blends import Bench, search
 from train.tuning.results import SUMMARY, save_results
-from train.tuning.settings import RunSearch, load_search
+from train.tuning.settings import BlendSearch, RunSearch, load_search
 from train.tuning.study import front
 
 
@@ -27,6 +29,8 @@ def main() -> int:
         config = load_search(args.config, args.overrides)
         if isinstance(config, RunSearch):
             tune_run(config)
+        else:
+            tune_blend(config)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -36,13 +40,23 @@ def main() -> int:
 
 def tune_run(config: RunSearch) -> None:
     """Search a run's settings."""
-    from train.tuning.runs import best_command, search  # brings Ray, which a blend does without
+    from train.tuning import runs  # brings Ray, which a blend does without
 
     def end(study: Study) -> None:
         best = front(study, config)
-        command = best_command(config, best[0]) if best else None
+        command = runs.best_command(config, best[0]) if best else None
         save_results(study, config, [f"```sh\n{command}\n```"] if command else [])
         print(f"best: {command}" if command else "no trial is within all bounds")
+
+    runs.search(config, end)
+
+
+def tune_blend(config: BlendSearch) -> None:
+    """Search a feed's blend."""
+
+    def end(study: Study, bench: Bench) -> None:
+        written = finish(study, bench, config)
+        print(f"{written}: bundle written" if written else "no bundle written; see the results")
 
     search(config, end)
 

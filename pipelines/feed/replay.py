@@ -234,6 +234,9 @@ def main() -> int:
         feeds = [Pipeline.build(configs.load(path, FeedConfig)) for path in (args.old, args.new)]
         queries = requests(args.log, args.requests, args.feed)
         services = services_of(args.services, args.bundle)
+        if args.feed == "timeline":
+            for feed in feeds:
+                feed.adopt(getattr(services, "feed_settings", {}))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

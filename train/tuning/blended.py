@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from configs import ConfigError, check, near_miss
 from pipelines.feed.discover import FeedConfig
+from pipelines.feed.variants import open_to
 from train.bundle import Bundle
 from train.models.fractal.blend import InterferenceBlend
 
@@ -70,6 +71,7 @@ class Blended:
             stages[_MODE] = "on"
         for name, value in stages.items():
             _check_free(feed, name, value)
+        stages = {**open_to(feed, bundle.feed_settings), **stages}
         return cls(weights, _interference(bundle.interference, changes), stages)
 
 
@@ -88,7 +90,7 @@ def switched_off(name: str, settings: Mapping[str, Any]) -> dict[str, Any] | Non
         return {**settings, name: 0.0}
     if name.startswith("interference."):
         rest = {n: v for n, v in settings.items() if not n.startswith("interference.")}
-        return {**rest, _MODE: "off"}
+        return {**rest, "interference.alpha": 0.0}
     stage, component, _ = name.split(".", 2)
     if stage != "scorers":
         return None

@@ -23,9 +23,10 @@ from pipelines.feed.discover import FeedConfig
 from pipelines.prepared import read_manifest
 from train import bundle as bundles
 from train.bundle import BundleError
+from train.tuning.blended import Blended
 from train.tuning.measures import calibration, means
 from train.tuning.pages import Measured, Pages, joined
-from train.tuning.ready import make_ready, with_judges
+from train.tuning.ready import make_ready, stages_of, with_judges
 from train.tuning.replayed import ModelsThen
 from train.tuning.settings import BlendSearch
 from train.tuning.space import distributions, sample
@@ -108,6 +109,7 @@ def search(config: BlendSearch, then: Callable[[Study, Bench], None] = lambda *_
         "bundle_weights": bundle.weights.tolist(),
         "feed_settings": feed.model_dump(mode="json"),
     }
+    check_space(config, bundle, feed)
     with opened(config, made_of) as study:
         bench = prepare(config, bundle, feed)
         study.set_user_attr(DEFAULT, bench.default)
@@ -116,7 +118,7 @@ def search(config: BlendSearch, then: Callable[[Study, Bench], None] = lambda *_
 
 
 def prepare(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> Bench:
-    """Make the requests ready, and see that the space's settings are allowed.
+    """Make the requests ready.
 
     Raises:
         ConfigError, ValueError: as `search`.
@@ -137,9 +139,17 @@ def prepare(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> Be
         return pages(make_ready(tested_on, config, feed, models))
 
     found = pages(made)
-    for seed in range(_SAMPLES):
-        found.blended(sample(config.space, seed))
     return Bench(found, found.means({}), test)
+
+
+def check_space(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> None:
+    """See that settings of the space are allowed.
+
+    Raises:
+        ConfigError, WiringError: some are not.
+    """
+    for seed in range(_SAMPLES):
+        stages_of(feed, Blended.of(bundle, feed, sample(config.space, seed)).feed)
 
 
 def run_trials(

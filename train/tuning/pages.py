@@ -54,8 +54,8 @@ class Pages:
         """
         self._requests, self._bundle, self._feed = requests, bundle, feed
         self._fields = Fields(requests.vectors, num_fields)
-        stages, self._names = stages_of(feed), frozenset(names)
-        self._varying = varying(stages, self._names)
+        stages = stages_of(feed, Blended.of(bundle, feed, {}).feed)
+        self._varying = varying(stages, names)
         still = only(stages, self._varying, inside=False)
         self._ready = asyncio.run(self._scored(requests.ready, still))
         self.num_chunks = min(num_chunks, len(requests.ready))

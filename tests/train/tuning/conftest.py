@@ -18,7 +18,7 @@ SPACE = {
 
 @pytest.fixture
 def search_of(prepared: Path, bundle_path: Path, tmp_path: Path):
-    """Makes the settings of a search over the small world, twelve visits to tune on."""
+    """Makes the settings of a search over the small world, six visits to tune on."""
     (tmp_path / "feed.yaml").write_text("filters: {age: {max_age_hours: 10000}}\n")
 
     def make(**settings: object) -> BlendSearch:
@@ -32,8 +32,8 @@ def search_of(prepared: Path, bundle_path: Path, tmp_path: Path):
             "write": str(tmp_path / "tuned"),
             "space": SPACE,
             "relevant": "favorite",
-            "num_requests": 12,
-            "num_test_requests": 8,
+            "num_requests": 6,
+            "num_test_requests": 4,
             "num_candidates": 2000,
             "num_trials": 3,
             "num_chunks": 3,
