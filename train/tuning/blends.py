@@ -6,8 +6,10 @@ only when the last trial is finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,7 +115,8 @@ def search(config: BlendSearch, then: Callable[[Study, Bench], None] = lambda *_
     with opened(config, made_of) as study:
         bench = prepare(config, bundle, feed)
         study.set_user_attr(DEFAULT, bench.default)
-        run_trials(study, config, Here(bench.pages), bench.default)
+        with _executor(config, bench.pages) as executor:
+            run_trials(study, config, executor, bench.default)
         then(study, bench)
 
 
@@ -150,6 +153,18 @@ def check_space(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -
     """
     for seed in range(_SAMPLES):
         stages_of(feed, Blended.of(bundle, feed, sample(config.space, seed)).feed)
+
+
+@contextmanager
+def _executor(config: BlendSearch, pages: Pages) -> Iterator[Executor]:
+    """Ray's where there is a cluster or more than one worker is asked for."""
+    if config.num_workers == 1 or not (config.num_workers or os.environ.get("RAY_ADDRESS")):
+        yield Here(pages)
+        return
+    from train.tuning.cluster import on_cluster
+
+    with on_cluster(pages.requests, config, config.num_workers, pages.num_chunks) as executor:
+        yield executor
 
 
 def run_trials(

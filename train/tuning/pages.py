@@ -31,7 +31,12 @@ Measured = dict[str, Floats]  # measure -> of each request [R]
 
 
 class Pages:
-    """Pages of the same requests, in chunks that are spread over their time."""
+    """Pages of the same requests, in chunks that are spread over their time.
+
+    Attributes:
+        requests: as they were made ready.
+        num_chunks: parts that are measured one by one.
+    """
 
     def __init__(
         self,
@@ -52,7 +57,7 @@ class Pages:
             num_chunks: parts that are measured one by one.
             num_fields: settings of the field that are kept.
         """
-        self._requests, self._bundle, self._feed = requests, bundle, feed
+        self.requests, self._bundle, self._feed = requests, bundle, feed
         self._fields = Fields(requests.vectors, num_fields)
         stages = stages_of(feed, Blended.of(bundle, feed, {}).feed)
         self._varying = varying(stages, names)
@@ -64,7 +69,7 @@ class Pages:
     @property
     def viewer(self) -> NDArray[np.int64]:
         """Who asks each request. [R]."""
-        return self._requests.viewer
+        return self.requests.viewer
 
     def blended(self, settings: Mapping[str, Any]) -> Blended:
         """The blend that settings stand for, and whether a feed can be made with it.
@@ -88,9 +93,9 @@ class Pages:
 
     def measure(self, settings: Mapping[str, Any], chunk: int) -> Measured:
         """What the pages of every `num_chunks`-th request measure, from the chunk's on."""
-        rows = range(chunk, len(self._requests.ready), self.num_chunks)
+        rows = range(chunk, len(self.requests.ready), self.num_chunks)
         judged = [
-            self._requests.judges[row].measure(page)
+            self.requests.judges[row].measure(page)
             for row, page in zip(rows, self.pages(settings, rows), strict=True)
         ]
         return {name: np.array([each[name] for each in judged]) for name in judged[0]}
@@ -123,7 +128,7 @@ class Pages:
         return [replace(r, posts=run.posts) for r, run in zip(ready, found, strict=True)]
 
     async def _run(self, ready: Ready, blended: Blended, stages: Stages, page: bool = True) -> Run:
-        content = self._requests.vectors["content"]
+        content = self.requests.vectors["content"]
         services: Any = Answers(ready, blended, content, self._fields)
         run = Run(stages, ready.query, services, ready.posts)
         for component in (c for wave in stages["query_hydrators"] for c in wave):

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from optuna.trial import TrialState
 
 from configs import ConfigError, load
 from pipelines.feed.discover import FeedConfig
@@ -219,3 +221,24 @@ def test_the_best_goes_into_a_bundle(search_of):
     )
     favorite = made.actions.index("favorite")
     assert made.weights[favorite] == tuned["settings"]["weights.favorite"]
+
+
+@pytest.mark.ray
+def test_trials_side_by_side_measure_the_same(search_of):
+    """Two Ray workers give every trial what this process gives it."""
+    config = search_of(num_workers=2, num_trials=6, write=None)
+    found = {}
+
+    def end(study, bench):
+        found["trials"] = study.get_trials()
+        found["here"] = [bench.pages.means(trial.params) for trial in found["trials"]]
+
+    try:
+        blends.search(config, end)
+    finally:
+        ray.shutdown()
+
+    assert len(found["trials"]) == 6
+    for trial, here in zip(found["trials"], found["here"], strict=True):
+        if trial.state == TrialState.COMPLETE:
+            assert trial.user_attrs["measures"] == pytest.approx(here, nan_ok=True)
