@@ -85,10 +85,12 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def switched_off(name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The settings without what `name` weighs; None where there is no such thing as off."""
+    """The settings without what `name` weighs; None where it weighs nothing itself."""
     if name.startswith("weights."):
         return {**settings, name: 0.0}
     if name.startswith("interference."):
+        if name != "interference.alpha":
+            return None
         rest = {n: v for n, v in settings.items() if not n.startswith("interference.")}
         return {**rest, "interference.alpha": 0.0}
     stage, component, _ = name.split(".", 2)

@@ -33,7 +33,7 @@ from train.tuning.replayed import ModelsThen
 from train.tuning.settings import BlendSearch
 from train.tuning.space import distributions, sample
 from train.tuning.study import finished, note, opened, settings_of
-from train.tuning.visits import check_nested, visits
+from train.tuning.visits import visits
 
 DEFAULT = "default"
 _SAMPLES = 20  # settings at random that must be allowed before the first trial
@@ -137,8 +137,8 @@ def prepare(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> Be
         return Pages(requests, bundle, feed, config.space, config.num_chunks, config.num_fields)
 
     def test() -> Pages:
-        tested_on = visits(data, "test", config.num_test_requests, config.page)
-        check_nested(tuned_on, tested_on)
+        num = config.num_test_requests
+        tested_on = visits(data, "test", num, config.page, after=tuned_on)
         return pages(make_ready(tested_on, config, feed, models))
 
     found = pages(made)

@@ -94,7 +94,7 @@ class Judge:
         post_id: candidates. int64 [C].
         relevant, num_relevant: as in `Outcomes`.
         worth: by the bundle's own weights, whatever a trial's are. float64 [C].
-        negative: negative actions expected of each. float64 [C].
+        negative: learned negative actions expected of each. float64 [C].
     """
 
     post_id: NDArray[np.int64]
@@ -105,7 +105,12 @@ class Judge:
 
     @classmethod
     def of(
-        cls, post_id: NDArray[np.int64], known: Outcomes, scale: Floats, weights: Floats
+        cls,
+        post_id: NDArray[np.int64],
+        known: Outcomes,
+        scale: Floats,
+        weights: Floats,
+        learned: NDArray[np.bool_],
     ) -> Judge:
         """Fill in what the log does not tell.
 
@@ -114,10 +119,12 @@ class Judge:
             known: of them.
             scale: as of `calibration`.
             weights: of the bundle. [A].
+            learned: actions that the ranker learned; of others it predicts noise. bool [A].
         """
         expected = np.where(np.isfinite(known.done), known.done, known.predicted * scale)
         expected = np.nan_to_num(expected)  # of a viewer of whom nothing is predicted
-        worth, negative = expected @ weights, expected[:, _NEGATIVE].sum(axis=1)
+        worth = expected @ weights
+        negative = expected[:, [at for at in _NEGATIVE if learned[at]]].sum(axis=1)
         return cls(post_id, known.relevant, known.num_relevant, worth, negative)
 
     def measure(self, page: Candidates) -> dict[str, float]:

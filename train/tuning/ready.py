@@ -112,8 +112,8 @@ def with_judges(
         scale: as of `measures.calibration`, of the visits tuned on.
         models: whose vectors.
     """
-    weights = models.bundle.weights
-    judges = [Judge.of(r.posts.post_id, known, scale, weights) for r, known in made]
+    worth = models.bundle.weights, models.learned
+    judges = [Judge.of(r.posts.post_id, known, scale, *worth) for r, known in made]
     posts = [r.posts.post_id for r, _ in made]
     posts += [r.posts["repost_of_post_id"] for r, _ in made if "repost_of_post_id" in r.posts]
     posts += [h.post_id for r, _ in made if (h := r.query.context.get("history")) is not None]

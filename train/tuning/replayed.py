@@ -92,6 +92,11 @@ class ModelsThen:
         self._trained_on = flatten(read_examples(data, "train"))
 
     @property
+    def learned(self) -> NDArray[np.bool_]:
+        """Which of the bundle's actions its ranker learned. [A]."""
+        return np.isin(self.bundle.actions, self.bundle.card["observed_actions"])
+
+    @property
     def dwell_cap_s(self) -> float:
         """Longer stays count as this long in what the ranker predicts."""
         return float(getattr(self._ranker.config, "dwell_cap_s", np.inf))
@@ -218,5 +223,4 @@ class Replayed:
     async def blend(self) -> Blend:
         """The bundle's."""
         bundle = self._models.bundle
-        learned = np.isin(bundle.actions, bundle.card["observed_actions"])
-        return Blend(bundle.actions, bundle.weights, learned, bundle.weights)
+        return Blend(bundle.actions, bundle.weights, self._models.learned, bundle.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipelines.feed.stages import FeedQuery
 from train.rows import read_examples
 
 Ids = NDArray[np.int64]
+_MOST = 0.5  # share of a split that must be later than what came before
 _HISTORY = ("post_id", "author_id", "did", "surface", "dwell_s", "at_ms")
 
 
@@ -37,40 +39,36 @@ class Visit:
     dwell_s: NDArray[np.float32]
 
 
-def visits(data: Path, split: str, num: int, page: int) -> list[Visit]:
+def visits(data: Path, split: str, num: int, page: int, after: Sequence[Visit] = ()) -> list[Visit]:
     """Visits of a split, spread evenly over its time, in its order.
+
+    Days of a log may overlap by hours, where it files rows by days of its own.
 
     Args:
         data: prepared.
         split: of it.
         num: at most; fewer where the split has fewer.
         page: posts that each asks for.
+        after: visits that all must be later than; the split's others are left out.
 
     Raises:
         FileNotFoundError: there is no such split.
-        ValueError: it is empty.
+        ValueError: it is empty, or most of it is not later than `after`.
     """
     examples = read_examples(data, split)
     if not len(examples):
         raise ValueError(f"{data}: no visits in the split {split}")
-    order = np.argsort(examples["at_ms"].to_numpy(), kind="stable")
+    at_ms = examples["at_ms"].to_numpy()
+    last = max((visit.query.now_ms for visit in after), default=-1)
+    later = np.flatnonzero(at_ms > last)
+    if len(later) < _MOST * len(examples):
+        raise ValueError(
+            f"{data}: of {len(examples)} visits to test on only {len(later)} are later than all "
+            "those tuned on: tuning needs a split in time, without split.leave_last_out"
+        )
+    order = later[np.argsort(at_ms[later], kind="stable")]
     chosen = order[np.linspace(0, len(order) - 1, min(num, len(order))).round().astype(int)]
     return [_visit(row, split, page) for row in _rows(examples.take(chosen))]
-
-
-def check_nested(tuned_on: list[Visit], tested_on: list[Visit]) -> None:
-    """Refuse visits to test on that are not all later than those to tune on.
-
-    Raises:
-        ValueError: some are not.
-    """
-    last = max(visit.query.now_ms for visit in tuned_on)
-    first = min(visit.query.now_ms for visit in tested_on)
-    if first <= last:
-        raise ValueError(
-            f"a visit to test on is of {first} ms, one to tune on of {last} ms: tuning needs a "
-            "split in time, so prepare the data without split.leave_last_out"
-        )
 
 
 def _rows(examples: pa.Table) -> list[dict[str, NDArray]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from train.tuning.blend_results import REPORT, finish
 from train.tuning.blended import Blended
 from train.tuning.replayed import ModelsThen, Replayed, with_logged
 from train.tuning.study import feasible
-from train.tuning.visits import check_nested, visits
+from train.tuning.visits import visits
 
 TUNED = {
     "weights.favorite": 3.0,
@@ -101,16 +100,17 @@ def test_the_test_days_play_no_part(search_of, prepared, tmp_path):
 
 
 def test_days_tuned_on_end_before_those_tested_on(prepared):
-    """Visits are those of their split, histories are older, and overlapping days are refused."""
-    tuned_on, tested_on = (visits(prepared, split, 30, 20) for split in ("validate", "test"))
+    """Histories are older than visits, test visits later than all tuned on, or they are refused."""
+    tuned_on = visits(prepared, "validate", 30, 20)
+    tested_on = visits(prepared, "test", 30, 20, after=tuned_on)
 
-    check_nested(tuned_on, tested_on)
+    assert tuned_on[-1].query.now_ms < tested_on[0].query.now_ms
     for visit in (*tuned_on, *tested_on):
         assert visit.history is None or (visit.history.at_ms < visit.query.now_ms).all()
-    first = tested_on[0].query.now_ms
-    late = replace(tuned_on[0], query=replace(tuned_on[0].query, now_ms=first))
+    some = visits(prepared, "test", 10_000, 20, after=tested_on[:8])
+    assert some[0].query.now_ms > tested_on[7].query.now_ms
     with pytest.raises(ValueError, match="tuning needs a split in time"):
-        check_nested([*tuned_on, late], tested_on)
+        visits(prepared, "test", 30, 20, after=tested_on)
 
 
 def test_a_post_shown_twice_is_one(tmp_path, prepared):
