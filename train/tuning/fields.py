@@ -75,7 +75,7 @@ class Fields:
         key = _Key(blend.space, blend.max_history, *signs, parts_key(blend.field))
         kept = self._kept.setdefault(key, {})
         self._kept.move_to_end(key)
-        while len(self._kept) > max(self._most, 1):
+        while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         if request_id not in kept:
             sources = liked(history, *signs, blend.max_history)

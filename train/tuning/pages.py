@@ -59,9 +59,9 @@ class Pages:
         """
         self.requests, self._bundle, self._feed = requests, bundle, feed
         self._fields = Fields(requests.vectors, num_fields)
-        stages = stages_of(feed, Blended.of(bundle, feed, {}).feed)
-        self._varying = varying(stages, names)
-        still = only(stages, self._varying, inside=False)
+        self._stages = stages_of(feed, Blended.of(bundle, feed, {}).feed)
+        self._varying = varying(self._stages, names)
+        still = only(self._stages, self._varying, inside=False)
         self._ready = asyncio.run(self._scored(requests.ready, still))
         self.num_chunks = min(num_chunks, len(requests.ready))
         self._composed = lru_cache(_COMPOSED)(self._compose)
@@ -110,7 +110,7 @@ class Pages:
 
     def _compose(self, settings: str) -> tuple[Blended, Stages]:
         given = json.loads(settings)
-        if unsaid := varying(stages_of(self._feed), given) - self._varying:
+        if unsaid := varying(self._stages, given) - self._varying:
             raise ValueError(f"{', '.join(sorted(unsaid))}: was not said to vary")
         blended = Blended.of(self._bundle, self._feed, given)
         stages = stages_of(self._feed, blended.feed)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import (
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveInt,
     field_validator,
     model_validator,
@@ -133,7 +132,8 @@ class BlendSearch(Search):
     num_candidates: PositiveInt = 300  # posts scored for each, those that the log shows first
     page: PositiveInt = Field(default=20, ge=10)  # posts of a page
     num_chunks: PositiveInt = 5  # of a trial's requests, after each of which it may be pruned
-    num_fields: NonNegativeInt = 8  # settings of the field whose values are kept in memory
+    # Settings of the field whose values are kept in memory: 5 MB each for 500 x 300 posts.
+    num_fields: PositiveInt = 32
     # Trials at once, each in a Ray actor; null = one a CPU of the cluster that RAY_ADDRESS names,
     # and without one this process alone, without Ray.
     num_workers: PositiveInt | None = None
