@@ -12,6 +12,7 @@ from train.loop import TrainConfig
 from train.tuning.runs import as_overrides, search
 from train.tuning.settings import RunSearch, load_search
 from train.tuning.space import sample
+from train.tuning.study import StudyError
 
 TWO = "objectives={val_loss: minimize, auc: maximize}"
 
@@ -39,6 +40,14 @@ def test_misspelt_setting_stops_the_search(where):
 
     with pytest.raises(ConfigError, match="lrr: no such setting; did you mean 'lr'"):
         search(config(**settings))
+
+
+def test_a_prefix_head_is_judged_by_its_held_out_posts():
+    """It has no validation loss, and the search says so before Ray starts."""
+    space = {"fit.batch_size": {"choices": [64, 128]}}
+
+    with pytest.raises(StudyError, match="a prefix head has no val_loss"):
+        search(config(run="configs/prefix/posts.yaml", space=space))
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ from train.tuning.space import distributions, sample, values
 from train.tuning.study import StudyError, finished, note, opened
 from train.worker import NOT_VALIDATED, fit
 
-# A trial only waits for its workers, which reserve their own CPUs. It must reserve something.
-_TRIAL_BYTES = 1 << 20
+_TRIAL_BYTES = 1 << 20  # a trial must reserve something
 _ALL = "measures"
 Measured = dict[str, float]
 
@@ -66,7 +65,10 @@ def search(config: RunSearch, then: Callable[[Study], None] = lambda _: None) ->
         left = config.num_trials - len(finished(study))
         if left > 0:
             model = type(base)
-            _run(config, study, lambda drawn: _trial(model, plain, config, drawn), left)
+            # A trial only waits for its workers, which reserve CPUs; a head is fitted in it.
+            resources = {"CPU": 1} if model is PostsRun else {"CPU": 0, "memory": _TRIAL_BYTES}
+            trial = tune.with_resources(lambda d: _trial(model, plain, config, d), resources)
+            _run(config, study, trial, left)
         then(study)
 
 
@@ -150,9 +152,7 @@ class _Search(OptunaSearch):
         super().on_trial_complete(trial_id, result, error)
 
 
-def _run(
-    config: RunSearch, study: Study, trial: Callable[[dict[str, Any]], None], left: int
-) -> None:
+def _run(config: RunSearch, study: Study, trial: Any, left: int) -> None:
     names = list(config.objectives)
     scheduler = None
     if config.pruner == "asha":
@@ -160,7 +160,7 @@ def _run(
         scheduler = ASHAScheduler(metric=names[0], mode=way, grace_period=1, reduction_factor=3)
     connect()
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0, "memory": _TRIAL_BYTES}),
+        trial,
         tune_config=tune.TuneConfig(
             search_alg=_Search(config, study),
             scheduler=scheduler,

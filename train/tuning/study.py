@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -117,26 +118,15 @@ def front(study: Study, search: Search) -> list[FrozenTrial]:
     the range that the front spans; of equals the earlier.
     """
     fit = [trial for trial in study.get_trials(deepcopy=False) if feasible(trial)]
+    if not fit:
+        return []
     signs = [1 if way == "maximize" else -1 for way in search.objectives.values()]
-    points = [[s * v for s, v in zip(signs, t.values, strict=True)] for t in fit]
-    best = [
-        at
-        for at, mine in enumerate(points)
-        if not any(
-            all(b >= a for a, b in zip(mine, other, strict=True)) and other != mine
-            for other in points
-        )
-    ]
-    columns = list(zip(*(points[at] for at in best), strict=True))
-
-    def distance(at: int) -> float:
-        shares = [
-            (max(column) - value) / ((max(column) - min(column)) or 1.0)
-            for column, value in zip(columns, points[at], strict=True)
-        ]
-        return sum(share**2 for share in shares)
-
-    return [fit[at] for at in sorted(best, key=lambda at: (distance(at), fit[at].number))]
+    points = np.array([trial.values for trial in fit]) * signs
+    beaten = [((points >= mine).all(1) & (points > mine).any(1)).any() for mine in points]
+    best = np.flatnonzero(~np.array(beaten))
+    span = np.ptp(points[best], axis=0)
+    shares = (points[best].max(axis=0) - points[best]) / np.where(span > 0, span, 1.0)
+    return [fit[at] for at in best[np.argsort((shares**2).sum(axis=1), kind="stable")]]
 
 
 def settings_of(trial: FrozenTrial | Trial, search: Search) -> dict[str, Any]:

@@ -74,6 +74,16 @@ def test_a_stopped_search_goes_on(tmp_path, kind):
     assert climb(config(tmp_path, num_trials=15, sampler=sampler)) == after
 
 
+def test_a_database_will_do(tmp_path):
+    """Where storage names one, trials are kept there, and nothing else changes."""
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
+    before = climb(config(tmp_path, num_trials=3, storage=storage))
+    after = climb(config(tmp_path, num_trials=5, storage=storage))
+
+    assert (len(after), after[:3]) == (5, before)
+    assert not (tmp_path / "hill" / JOURNAL).exists()
+
+
 def test_the_top_is_found(tmp_path):
     """Forty trials come near it; a bound keeps the best away from what is outside."""
     free, bound = (
