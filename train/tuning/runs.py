@@ -66,7 +66,8 @@ def search(config: RunSearch, then: Callable[[Study], None] = lambda _: None) ->
         if left > 0:
             model = type(base)
             # A trial only waits for its workers, which reserve CPUs; a head is fitted in it.
-            resources = {"CPU": 1} if model is PostsRun else {"CPU": 0, "memory": _TRIAL_BYTES}
+            waits: dict[str, float] = {"CPU": 0, "memory": _TRIAL_BYTES}
+            resources = {"CPU": 1.0} if model is PostsRun else waits
             trial = tune.with_resources(lambda d: _trial(model, plain, config, d), resources)
             _run(config, study, trial, left)
         then(study)
