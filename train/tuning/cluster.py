@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,9 +23,9 @@ from train.tuning.settings import BlendSearch
 class _Worker:
     """Holds the requests."""
 
-    def __init__(self, requests: Requests, config: BlendSearch) -> None:
+    def __init__(self, requests: Requests, config: BlendSearch, feed: FeedConfig) -> None:
         torch.set_num_threads(1)
-        bundle, feed = bundles.load(config.bundle), load(config.feed, FeedConfig)
+        bundle = bundles.load(config.bundle)
         self._pages = Pages(
             requests, bundle, feed, config.space, config.num_chunks, config.num_fields
         )
@@ -68,15 +69,18 @@ def on_cluster(
 
     Args:
         requests: ready.
-        config: of the search; every node must see its bundle and its feed.yaml.
+        config: of the search; every node must see its bundle.
         num_workers: None = one a CPU of the cluster.
         num_chunks: of a trial.
     """
+    feed = load(config.feed, FeedConfig)
+    if "://" not in config.bundle:
+        config = config.model_copy(update={"bundle": str(Path(config.bundle).resolve())})
     connect()
     num = num_workers or int(ray.cluster_resources()["CPU"])
     shared = ray.put(requests)
     actor: Any = ray.remote(_Worker)
-    workers = [actor.remote(shared, config) for _ in range(num)]
+    workers = [actor.remote(shared, config, feed) for _ in range(num)]
     try:
         yield OnCluster(workers, num_chunks)
     finally:
