@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
@@ -35,7 +36,10 @@ class SimilarPost(BaseModel):
 
 
 class SimilarResponse(BaseModel):
-    """Posts like a post, most similar first; labels, blocks and mutes do not count."""
+    """Posts like a post, most similar first; posts that nobody may see are left out.
+
+    It is for no viewer, so follows, blocks and mutes do not count.
+    """
 
     post_id: int
     zoom: float = Field(description="what was searched by; of auto, what was chosen")
@@ -46,8 +50,15 @@ class SimilarResponse(BaseModel):
     posts: list[SimilarPost]
 
 
-def answer(post_id: int, model: Model, near: Near, facts: Mapping[str, NDArray]) -> SimilarResponse:
-    """The response; posts deleted meanwhile are left out."""
+def answer(
+    request: SimilarQuery,
+    model: Model,
+    near: Near,
+    facts: Mapping[str, NDArray],
+    shown: NDArray[np.bool_],
+) -> SimilarResponse:
+    """The response: the first of `near` that are `shown` [n]."""
+    rows = np.flatnonzero(shown)[: request.num]
     posts = [
         SimilarPost(
             post_id=int(near.post_id[row]),
@@ -57,9 +68,12 @@ def answer(post_id: int, model: Model, near: Near, facts: Mapping[str, NDArray])
             coarse=near.coarse[row],
             fine=near.fine[row],
         )
-        for row in range(len(near.post_id))
-        if facts["known"][row]
+        for row in rows
     ]
     return SimilarResponse(
-        post_id=post_id, zoom=near.zoom, dims_read=near.dims_read, model=model, posts=posts
+        post_id=request.post_id,
+        zoom=near.zoom,
+        dims_read=near.dims_read,
+        model=model,
+        posts=posts,
     )

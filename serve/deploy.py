@@ -11,7 +11,7 @@ import httpx
 import yaml
 from pydantic import ValidationError
 
-from serve.api import Health
+from serve.api_health import Health
 
 _POLL_S = 0.2
 

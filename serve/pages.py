@@ -10,7 +10,7 @@ from pipelines.feed.hydrators.visibility import Visibility
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.result import FeedResult
 from pipelines.feed.slots import WHO_TO_FOLLOW, placed, who_to_follow
-from serve import api
+from serve import api_feed
 from serve.stores.slots import SlotStore
 
 _MULTIPLIER = "_multiplier"
@@ -28,7 +28,7 @@ _SUGGESTED = 5  # authors in a slot who_to_follow
 
 def posts_of(
     result: FeedResult, explainer: Explainer, actions: Mapping[str, int]
-) -> list[api.Post]:
+) -> list[api_feed.Post]:
     """The page, best first; of `p_action` [C, A] the columns of `actions`: name -> column."""
     page = result.page
     plain = {name: values.tolist() for name, values in page.items()}
@@ -37,7 +37,7 @@ def posts_of(
     multipliers = {n.removesuffix(_MULTIPLIER): plain[n] for n in plain if n.endswith(_MULTIPLIER)}
     facts = [name for name in _FACTS if name in plain]
     return [
-        api.Post(
+        api_feed.Post(
             post_id=plain["post_id"][row],
             author_id=plain["author_id"][row],
             rank=row + 1,
@@ -62,7 +62,7 @@ def _rule(result: FeedResult, row: int) -> str | None:
     return judges[0].rule_of(result.page, row)
 
 
-def slots_of(feed: Pipeline, result: FeedResult, shown: SlotStore) -> list[api.Slot]:
+def slots_of(feed: Pipeline, result: FeedResult, shown: SlotStore) -> list[api_feed.Slot]:
     """Where what is no post stands on the page, which `shown` remembers as shown."""
     query = result.query
     if not feed.slots:
@@ -75,6 +75,6 @@ def slots_of(feed: Pipeline, result: FeedResult, shown: SlotStore) -> list[api.S
             authors = who_to_follow(query.context, query.user_id, _SUGGESTED).tolist()
             if not authors:
                 continue  # nobody to suggest is nothing to show
-        slots.append(api.Slot(kind=one.kind, position=one.position, author_ids=authors))
+        slots.append(api_feed.Slot(kind=one.kind, position=one.position, author_ids=authors))
     shown.add(query.user_id, (slot.kind for slot in slots), query.now_ms)
     return slots

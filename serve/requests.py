@@ -9,10 +9,10 @@ from configs import ConfigError, near_miss
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Zoom
 from pipelines.feed.stages import FeedQuery
-from serve import api
+from serve import api, api_explain, api_feed
 
 TIMELINE = "timeline"  # the feed of a request that names none
-Asked = api.FeedRequest | api.ExplainQuery
+Asked = api_feed.FeedRequest | api_explain.ExplainQuery
 
 
 class FieldError(ConfigError):
@@ -33,7 +33,7 @@ def feed_of(feeds: Mapping[str, Pipeline], request: Asked) -> Pipeline:
     if name not in feeds:
         raise FieldError("feed", f"no such feed: {name!r}{near_miss(name, feeds)}")
     feed = feeds[name]
-    focal_field = "post_id" if isinstance(request, api.FeedRequest) else "focal_post_id"
+    focal_field = "post_id" if isinstance(request, api_feed.FeedRequest) else "focal_post_id"
     for part, field, value in (
         ("text", "query", request.query),
         ("focal_post_id", focal_field, _focal(request)),
@@ -46,6 +46,8 @@ def feed_of(feeds: Mapping[str, Pipeline], request: Asked) -> Pipeline:
             raise FieldError(field, f"the feed {name} takes none; {told} does")
     if request.zoom is not None and not feed.zooms:
         raise FieldError("zoom", f"the feed {name} takes none: it has no source prefix")
+    if request.zoom is not None and request.in_network_only:
+        raise FieldError("zoom", "not with in_network_only: a zoom finds posts by anyone")
     return feed
 
 
@@ -85,7 +87,7 @@ def zoom_of(level: api.Level | None) -> Zoom | None:
 
 def _focal(request: Asked) -> int | None:
     """The post whose replies are wanted; an explanation's own `post_id` is another."""
-    return request.post_id if isinstance(request, api.FeedRequest) else request.focal_post_id
+    return request.post_id if isinstance(request, api_feed.FeedRequest) else request.focal_post_id
 
 
 def _request_id(feed: str) -> str:

@@ -11,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from configs import ConfigError
-from serve import api, api_events, api_similar
+from serve import api, api_events, api_explain, api_feed, api_health, api_similar
 from serve import api_diagnostics as wire
+from serve.admission import UnavailableError
 from serve.diagnostics import UnknownIdError
-from serve.feed_handler import FeedHandler, NoPrefixError, OverloadedError, UnknownPostError
+from serve.feed_handler import FeedHandler
 from serve.live.journal import JournalError
 from serve.requests import FieldError
+from serve.serving import NoPrefixError, UnknownPostError
 
 _Responses = dict[int | str, dict[str, Any]]
 _BUSY: _Responses = {
@@ -45,7 +47,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
     app = FastAPI(title="rayfeed", version="1", lifespan=closing)
 
     @app.post("/v1/feed", responses=_BUSY | _NO_ZOOM)
-    async def feed(request: api.FeedRequest) -> api.FeedResponse:
+    async def feed(request: api_feed.FeedRequest) -> api_feed.FeedResponse:
         """A viewer's next page of posts, best first: of the timeline, or of another feed."""
         return await handler.feed(request)
 
@@ -70,7 +72,9 @@ def create_app(handler: FeedHandler) -> FastAPI:
         return await handler.similar(query)
 
     @app.get("/v1/explain", responses=_BUSY | _UNKNOWN | _NO_ZOOM)
-    async def explain(query: Annotated[api.ExplainQuery, Query()]) -> api.ExplainResponse:
+    async def explain(
+        query: Annotated[api_explain.ExplainQuery, Query()],
+    ) -> api_explain.ExplainResponse:
         """Why a viewer gets a post, or does not."""
         return await handler.explain(query)
 
@@ -90,7 +94,7 @@ def create_app(handler: FeedHandler) -> FastAPI:
         return await handler.diagnose_viewer(user_id)
 
     @app.get("/healthz")
-    async def health() -> api.Health:
+    async def health() -> api_health.Health:
         """What this replica is serving."""
         return await handler.health()
 
@@ -106,8 +110,8 @@ def create_app(handler: FeedHandler) -> FastAPI:
         told = {"loc": [field], "msg": str(error), "type": "value_error"}
         return JSONResponse({"detail": [told]}, status_code=422)
 
-    @app.exception_handler(OverloadedError)
-    async def busy(_: Request, error: OverloadedError) -> JSONResponse:
+    @app.exception_handler(UnavailableError)
+    async def unavailable(_: Request, error: UnavailableError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
 

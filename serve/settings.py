@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from configs import Config, near_miss
+from serve.admission import Limits
 from serve.deployments import RetrieverSettings
-from serve.feed_handler import Limits
 from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings
 from serve.live.sqlite_file import SqliteSettings

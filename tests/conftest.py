@@ -116,8 +116,8 @@ def write_untrained_seeds(
     return [write_untrained(run.model_copy(update=settings), data) for settings in changed]
 
 
-def write_bundle(data: Path, folder: Path, seed: int = 0) -> Path:
+def write_bundle(data: Path, folder: Path, seed: int = 0, prefix: Path | None = None) -> Path:
     """Write `folder/bundle` of untrained models; another seed gives other models."""
     retrieval, ranker = (write_run(kind, data, folder, seed) for kind in ("retrieval", "ranker"))
-    write(retrieval, ranker, data, folder / "bundle")
+    write(retrieval, ranker, data, folder / "bundle", prefix=prefix)
     return folder / "bundle"

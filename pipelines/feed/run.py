@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,19 +100,33 @@ class Run:
                 self._note(attempt, num_in=0, num_out=0)
 
     async def find(self) -> None:
-        """Ask all sources and merge what they bring; one that fails has brought nothing."""
+        """Ask all sources and merge what they bring; one that fails has brought nothing.
+
+        Where there is a zoom and nothing is near, those that stood back make the usual page.
+        """
+        tables = await self._ask()
+        if self.query.zooms and not any(map(len, tables.values())):
+            self.trace = [t for t in self.trace if (t.stage, t.outcome) != ("sources", "skipped")]
+            self.query = replace(self.query, zoom=None)
+            tables |= await self._ask()
+        self.posts = Candidates.merge(list(tables.values()))
+        self._close()
+
+    async def _ask(self) -> dict[str, Candidates]:
+        """What each source brings that has not had its turn, by its name."""
+        done = {one.name for one in self.trace if one.stage == "sources"}
 
         async def work(component: Any) -> Candidates:
             return table_of(component, await component.find(self.query, self.services))
 
-        tables = []
+        tables = {}
         for wave in self.stages["sources"]:
-            for attempt in await self._together(wave, work):
+            left = tuple(component for component in wave if component.name not in done)
+            for attempt in await self._together(left, work):
                 found = attempt.value or table_of(attempt.component, _NOTHING)
-                tables.append(found)
+                tables[attempt.component.name] = found
                 self._note(attempt, num_in=0, num_out=len(found))
-        self.posts = Candidates.merge(tables)
-        self._close()
+        return tables
 
     async def hydrate(self) -> None:
         """Add what is known of the posts."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import PositiveFloat
 
 from configs import Config
-from serve import api
+from serve import api_health
 from serve.live.follower import Checkpoint, Follower, FollowerSettings
 from serve.live.journal import Journal
 from serve.live.messages import View
@@ -100,14 +100,14 @@ class Following:
         """Whether this replica's own views know all that was written before it began."""
         return all(self._followers[name].caught_up for name in self._own)
 
-    def status(self) -> api.Following:
+    def status(self) -> api_health.Following:
         """How far they are, and what holds them up."""
         problems = [
             f"{name}: {follower.problem}"
             for name, follower in self._followers.items()
             if follower.problem
         ]
-        return api.Following(
+        return api_health.Following(
             caught_up=self.caught_up,
             lag={name: follower.lag for name, follower in self._followers.items()},
             applied={name: follower.num_applied for name, follower in self._followers.items()},

@@ -9,8 +9,9 @@ from typing import Protocol
 import grpc
 from pydantic import ValidationError
 
-from serve import api
-from serve.feed_handler import FeedHandler, OverloadedError
+from serve import api_feed
+from serve.admission import OverloadedError
+from serve.feed_handler import FeedHandler
 from serve.rpc.scored_posts_pb2 import ScoredPost, ScoredPostsRequest, ScoredPostsResponse
 
 # Fields that both have under one name; where proto3 has no value, the default holds.
@@ -60,7 +61,7 @@ async def scored_posts(
     return ScoredPostsResponse()
 
 
-def feed_request(request: ScoredPostsRequest) -> api.FeedRequest:
+def feed_request(request: ScoredPostsRequest) -> api_feed.FeedRequest:
     """What the message asks for, checked as over HTTP.
 
     Raises:
@@ -80,12 +81,12 @@ def feed_request(request: ScoredPostsRequest) -> api.FeedRequest:
     if request.limit:
         values["limit"] = request.limit
     try:
-        return api.FeedRequest.model_validate({"user_id": request.viewer_id, **values})
+        return api_feed.FeedRequest.model_validate({"user_id": request.viewer_id, **values})
     except ValidationError as error:
         raise InvalidRequestError(_in_words(error)) from None
 
 
-def response_of(response: api.FeedResponse) -> ScoredPostsResponse:
+def response_of(response: api_feed.FeedResponse) -> ScoredPostsResponse:
     """The page as a message."""
     return ScoredPostsResponse(
         posts=[_scored_post(post, response) for post in response.posts],
@@ -98,7 +99,7 @@ def response_of(response: api.FeedResponse) -> ScoredPostsResponse:
     )
 
 
-def _scored_post(post: api.Post, response: api.FeedResponse) -> ScoredPost:
+def _scored_post(post: api_feed.Post, response: api_feed.FeedResponse) -> ScoredPost:
     return ScoredPost(
         post_id=post.post_id,
         author_id=post.author_id,
@@ -118,7 +119,7 @@ def _scored_post(post: api.Post, response: api.FeedResponse) -> ScoredPost:
     )
 
 
-def _ancestors(post: api.Post) -> list[int]:
+def _ancestors(post: api_feed.Post) -> list[int]:
     """The post that it answers, then the first of the thread if that is another."""
     known = (post.reply_to_post_id, post.conversation_id) if post.reply_to_post_id else ()
     return [one for one in dict.fromkeys(known) if one not in (0, post.post_id)]

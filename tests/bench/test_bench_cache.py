@@ -15,9 +15,10 @@ import pytest
 from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
-from serve import api
+from serve import api_feed
+from serve.admission import Limits
 from serve.deployments import local_models
-from serve.feed_handler import FeedHandler, Limits
+from serve.feed_handler import FeedHandler
 from serve.stores.event_log import EventLog
 from tests.conftest import prepare_world, write_bundle
 from train.bundle import Bundle, load
@@ -50,13 +51,13 @@ def pages(bundle: Bundle, folder: Path, cached_bytes: int) -> tuple[np.ndarray, 
         log = EventLog(folder, f"w{cached_bytes}", max_age_s=60)
         handler = FeedHandler(Pipeline.build(feed), log, limits, clock="log")
         handler.use(bundle, type(models)(models.search, rank, models.value))
-        await handler.feed(api.FeedRequest(user_id=149))  # warm up
+        await handler.feed(api_feed.FeedRequest(user_id=149))  # warm up
         ms, num, ids = [], [], []
         for user_id in range(1, 1 + NUM_VIEWERS):
             for _ in range(NUM_PAGES):
                 ranked.clear()
                 started = time.perf_counter()
-                page = await handler.feed(api.FeedRequest(user_id=user_id))
+                page = await handler.feed(api_feed.FeedRequest(user_id=user_id))
                 ms.append((time.perf_counter() - started) * 1000)
                 await handler._pipeline.drain()
                 num.append(sum(ranked))

@@ -42,3 +42,9 @@ async def shown(handler: FeedHandler) -> None:
     """Wait until what happens after replies has happened."""
     for feed in handler._feeds.values():
         await feed.drain()
+
+
+def pass_time(handler: FeedHandler, seconds: float) -> None:
+    """Let the handler's clock, which is that of the log, go on by so much."""
+    as_of_ms, stood_s = handler._clock._stood
+    handler._clock._stood = as_of_ms, stood_s - seconds

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipelines.data.encoder import EncoderSettings, identity
 from pipelines.facts import CONTENT, CONTENT_IDS
 from pipelines.prepared import note
 from train.prefix.objectives import FitConfig, condition
 from train.prefix.posts import PostsRun, fit_posts
 
 SIZE = 24  # of a text vector
+ENCODER_SIZE = 384  # of the default encoder's
 FIT = condition("own", num_levels=1, block_sizes=(8, 8, 8)).model_copy(update={"num_epochs": 3})
 
 
@@ -40,15 +42,19 @@ def texts(post_id: np.ndarray, topic: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def with_texts(prepared: Path, folder: Path) -> Path:
-    """A copy of a prepared world with these texts."""
+def with_texts(prepared: Path, folder: Path, encoder: EncoderSettings | None = None) -> Path:
+    """A copy of a prepared world with these texts, which pass for an encoder's if there is one."""
     shutil.copytree(prepared, folder)
     posts = pq.read_table(folder / "posts.parquet").sort_by("post_id")
     topic = np.array([one[0] for one in posts["topic_ids"].to_pylist()])
     vectors = texts(posts["post_id"].to_numpy(), topic)
+    story: dict[str, object] = {"identity": "planted", "encoder": {}}
+    if encoder:
+        story = {"identity": identity(encoder), "encoder": encoder.model_dump(mode="json")}
+        vectors = np.pad(vectors, ((0, 0), (0, ENCODER_SIZE - SIZE)))
     np.save(folder / CONTENT, vectors.astype(np.float16))
     np.save(folder / CONTENT_IDS, posts["post_id"].to_numpy())
-    note(folder, "content", {"identity": "planted", "encoder": {}})
+    note(folder, "content", story)
     return folder
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from serve import api, deploy
+from serve import api, api_health, deploy
 
 Answer = Callable[[int, str], str]
 
@@ -41,7 +41,7 @@ def answer() -> Iterator[Answer]:
 
 def _health(bundle: str, problem: str | None = None) -> str:
     model = api.Model(bundle=bundle, version="1", as_of_ms=0)
-    health = api.Health(
+    health = api_health.Health(
         status="ok", model=model, versions={}, in_flight=0, failures={}, problem=problem
     )
     return health.model_dump_json()

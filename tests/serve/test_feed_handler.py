@@ -1,8 +1,9 @@
-"""The HTTP surface over a real tiny bundle, in one process without Ray."""
+"""A page over a real tiny bundle, in one process without Ray: what is on it, and with what down."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,13 @@ import pytest
 
 from configs import check
 from pipelines.feed.discover import FeedConfig
-from serve.api import Score
-from serve.feed_handler import Limits
-from serve.models import version
+from serve.admission import Limits
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.preferences import PreferenceStore
-from serve.stores.watched import Watched
 from tests.conftest import UNKNOWN_USER
-from tests.serve.feed_server import FEED, serving
+from tests.serve.feed_server import FEED, shown
+from train.bundle import load
 
 
 def test_what_components_did_is_told(run):
@@ -31,8 +30,7 @@ def test_what_components_did_is_told(run):
 
     async def test(client, handler):
         reply = await client.post("/v1/feed", json={"user_id": 1, "limit": 5})
-        await handler._feeds["timeline"].drain()
-        await asyncio.sleep(0)
+        await shown(handler)
         assert reply.json()["arms"] == {}
         (_, page), (feed, after) = told
         assert feed == "timeline"
@@ -145,10 +143,10 @@ def test_the_surface_of_a_request_is_used(run, models, tmp_path):
         asked.append(ranking.surface)
         return await models.rank(ranking)
 
-    async def test(client, _):
+    async def test(client, handler):
         reply = await client.post("/v1/feed", json={"user_id": 1, "limit": 2, "surface": 5})
         assert reply.status_code == 200
-        await asyncio.sleep(0.01)  # explained is what was recorded, which is after the reply
+        await shown(handler)  # explained is what was recorded
         query = {"user_id": 1, "post_id": reply.json()["posts"][0]["post_id"], "surface": 5}
         assert (await client.get("/v1/explain", params=query)).status_code == 200
 
@@ -158,55 +156,39 @@ def test_the_surface_of_a_request_is_used(run, models, tmp_path):
     assert rows["surface"].to_pylist() == [5, 5]
 
 
-def test_a_post_says_what_it_answers_and_whose_it_is(run, bundle):
+def test_a_post_says_what_it_answers_and_whose_it_is(run, bundle, models, tmp_path):
     """Network, threads and pointers are told as the feed knew them."""
+    pointers = {
+        "reply_to_post_id": (1, 2),
+        "repost_of_post_id": (2, 1),
+        "quote_of_post_id": (0, -1),
+    }
+    posts, ids = bundle.posts, bundle.posts["post_id"].to_pylist()
+    for name, (kind, step) in pointers.items():  # every fourth post points at a plain one
+        points = pa.array([one + step if one % 4 == kind else None for one in ids], pa.int64())
+        posts = posts.set_column(posts.schema.get_field_index(name), name, points)
+    shutil.copytree(bundle.folder, tmp_path / "threads")
+    pq.write_table(posts, tmp_path / "threads" / "tables" / "posts.parquet")
+    threads = load(tmp_path / "threads")
 
-    async def test(client, _):
-        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 20})).json()
+    async def test(client, handler):
+        handler.use(threads, models)
+        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 100})).json()
         followed = bundle.follows.filter(pc.equal(bundle.follows["follower_id"], 1))
         authors = {1, *followed["followee_id"].to_pylist()}
-        rows = {row["post_id"]: row for row in bundle.posts.to_pylist()}
+        rows = {row["post_id"]: row for row in threads.posts.to_pylist()}
         for post in feed["posts"]:
             assert post["in_network"] == (post["author_id"] in authors)
             assert post["visibility_reason"] is None
-            for pointer in ("reply_to_post_id", "repost_of_post_id", "quote_of_post_id"):
+            for pointer in pointers:
                 assert post[pointer] == (rows[post["post_id"]][pointer] or 0)
-            if not post["reply_to_post_id"]:
-                assert post["conversation_id"] == post["post_id"]
-            if post["repost_of_post_id"]:
-                assert post["repost_author_id"] == rows[post["repost_of_post_id"]]["author_id"]
+            assert post["conversation_id"] == (post["reply_to_post_id"] or post["post_id"])
+            repeated = rows.get(post["repost_of_post_id"], {"author_id": 0})
+            assert post["repost_author_id"] == repeated["author_id"]
+        for told in ("in_network", *pointers):
+            assert {bool(post[told]) for post in feed["posts"]} == {True, False}
 
     run(test)
-
-
-def test_a_post_that_no_source_brought_has_its_similarity(bundle, models, tmp_path):
-    """It is what the source ranks by, below that of the last one in; null if it cannot be told."""
-    few = {"two_tower": {"num_posts": 5}, "popular": {"num_posts": 5}, "in_network": None}
-    feed = check(FEED.model_dump() | {"sources": few}, FeedConfig, "")
-
-    async def broken(_):
-        raise ConnectionError("the index is down")
-
-    async def body() -> None:
-        async with serving(bundle, models, tmp_path, feed=feed) as (client, handler):
-            told = []
-            for post_id in range(1, 15):
-                query = {"user_id": 1, "post_id": post_id}
-                told.append((await client.get("/v1/explain", params=query)).json()["explanation"])
-            far = [one for one in told if one["outcome"] == "not_retrieved"]
-            assert far
-            for one in far:
-                last = {brought["source"]: brought for brought in one["last_in"]}["two_tower"]
-                assert -1 <= one["similarity"] <= last["value"]
-                assert f"its similarity is {one['similarity']:.2f}" in one["summary"]
-            assert all(one["similarity"] is None for one in told if one not in far)
-            handler.use(bundle, replace(models, similarity=broken))
-            query["post_id"] = far[0]["post_id"]
-            reply = await client.get("/v1/explain", params=query)
-            assert reply.status_code == 200
-            assert reply.json()["explanation"]["similarity"] is None
-
-    asyncio.run(body())
 
 
 def test_labels_drop_and_hide_posts(run):
@@ -230,155 +212,6 @@ def test_labels_drop_and_hide_posts(run):
     run(test, labels=labels)
 
 
-def test_another_bundle_takes_over_between_requests(run, bundle, models):
-    """After `use`, answers name the new bundle; a refused one is reported by /healthz."""
-
-    async def test(client, handler):
-        before = (await client.get("/healthz")).json()
-        assert before["status"] == "ok"
-        handler.problem = "elsewhere: not a bundle"
-        assert (await client.get("/healthz")).json()["status"] == "stale"
-        other = replace(bundle, path="other", card={**bundle.card, "note": "another"})
-        handler.use(other, models)
-        feed = (await client.post("/v1/feed", json={"user_id": 1})).json()
-        assert feed["model"]["bundle"] == "other"
-        assert feed["model"]["version"] != before["model"]["version"]
-        assert (await client.get("/healthz")).json()["status"] == "ok"
-
-    run(test)
-
-
-def test_models_of_another_bundle_are_named_by_health(run, bundle, models):
-    """Whichever deployment serves another version than the pages say, /healthz is stale."""
-    mine, theirs = version(bundle), "0123456789ab"
-    served = {"Retriever": [mine, mine], "Ranker": [mine, theirs], "Scorer": []}
-
-    async def versions():
-        return served
-
-    async def test(client, _):
-        health = (await client.get("/healthz")).json()
-        assert health["status"] == "stale"
-        assert health["problem"] == f"Ranker serves bundle version {theirs}, FeedHandler {mine}"
-        assert health["versions"] == served
-        served["Ranker"] = [mine, mine]
-        health = (await client.get("/healthz")).json()
-        assert (health["status"], health["problem"]) == ("ok", None)
-
-    run(test, models=replace(models, versions=versions))
-
-
-def test_what_holds_new_posts_up_is_named_by_health(run, models):
-    """A replica of the models that cannot learn of posts makes /healthz say so, until it can."""
-    held_up = {"Retriever": ["new posts wait: no space", "new posts wait: no space"], "Ranker": []}
-
-    async def problems():
-        return held_up
-
-    async def test(client, _):
-        health = (await client.get("/healthz")).json()
-        said = (health["status"], health["problem"])
-        assert said == ("behind", "Retriever: new posts wait: no space")
-        held_up["Retriever"] = []
-        health = (await client.get("/healthz")).json()
-        assert (health["status"], health["problem"]) == ("ok", None)
-
-    run(test, models=replace(models, problems=problems))
-
-
-def test_metrics_written_later_do_not_make_another_version(bundle):
-    """Replicas that loaded a bundle before and after its evaluation serve the same one."""
-    evaluated = replace(bundle, card={**bundle.card, "metrics": {"auc": 0.7}})
-    assert version(evaluated) == version(bundle)
-    assert version(replace(bundle, card={**bundle.card, "as_of_ms": 1})) != version(bundle)
-
-
-def test_numbers_that_json_does_not_have_are_null():
-    """NaN and infinity leave the server as null."""
-    score = Score.model_validate(
-        {
-            "basis": "value",
-            "terms": [],
-            "value": np.nan,
-            "base_score": np.float64(np.inf),
-            "multipliers": {"x": np.nan},
-            "score": 1.5,
-            "notes": [],
-            "numbers": {"field": {"parts": (0.5, np.nan), "worth": np.nan}},
-        }
-    )
-    assert score.model_dump_json() == (
-        '{"basis":"value","terms":[],"value":null,"base_score":null,'
-        '"multipliers":{"x":null},"score":1.5,"notes":[],"numbers":{"field":{"parts":[0.5,null],"worth":null}}}'
-    )
-
-
-def test_next_pages_are_made_from_the_cache_and_explained_as_they_were(run, models):
-    """They hold other posts, need no search and no ranking, and explain repeats each of them.
-
-    Explaining writes nothing: the cache is as it was, and so is the next page.
-    """
-    asked = []
-
-    async def rank(ranking):
-        asked.append(len(ranking.post_id))
-        return await models.rank(ranking)
-
-    async def test(client, handler):
-        pages = []
-        for _ in range(4):
-            feed = (await client.post("/v1/feed", json={"user_id": 3, "limit": 5})).json()
-            assert feed["degraded"] == []
-            pages.append(feed["posts"])
-            await asyncio.sleep(0.01)
-        ids = [post["post_id"] for page in pages for post in page]
-        assert len(set(ids)) == len(ids) == 20
-        assert len(asked) == 1
-        assert all("cached_posts" not in post["sources"] for post in pages[0])
-        assert all("cached_posts" in post["sources"] for page in pages[1:] for post in page)
-        held = dict(handler._candidates._entries)
-        for number, page in enumerate(pages):
-            for post in page:
-                query = {"user_id": 3, "post_id": post["post_id"], "limit": 5}
-                told = (await client.get("/v1/explain", params=query)).json()["explanation"]
-                assert (told["outcome"], told["place"]) == ("served", post["rank"])
-                assert told["score"]["score"] == pytest.approx(post["score"], rel=1e-5)
-                sources = {brought["source"]: brought["meaning"] for brought in told["sources"]}
-                assert ("cached_posts" in sources) == (number > 0)
-        assert handler._candidates._entries == held
-
-    run(test, models=replace(models, rank=rank))
-
-
-def test_another_bundle_makes_pages_anew(run, bundle, models):
-    """What the models before predicted is nothing that those after them say."""
-
-    async def test(client, handler):
-        for path, cached in (("a", False), ("a", True), ("b", False), ("b", True)):
-            if handler._serving.model.bundle != path:
-                handler.use(replace(bundle, path=path, card={**bundle.card, "note": path}), models)
-            feed = (await client.post("/v1/feed", json={"user_id": 3, "limit": 5})).json()
-            assert ["cached_posts" in post["sources"] for post in feed["posts"]] == [cached] * 5
-            await asyncio.sleep(0.01)
-
-    run(test)
-
-
-def test_a_cache_of_no_bytes_changes_nothing_but_the_work(run):
-    """With and without the cache the same pages come, but for what a later instant changes."""
-    pages: list[list[int]] = []
-
-    async def test(client, _):
-        for _page in range(3):
-            feed = (await client.post("/v1/feed", json={"user_id": 4, "limit": 5})).json()
-            pages.append([post["post_id"] for post in feed["posts"]])
-            await asyncio.sleep(0.01)
-
-    run(test)
-    run(test, limits=Limits(cached_bytes=0))
-    assert pages[:3] == pages[3:]
-
-
 def test_preferences_change_what_a_viewer_gets(run, bundle):
     """Blocked authors and what subscribers pay for are gone, for that viewer alone."""
     authors = np.unique(bundle.posts["author_id"].drop_null().to_numpy()).tolist()
@@ -400,47 +233,34 @@ def test_preferences_change_what_a_viewer_gets(run, bundle):
     run(test, **settings)
 
 
-def test_a_bad_file_of_labels_is_told_by_health(run, tmp_path):
-    """The labels before hold, and /healthz says why."""
-    path = tmp_path / "labels.jsonl"
-    path.write_text('{"kind": "post", "id": 1, "label": "spam"}\n')
-    labels = Watched(str(path), LabelStore.read, every_s=0.0)
-
-    async def test(client, _):
-        assert (await client.get("/healthz")).json()["status"] == "ok"
-        path.write_text('{"kind": "post", "id": 1, "label": "sapm"}\n')
-        health: dict[str, Any] = {}
-        for _ in range(200):
-            await client.post("/v1/feed", json={"user_id": 1})
-            health = (await client.get("/healthz")).json()
-            if health["problem"]:
-                break
-        assert health["status"] == "stale"
-        assert "did you mean 'spam'?" in health["problem"]
-        assert str(path) in health["problem"]
-
-    run(test, folder=tmp_path / "log", labels=labels)
+AUDITED = check(FEED.model_dump() | {"side_effects": {"audit": {"share": 1}}}, FeedConfig, "")
 
 
 def test_a_share_of_requests_is_audited(run, tmp_path):
-    """With a log for it every sampled request is written down; without one that is a failure."""
-    feed = check(FEED.model_dump() | {"side_effects": {"audit": {"share": 1}}}, FeedConfig, "")
+    """Every sampled request is written down: its bundle, and what was scored for it."""
+
+    async def test(client, _):
+        pages.append((await client.post("/v1/feed", json={"user_id": 1, "limit": 5})).json())
+
+    pages: list[dict[str, Any]] = []
+    log = EventLog(tmp_path / "audits", "test", name="audits", max_age_s=60)
+    run(test, feed=AUDITED, audit_log=log)
+    (page,), rows = pages, pq.read_table(next((tmp_path / "audits").glob("audits-*.parquet")))
+    assert set(rows["request_id"].to_pylist()) == {page["request_id"]}
+    assert set(rows["bundle"].to_pylist()) == {page["model"]["version"]}
+    assert {post["post_id"] for post in page["posts"]} <= set(rows["post_id"].to_pylist())
+
+
+def test_an_audit_without_a_log_is_a_failure(run):
+    """Who asks for audits and says not where to is told; the page comes all the same."""
 
     async def test(client, handler):
-        feed = (await client.post("/v1/feed", json={"user_id": 1, "limit": 5})).json()
-        await handler._feeds["timeline"].drain()
-        if handler._audit_log is None:
-            assert (await handler.health()).failures == {"side_effects.audit": 1}
-        else:
-            handler._audit_log.flush()
-            rows = pq.read_table(next((tmp_path / "audits").glob("audits-*.parquet")))
-            assert set(rows["request_id"].to_pylist()) == {feed["request_id"]}
-            assert set(rows["bundle"].to_pylist()) == {feed["model"]["version"]}
-            assert {post["post_id"] for post in feed["posts"]} <= set(rows["post_id"].to_pylist())
+        page = (await client.post("/v1/feed", json={"user_id": 1, "limit": 5})).json()
+        assert len(page["posts"]) == 5
+        await shown(handler)
+        assert (await handler.health()).failures == {"side_effects.audit": 1}
 
-    log = EventLog(tmp_path / "audits", "test", name="audits", max_age_s=60)
-    run(test, feed=feed, audit_log=log)
-    run(test, feed=feed)
+    run(test, feed=AUDITED)
 
 
 def test_a_page_has_slots_where_the_feed_says(run, bundle):

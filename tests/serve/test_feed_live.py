@@ -14,7 +14,7 @@ from serve.served_feed import ServedFeed
 from serve.stores.viewers import SqliteViewers
 from serve.stores.viewers.store import ViewerStoreError
 from tests.conftest import UNKNOWN_USER
-from tests.serve.feed_server import shown
+from tests.serve.feed_server import pass_time, shown
 from tests.serve.viewers.contract import engaged, table
 
 WITHOUT_STORE = ["query_hydrators.recent_actions", "query_hydrators.served"]
@@ -37,9 +37,8 @@ class Down:
 
 def a_minute_later(handler):
     """Let the handler's clock say so, and return the instant half a minute before."""
-    serving = handler._serving
-    handler._serving = replace(serving, since_s=serving.since_s - 60)
-    return serving.model.as_of_ms + 30_000
+    pass_time(handler, 60)
+    return handler._now_serving().model.as_of_ms + 30_000
 
 
 @pytest.mark.parametrize("user_id", [1, UNKNOWN_USER])

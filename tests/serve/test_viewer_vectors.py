@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.features import History, history_inputs, history_rows
+from serve.deployments import Retriever, RetrieverSettings
+from serve.models import Search
+from serve.stores.profiles import ProfileStore
 from serve.viewer_vectors import ViewerVectors
 from train.models.tokens import tensors
 
@@ -120,3 +123,15 @@ def test_those_longest_not_asked_for_go_first():
     assert (cache.hits, cache.misses) == (2, 3)
     cache.of({"x": np.array([[2]])})
     assert cache.misses == 4
+
+
+def test_a_retriever_takes_settings(bundle):
+    """Few viewers are remembered where the settings say so."""
+    retriever = Retriever(bundle, RetrieverSettings(cached_viewers=2))
+    profiles = ProfileStore(bundle.profiles)
+    known = [history for one in range(1, 40) if (history := profiles.history(one))]
+    asked = [Search(history, 3, bundle.as_of_ms + 60_000) for history in known[:12]]
+    retriever.search(asked)
+    retriever.search(asked[-2:])
+    retriever.search(asked[:1])
+    assert (retriever.viewers.hits, retriever.viewers.misses) == (2, len(asked) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from pipelines.schema import ACTION_NAMES, POSTS
 from serve.deployments import Retriever, local_models
-from serve.models import Nearby
+from serve.models import Models, Nearby
+from serve.stores.labels import LabelStore
 from serve.stores.prefix import PrefixPosts, PrefixSettings
 from tests.conftest import UNKNOWN_USER
 from tests.serve.feed_server import FEED, serving
@@ -45,11 +47,14 @@ def retriever(zooming: Bundle) -> Retriever:
     return Retriever(zooming)
 
 
-def ask(bundle: Bundle, folder: Path, test, feed: FeedConfig = FEED) -> None:
+def ask(
+    bundle: Bundle, folder: Path, test, feed: FeedConfig = FEED, models=None, **settings
+) -> None:
     """Run an async test against a client of the bundle."""
 
     async def body() -> None:
-        async with serving(bundle, local_models(bundle), folder, feed) as (client, _):
+        using = serving(bundle, models or local_models(bundle), folder, feed, **settings)
+        async with using as (client, _):
             await test(client)
 
     asyncio.run(body())
@@ -93,6 +98,44 @@ def test_similar_posts_zoom_from_the_topic_to_the_twin(zooming, tmp_path):
     ask(zooming, tmp_path, test)
 
 
+def test_similar_posts_are_for_everyone_to_see(zooming, tmp_path):
+    """Posts that a label drops or keeps for subscribers, of theirs or their author's, give way."""
+    found = []
+
+    async def test(client):
+        reply = await client.get("/v1/similar", params={"post_id": POST, "num": 5})
+        found.append(reply.json()["posts"])
+
+    ask(zooming, tmp_path / "all", test)
+    spam, paid, other = found[0][:3]
+    labels = [
+        {"kind": "post", "id": spam["post_id"], "label": "spam"},
+        {"kind": "post", "id": paid["post_id"], "label": "for_subscribers"},
+        {"kind": "author", "id": other["author_id"], "label": "suspended"},
+    ]
+    ask(zooming, tmp_path / "some", test, labels=LabelStore(pa.Table.from_pylist(labels)))
+    shown = {post["post_id"] for post in found[1]}
+    assert len(shown) == 5
+    assert not shown & {spam["post_id"], paid["post_id"]}
+    assert other["author_id"] not in {post["author_id"] for post in found[1]}
+
+
+def test_models_that_cannot_zoom_yet_cost_no_page(zooming, tmp_path):
+    """While models serve an older bundle, similar is 503 and a page with a zoom the usual one."""
+
+    async def test(client):
+        reply = await client.get("/v1/similar", params={"post_id": POST})
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
+        asked = {"user_id": 3, "zoom": "fine", "limit": 10}
+        page = (await client.post("/v1/feed", json=asked)).json()
+        assert page["degraded"] == ["sources.prefix"]
+        sources = {source for post in page["posts"] for source in post["sources"]}
+        assert "two_tower" in sources
+
+    models = replace(local_models(zooming), near=Models.near)
+    ask(zooming, tmp_path, test, models=models)
+
+
 def test_a_page_zooms(zooming, retriever, tmp_path):
     """With a zoom all posts of a page are of that source; a new viewer gets the usual page."""
 
@@ -124,6 +167,9 @@ def test_what_cannot_be_zoomed_is_said(zooming, bundle, tmp_path):
             assert (reply.status_code, reply.json()["detail"][0]["loc"][1]) == (422, "zoom")
             reply = await client.post("/v1/feed", json={"user_id": 1, "zoom": zoom})
             assert reply.status_code == 422
+        asked = {"user_id": 1, "zoom": 0.5, "in_network_only": True}
+        reply = await client.post("/v1/feed", json=asked)
+        assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["zoom"])
 
     async def without(client):
         replies = [

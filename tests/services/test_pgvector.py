@@ -18,7 +18,7 @@ from hypothesis import settings as examples
 from configs import ConfigError, check, load
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
-from serve import api
+from serve import api_explain, api_feed
 from serve.deployments import RetrieverSettings, local_models
 from serve.feed_handler import FeedHandler
 from serve.stores.event_log import EventLog
@@ -186,14 +186,14 @@ def test_a_feed_goes_on_without_it(postgres, bundle, tmp_path):
         feed = check(load(FEED, FeedConfig).model_dump() | every_page_anew, FeedConfig, "test")
         handler = FeedHandler(Pipeline.build(feed), log, clock="log")
         handler.use(bundle, local_models(bundle, RetrieverSettings(vectors=settings)))
-        ask = api.FeedRequest(user_id=1, limit=5, topic_ids=[1, 2, 3])
+        ask = api_feed.FeedRequest(user_id=1, limit=5, topic_ids=[1, 2, 3])
         whole = await handler.feed(ask)
         assert whole.degraded == []
         await asyncio.to_thread(postgres.kill)
         page = await handler.feed(ask)
         assert page.degraded == ["sources.two_tower", "sources.two_tower_topics"]
         assert page.posts
-        why = await handler.explain(api.ExplainQuery(user_id=1, post_id=1))
+        why = await handler.explain(api_explain.ExplainQuery(user_id=1, post_id=1))
         assert why.explanation.similarity is None
         await asyncio.to_thread(postgres.start)
         await asyncio.sleep(2 * SETTINGS.retry_after_s)

@@ -17,7 +17,7 @@ from train.metrics import auc
 from train.report import plain
 from train.rows import flatten, read_examples
 from train.studies import content as module
-from train.studies.content import Content, _runs, _steps, content
+from train.studies.content import Content, content, held_against, runs_of
 from train.studies.seeds import load_run
 
 CLICK = ACTION_NAMES.index("click")
@@ -61,7 +61,7 @@ def test_every_step_is_measured_on_the_same_rows(data, tmp_path, monkeypatch):
         assert set(found[measure]["seeds_with_gain"]) == {"projected", "states", "ids_and_text"}
     assert {"ease", "transitions"} < set(found["recall@100"]["values"])
     rankers = [load_run(run, data) for run in fitted["content-world-states-ranker"]]
-    task = module._Task.of(data, settings)
+    task = module.Task.of(data, settings)
     each = [auc(rows.label(CLICK)[seen], task.ranked(ranker)[seen]) for ranker in rankers]
     assert found["auc"]["values"]["states"] == pytest.approx(np.mean(each))
     json.dumps(plain(found), allow_nan=False)
@@ -73,7 +73,7 @@ def test_every_step_is_held_against_the_one_before():
         {"recall@10": {"frozen": 0.1, "projected": 0.2, "states": 0.15}},
         {"recall@10": {"frozen": 0.1, "projected": 0.4, "states": 0.45}},
     ]
-    found = _steps({"popular": 0.05}, seeds, "recall@10")
+    found = held_against({"popular": 0.05}, seeds, "recall@10")
 
     assert found["values"]["popular"] == 0.05
     assert found["values"]["projected"] == pytest.approx(0.3)
@@ -85,7 +85,7 @@ def test_every_step_is_held_against_the_one_before():
 
 def test_only_the_last_step_reads_ids():
     """Steps two and three know posts by their text alone; the fourth has all, and the text."""
-    runs = _runs("data", 384, Content())
+    runs = runs_of("data", 384, Content())
     reads = {name: run.learning.model.features for name, run in runs.items()}
 
     assert [name for name, spec in reads.items() if spec.ids] == [

@@ -19,7 +19,7 @@ _PARAMETERS = 2_066_592  # of V5's head, 384 numbers, 10 and 150 classes
 def checks(results: Results) -> list[Check]:
     """All checks that the results allow, in the order of the study."""
     found: list[Check] = []
-    for group in (_parity, _bands, _ablations, _coarse, _harm, _own, _sets):
+    for group in (_parity, _bands, _ablations, _coarse, _harm, _own, _unseen, _sets):
         try:
             found += list(group(results))
         except KeyError:
@@ -126,6 +126,9 @@ def _own(results: Results) -> Iterator[Check]:
     yield _least("S of own, pool 2000", _mean(results, "own", "s_2000"), 0.25)
     exact = results["clinc"]["conditions"]["own"]["exact_truncation"]
     yield _check("own: cut vectors are the prefixes, bit for bit", "yes", exact, exact)
+
+
+def _unseen(results: Results) -> Iterator[Check]:
     unseen = results["unseen"]["conditions"]
     value = unseen["own"]["summary"]["l0_first"]["mean"]
     yield _least("L0@64 of own, unseen intents", value, 0.70)

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from configs import Config
 from pipelines.whole import new_file, save_json
 from train.models.prefix import truncate
+from train.prefix import fan_out
 from train.prefix.labelled import Sizes, draw, held_out_fine, noisy, random_groups
 from train.prefix.measure import knn_curve, measure, measure_unseen
 from train.prefix.objectives import FitConfig
@@ -219,27 +218,11 @@ def in_process(
 def over_cluster(
     jobs: Sequence[Job], data: Mapping[str, SetData]
 ) -> Iterator[tuple[int, tuple[Record, Items]]]:
-    """The `Runner` of a Ray cluster, a head a CPU; shows progress."""
-    import ray
-
-    from pipelines.runtime import connect
-
-    connect()
-    task = ray.remote(num_cpus=1)(run)
-    refs = {name: ray.put(data[name]) for name in {job.set for job in jobs}}
-    running = {task.remote(job, refs[job.set]): at for at, job in enumerate(jobs)}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[last]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+    """The `Runner` of a Ray cluster, a head a CPU or GPU; shows progress."""
+    shared = {name: fan_out.put(data[name]) for name in {job.set for job in jobs}}
+    return fan_out.over_cluster(
+        run,
+        [(job, shared[job.set]) for job in jobs],
+        [job.fit.device if job.fit else "cpu" for job in jobs],
+        [f"{job.set} {job.condition} {job.seed}" for job in jobs],
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("training heads", total=len(jobs), last="")
-        while running:
-            (ref,), _ = ray.wait(list(running))
-            at = running.pop(ref)
-            yield at, ray.get(ref)
-            name = f"{jobs[at].set} {jobs[at].condition} {jobs[at].seed}"
-            progress.update(bar, advance=1, last=name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.prefix import page_parts
+from train.prefix.parts import SECTIONS
+from train.prefix.tables import Lines, table
 from train.report import text
 
 Record = Mapping[str, Any]
@@ -37,12 +38,58 @@ def markdown(record: Record) -> str:
         "of which draws training texts, validation texts and weights anew. Nothing is chosen by "
         "test texts.",
         "",
-        *page_parts.costs(record),
-        *page_parts.data(record),
-        *page_parts.checks(record),
+        *_costs(record),
+        *_data(record),
+        *_checks(record),
     ]
-    for part, make in page_parts.PARTS.items():
+    for part, of in SECTIONS.items():
         if part in record:
-            lines += make(record)
+            lines += of.section(record[part])
             lines += [f"![{plot}]({name}_{plot}.png)\n" for plot in PLOTS.get(part, ())]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _costs(record: Record) -> Lines:
+    """What each part costs, and when it was made."""
+    parts = record["parts"]
+    columns = ("heads", "cpu_minutes", "date", "git_commit")
+    rows = [(name, *(part[c] for c in columns)) for name, part in parts.items()]
+    heads, minutes = (sum(part[c] for part in parts.values()) for c in columns[:2])
+    last = record["this_command"]
+    return [
+        "## Cost",
+        "",
+        *table(("part", "heads of its own", "CPU minutes", "date", "git commit"), rows),
+        f"{heads:,} heads and {minutes / 60:.1f} CPU hours in all, to train and measure, texts "
+        "being encoded before; on n idle cores the wall time is an n-th. The command that wrote "
+        f"this page took {text(last['seconds'] / 60)} minutes and trained "
+        f"{text(last['heads_trained'])} heads; the others were kept from before.",
+        "",
+    ]
+
+
+def _data(record: Record) -> Lines:
+    """The sets."""
+    columns = ("set", "texts", "public test", "L0", "L1", "H(L0) bits", "H(L1 given L0) bits")
+    keys = ("texts", "public_test", "coarse", "fine", "h_coarse_bits", "h_fine_given_coarse_bits")
+    rows = [(name, *(of[key] for key in keys)) for name, of in record["data"].items()]
+    lines = ["## Data", "", *table(columns, rows)]
+    for name, why in record["left_out"].items():
+        lines += [f"{name} was left out: {why}", ""]
+    return lines
+
+
+def _checks(record: Record) -> Lines:
+    """Bars, values and verdicts."""
+    rows = [
+        (
+            check["check"],
+            ("aim: " if check.get("aim") else "") + check["bar"],
+            check["value"],
+            "met" if check["met"] else "**MISSED**",
+        )
+        for check in record["checks"]
+    ]
+    if not rows:
+        return []
+    return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]

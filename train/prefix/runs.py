@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from rich.console import Console
-from rich.progress import Progress
 from safetensors.torch import load_file, save_file
 
 from configs import Config, check
 from pipelines.whole import new_folder, save_json
 from train import git
 from train.models.prefix import Head, PrefixConfig, make_head
+from train.prefix import fan_out
 from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.labelled import Sizes, draw, shortened
 from train.prefix.objectives import FitConfig, condition
@@ -95,7 +94,10 @@ def train_heads(config: PrefixRuns) -> Path:
     for seed in wanted.keys() - missing.keys():
         _log.warning("%s: reused", wanted[seed])
     if missing:
-        for _ in _over_cluster(config, fit, missing, data):
+        shared = fan_out.put(data)
+        calls = [(path, settings(config, fit, s), fit, shared) for s, path in missing.items()]
+        names = [path.name for path in missing.values()]
+        for _ in fan_out.over_cluster(train_one, calls, [fit.device] * len(calls), names):
             pass
     return folder
 
@@ -183,26 +185,3 @@ def load_head(folder: Path) -> Head:
     head = make_head(check(said["head"], PrefixConfig, place=str(folder / CONFIG)))
     head.load_state_dict(load_file(folder / MODEL))
     return head.eval()
-
-
-def _over_cluster(
-    config: PrefixRuns, fit: FitConfig, folders: Mapping[int, Path], data: RunData
-) -> Iterator[dict[str, Any]]:
-    """Stories of the runs as they end; a run takes a CPU, and a GPU if it is for one."""
-    import ray
-
-    from pipelines.runtime import connect
-
-    connect()
-    task = ray.remote(num_cpus=1, num_gpus=int(fit.device.startswith("cuda")))(train_one)
-    shared = ray.put(data)
-    running: list[Any] = [
-        task.remote(folder, settings(config, fit, seed), fit, shared)
-        for seed, folder in folders.items()
-    ]
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(f"training {config.condition} heads", total=len(folders))
-        while running:
-            done, running = ray.wait(running)
-            progress.advance(bar)
-            yield ray.get(done[0])

@@ -5,35 +5,28 @@ An arm is one condition under one change of the data: a list of jobs, one a seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from configs import Config, check
+from configs import Config, check, near_miss
 from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.jobs import RAW, Items, Job, Record, SetData
 from train.prefix.labelled import Sizes, grouped, shortened
 from train.prefix.objectives import CONDITIONS, FitConfig, condition
 from train.prefix.readers import read
 from train.prefix.readers.clinc import SUPER_DOMAINS
+from train.prefix.runs import merged
 from train.report import REPORTS
 
 Arm = tuple[str, ...]
 Arms = dict[Arm, list[Job]]
 Runs = dict[Arm, list[tuple[Record, Items]]]  # what became of them
-Part = Literal[
-    "clinc",
-    "sets",
-    "trend",
-    "unseen",
-    "retrieval",
-    "routing",
-    "three_level",
-    "noise",
-    "goldilocks",
-]
+# Parts on CLINC-150; each other set of texts is a part by its name.
+ON_CLINC = ("clinc", "unseen", "three_level", "goldilocks", "noise", "retrieval", "routing")
+SETS = "sets"  # all other sets, where parts are named
 
 BLOCKS = (64, 64, 64, 64)
 CLINC = "clinc"
@@ -81,7 +74,7 @@ class StudyConfig(Config):
     encode: PooledConfig = PooledConfig()
     out: str = "artifacts/prefix"  # results, a file a head
     reports: str = str(REPORTS)
-    parts: tuple[Part, ...] = Part.__args__  # type: ignore[attr-defined]
+    parts: tuple[str, ...] = ()  # () = all; see `all_parts`, and `sets` stands for all other sets
     seeds: tuple[int, ...] = (42, 123, 456, 789, 1024)  # of splits and weights
     conditions: tuple[str, ...] = CONDITIONS  # of the CLINC part
     sets: dict[str, Sizes] = Field(
@@ -116,6 +109,31 @@ class StudyConfig(Config):
             raise ValueError(f"{sorted(sets)}: without {CLINC}, which most parts are about")
         return sets
 
+    @model_validator(mode="after")
+    def _known_parts(self) -> StudyConfig:
+        allowed = (*self.all_parts, SETS)
+        for part in self.parts:
+            if part not in allowed:
+                raise ValueError(f"parts: {part!r}{near_miss(part, allowed)}")
+        return self
+
+    @property
+    def other_sets(self) -> tuple[str, ...]:
+        """All but CLINC-150."""
+        return tuple(name for name in self.sets if name != CLINC)
+
+    @property
+    def all_parts(self) -> tuple[str, ...]:
+        """In the order of the report."""
+        return (*ON_CLINC[:1], *self.other_sets, *ON_CLINC[1:])
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The parts that `parts` says, each once."""
+        said = set(self.parts or self.all_parts)
+        said |= set(self.other_sets) if SETS in said else set()
+        return tuple(part for part in self.all_parts if part in said)
+
     def taught(
         self, name: str, num_levels: int = 2, block_sizes: tuple[int, ...] = BLOCKS
     ) -> FitConfig | None:
@@ -125,7 +143,7 @@ class StudyConfig(Config):
         config = condition(name, num_levels, block_sizes)
         changes = self.fit.get("all", {}) | self.fit.get(name, {})
         values = config.model_dump(mode="json")
-        return check(_merged(values, changes), FitConfig, place=f"fit.{name}")
+        return check(merged(values, changes), FitConfig, place=f"fit.{name}")
 
     def jobs(
         self, texts: str, fit: FitConfig | None, num: int | None = None, **of: Any
@@ -146,25 +164,10 @@ class StudyConfig(Config):
         names = (*self.conditions, RAW)
         return {(name,): self.jobs(CLINC, self.taught(name)) for name in names}
 
-    def set_arms(self) -> Arms:
-        """The conditions of all sets, by set and condition."""
-        return {
-            (texts, name): self.jobs(texts, self.taught(name))
-            for texts in self.sets
-            for name in (*self.set_conditions, RAW)
-        }
-
-
-def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **values,
-        **{
-            key: _merged(values[key], change)
-            if isinstance(change, dict) and isinstance(values.get(key), dict)
-            else change
-            for key, change in changes.items()
-        },
-    }
+    def set_arms(self, texts: str) -> Arms:
+        """The conditions that all sets have, on one of them."""
+        names = (*self.set_conditions, RAW)
+        return {(name,): self.jobs(texts, self.taught(name)) for name in names}
 
 
 def set_data(name: str, config: StudyConfig, pool: Any) -> tuple[SetData, dict[str, Any]]:

@@ -109,13 +109,13 @@ def content(settings: Content, seeds: Sequence[int]) -> Results:
 
 
 def _of_data(data: Path, num_epochs: int, settings: Content, seeds: Sequence[int]) -> Results:
-    task = _Task.of(data, settings)
+    task = Task.of(data, settings)
     size = task.facts.content.shape[1]
     still = task.found(frozen_towers := make_towers(frozen(size, settings.history_len)))
     still |= {"auc": task.auc(task.cosine(frozen_towers))}
     paths = {
         name: fit_seeds(run.model_copy(update={"num_epochs": num_epochs}), data, seeds)
-        for name, run in _runs(data.name, size, settings).items()
+        for name, run in runs_of(data.name, size, settings).items()
         if name.rpartition("-")[0] in settings.steps
     }
     per_seed = []
@@ -136,12 +136,12 @@ def _of_data(data: Path, num_epochs: int, settings: Content, seeds: Sequence[int
     return {
         "num_queries": len(task.queries.example),
         "num_ranked": int(task.rows.sum()),
-        **{measure: _steps(task.baselines[measure], per_seed, measure) for measure in still},
+        **{measure: held_against(task.baselines[measure], per_seed, measure) for measure in still},
         "runs": stories([run for folders in paths.values() for run in folders]),
     }
 
 
-def _steps(baselines: Results, per_seed: Sequence[Results], measure: str) -> Results:
+def held_against(baselines: Results, per_seed: Sequence[Results], measure: str) -> Results:
     """One measure of all steps over the seeds, and what each adds."""
     values = [seed[measure] for seed in per_seed]
     pairs = list(itertools.pairwise(values[0]))
@@ -154,7 +154,7 @@ def _steps(baselines: Results, per_seed: Sequence[Results], measure: str) -> Res
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """The test split of one data set, what is right in it, and what the baselines say.
 
     Attributes:
@@ -175,7 +175,8 @@ class _Task:
     baselines: Results
 
     @classmethod
-    def of(cls, data: Path, settings: Content) -> _Task:
+    def of(cls, data: Path, settings: Content) -> Task:
+        """That of prepared data with vectors of text."""
         before, test = read_examples(data, "train", "validate"), read_examples(data, "test")
         both = pa.concat_tables([before, test])
         posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
@@ -228,7 +229,7 @@ def _measures(queries: Queries, page: NDArray[np.int64]) -> dict[str, float]:
     return {**found, "ndcg@10": float(ndcg_at_k(hits, num_relevant, 10).mean())}
 
 
-def _runs(data: str, size: int, settings: Content) -> dict[str, TrainConfig]:
+def runs_of(data: str, size: int, settings: Content) -> dict[str, TrainConfig]:
     """What is trained on a data set, by step and model."""
     D = settings.emb_size
     full = FeatureSpec(history_len=settings.history_len, content_size=size)

@@ -28,6 +28,7 @@ from train.studies import ActionName, Study
 from train.studies.cold_start import ColdStart, cold_start
 from train.studies.content import Content, content
 from train.studies.next_item import NextItem, next_item
+from train.studies.prefix_towers import PrefixTowers, prefix_towers
 from train.studies.seeds import Results, fit_seeds, load_run, prepared, stories
 
 _METRICS = {
@@ -54,6 +55,7 @@ class RetrievalStudy(Study):
     next_visits: dict[str, NextVisits] = Field(default={})
     content: Content | None = None
     cold_start: ColdStart | None = None
+    prefix_towers: PrefixTowers | None = None
 
 
 def retrieval(study: RetrievalStudy) -> Path:
@@ -71,6 +73,8 @@ def retrieval(study: RetrievalStudy) -> Path:
         parts["content"] = (content, study.content)
     if study.cold_start:
         parts["cold_start"] = (cold_start, study.cold_start)
+    if study.prefix_towers:
+        parts["prefix_towers"] = (prefix_towers, study.prefix_towers)
     if not parts:
         raise ValueError(f"{study.report}: every part is left out")
     results: Results = {}

@@ -14,7 +14,7 @@ from pipelines.feed.post_filters.conversation_dedup import ConversationDedup
 from pipelines.feed.post_filters.repost_dedup import RepostDedup
 from pipelines.feed.table import Candidates
 from tests.pipelines.feed.compose import serve
-from tests.pipelines.feed.test_filters import QUERY, kept
+from tests.pipelines.feed.four_posts import QUERY, kept
 from tests.pipelines.feed.world import World
 
 

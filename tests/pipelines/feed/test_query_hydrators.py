@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipelines.features import History
 from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.query_hydrators.seen import Seen
 from pipelines.feed.services import Served
 from pipelines.schema import ACTION_NAMES
 from tests.pipelines.feed.compose import serve
@@ -77,3 +81,13 @@ def test_who_is_blocked_unknown_empties_the_page():
     result = serve(Pipeline.build(), world.query(1), Disturbed(world, graph=broken))
     assert len(result.page) == 0
     assert "query_hydrators.graph" in result.degraded
+
+
+def test_posts_that_the_client_saw_are_seen():
+    """What the client says it showed counts like what the server knows."""
+    world = World()
+    query = replace(world.query(1), seen_ids=(5, 2))
+    known = asyncio.run(Seen().hydrate(world.query(1), world))["query.seen"]
+    assert not np.isin(query.seen_ids, known).all()
+    seen = asyncio.run(Seen().hydrate(query, world))["query.seen"]
+    assert seen.tolist() == sorted({2, 5, *known.tolist()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from serve.live.follower import Follower
 from serve.live.messages import Message, happened, in_order, message
 from serve.live.snapshots import Snapshots, SnapshotSettings, Start
 from serve.live.sqlite import SqliteJournal
-from serve.live.sqlite_file import SqliteSettings
 from serve.live.state import LiveState, StateSettings
 from serve.stores.posts import PostStore
 from serve.stores.recent import RecentPosts
@@ -192,14 +191,6 @@ def test_a_bundle_that_is_older_has_the_journal_count_again(tmp_path: Path):
     assert not store.has(1)
     assert again.relations.blocked_by(2).tolist() == [1]
     assert again.counts.of(np.array([2])).sum() == 0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
-    """A journal that is empty at first."""
-    opened = SqliteJournal(SqliteSettings(path=str(tmp_path / "journal.db")))
-    yield opened
-    opened.close()
 
 
 def follow(journal: SqliteJournal, folder: Path, until: Callable[[LiveState], bool]) -> Start:

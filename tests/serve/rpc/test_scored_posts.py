@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.feed.bloom import BloomFilter
-from serve import api
-from serve.feed_handler import OverloadedError
+from serve import api, api_feed
+from serve.admission import OverloadedError
 from serve.rpc import scored_posts_pb2 as pb
 from serve.rpc.generate import NAMES, ROOT, generate
 from serve.rpc.scored_posts import InvalidRequestError, feed_request, response_of, scored_posts
@@ -57,21 +57,21 @@ class Context:
 class Handler:
     """Answers every request with one page, or by raising."""
 
-    def __init__(self, answer: api.FeedResponse | Exception) -> None:
+    def __init__(self, answer: api_feed.FeedResponse | Exception) -> None:
         self.answer, self.asked = answer, []
 
-    async def feed(self, request: api.FeedRequest) -> api.FeedResponse:
+    async def feed(self, request: api_feed.FeedRequest) -> api_feed.FeedResponse:
         self.asked.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-def page(**post: Any) -> api.FeedResponse:
+def page(**post: Any) -> api_feed.FeedResponse:
     """A page of one post, which says this of itself."""
     plain = {"post_id": 11, "author_id": 3, "rank": 1, "score": 0.5, "sources": ["popular"]}
     plain |= {"p_action": {}, "adjustments": {}, "visibility": "allow", "reason": "liked"}
-    return api.FeedResponse(
+    return api_feed.FeedResponse(
         request_id="r1",
         feed="timeline",
         user_id=7,
@@ -80,7 +80,7 @@ def page(**post: Any) -> api.FeedResponse:
         arms={"test": "a"},
         now_ms=1234,
         model=MODEL,
-        posts=[api.Post(**plain | post)],
+        posts=[api_feed.Post(**plain | post)],
     )
 
 
@@ -106,15 +106,15 @@ def test_a_request_asks_for_what_its_message_says(fields):
     asked = feed_request(pb.ScoredPostsRequest(**fields))
     expected = {"user_id": fields["viewer_id"]} | fields
     del expected["viewer_id"]
-    assert asked == api.FeedRequest(**expected)
+    assert asked == api_feed.FeedRequest(**expected)
 
 
 def test_every_field_of_the_message_is_read():
     """A field added to the request message and forgotten in the translation fails here."""
-    read = set(api.FeedRequest.model_fields) | {"viewer_id"}
+    read = set(api_feed.FeedRequest.model_fields) | {"viewer_id"}
     assert {field.name for field in pb.ScoredPostsRequest.DESCRIPTOR.fields} <= read
     assert {field.name for field in pb.BloomFilterEntry.DESCRIPTOR.fields} == set(
-        api.BloomFilterEntry.model_fields
+        api_feed.BloomFilterEntry.model_fields
     )
 
 
@@ -146,7 +146,7 @@ def test_a_bloom_filter_arrives_bit_by_bit(ids, seed):
 def test_a_bad_request_is_refused_in_the_words_of_http(fields, body, where):
     """INVALID_ARGUMENT names the field of the message and says what a 422 says; nobody is asked."""
     with pytest.raises(ValidationError) as refused:
-        api.FeedRequest(**{"user_id": 1} | body)
+        api_feed.FeedRequest(**{"user_id": 1} | body)
     handler = Handler(page())
     answer, context = call(handler, **fields)
     assert context.code == grpc.StatusCode.INVALID_ARGUMENT

@@ -24,7 +24,7 @@ SMALL = (
     "conditions=[own, v5, mrl]",
     "fit.all.num_epochs=1",
     "fit.own.batch_size=32",
-    "sets={clinc: {num_train: 160, num_test: 60}, trec: {}}",
+    "sets={clinc: {num_train: 160, num_test: 60}, trec: {num_train: 160, num_test: 60}, hwu64: {}}",
     "three_level.conditions=[own]",
     "noise={conditions: [own], shares: [0.0, 0.5]}",
     "goldilocks={first_blocks: {own: [64]}, groups: [2, 3, 6]}",
@@ -34,7 +34,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> StudyConfig:
-    """Of a study of 12 intents in 6 domains, and an encoder that knows a text's intent well."""
+    """Of a study of two sets of 12 intents in 6 domains, and an encoder that knows intents well."""
     folder = tmp_path_factory.mktemp("study")
     domains = {f"{name}": [f"{name} a", f"{name} b"] for name in DOMAINS}
     intents = [intent for inner in domains.values() for intent in inner]
@@ -43,6 +43,10 @@ def settings(tmp_path_factory) -> StudyConfig:
     clinc.mkdir()
     (clinc / "domains.json").write_text(json.dumps(domains))
     (clinc / "data_full.json").write_text(json.dumps({"train": rows[:180], "test": rows[180:]}))
+    for name, some in (("train_5500", rows[:180]), ("TREC_10", rows[180:])):
+        lines = [f"D{int(text[5:]) % 12 // 2}:{int(text[5:]) % 12} {text}" for text, _ in some]
+        (folder / "trec").mkdir(exist_ok=True)
+        (folder / "trec" / f"{name}.label").write_text("\n".join(lines))
     (folder / "encoder").mkdir()
     places = {"data": folder, "encode.cache": folder / "cache", "out": folder / "runs"}
     places |= {"reports": folder / "reports", "encode.encoder.name": folder / "encoder"}
@@ -72,7 +76,9 @@ def test_page_and_record_say_the_same(page, settings):
     """The page can be made anew from the JSON alone; every part and plot is there."""
     record = json.loads(page.with_suffix(".json").read_text())
     assert markdown(record) == page.read_text()
-    assert set(settings.parts) <= set(record)
+    assert list(record["parts"]) == [part for part in settings.all_parts if part != "hwu64"]
+    assert {"sets", "trend", *record["parts"]} <= set(record)
+    assert list(record["sets"]["sets"]) == ["clinc", "trec"]
     for names in PLOTS.values():
         for name in names:
             assert f"(prefix_{name}.png)" in page.read_text()
@@ -90,7 +96,7 @@ def test_a_finished_study_trains_nothing_again(page, settings, tmp_path, monkeyp
     before = json.loads(page.with_suffix(".json").read_text())
     again = json.loads(study(settings, refuse, refuse).with_suffix(".json").read_text())
     assert again["clinc"] == before["clinc"]
-    assert again["cost"]["heads_trained_by_it"] == 0
+    assert again["this_command"]["heads_trained"] == 0
     for lost in (Path(settings.out) / "clinc").glob("own-1-*.json"):
         lost.unlink()
     asked = []
@@ -103,10 +109,36 @@ def test_a_finished_study_trains_nothing_again(page, settings, tmp_path, monkeyp
     assert [(job.condition, job.seed) for job in asked] == [("own", 1)]
 
 
+def test_parts_can_be_run_one_by_one(page, settings, tmp_path, monkeypatch, caplog):
+    """A report keeps the parts that a command does not name, but for those of other settings."""
+    monkeypatch.setattr("train.prefix_study.draw", lambda *_: None)
+    whole = json.loads(page.with_suffix(".json").read_text())
+    settings = settings.model_copy(update={"reports": str(tmp_path)})
+
+    def run(**update) -> dict:
+        written = study(settings.model_copy(update=update), encode, jobs.in_process)
+        return json.loads(written.with_suffix(".json").read_text())
+
+    for part in ("noise", "sets", "clinc"):
+        record = run(parts=(part,))
+    assert list(record["parts"]) == ["clinc", "trec", "noise"]
+    assert record["noise"] == whole["noise"]
+    assert (record["sets"]["tests"], record["trend"]) == (whole["sets"]["tests"], whole["trend"])
+    assert "other settings" not in caplog.text
+
+    record = run(parts=("unseen",), noise=settings.noise.model_copy(update={"shares": (0.0,)}))
+    assert list(record["parts"]) == ["clinc", "trec", "unseen"]
+    assert "noise" not in record
+    assert "left out: noise, made of other settings or texts" in caplog.text
+    (tmp_path / "prefix.json").write_text("{")
+    with pytest.raises(InputError, match=r"prefix\.json: not JSON"):
+        run(parts=("unseen",))
+
+
 def test_a_missing_set_is_said_and_a_missing_clinc_is_an_error(page, settings):
     """Sets whose file is not there are left out with what to fetch; without CLINC there is none."""
     record = json.loads(page.with_suffix(".json").read_text())
-    assert "fetch train_5500.label" in record["left_out"]["trec"]
+    assert "hwu64.zip: no such file; fetch" in record["left_out"]["hwu64"]
     nowhere = settings.model_copy(update={"data": "nowhere"})
     with pytest.raises(InputError, match=r"clinc150\.zip: no such file; fetch"):
         study(nowhere, encode, jobs.in_process)
@@ -152,10 +184,12 @@ def test_settings_are_overridden_by_depth(settings):
 def test_the_command_line_names_parts_and_settings():
     """Settings may stand before or behind the parts; what there is not is named."""
     found = command_line(["seeds=[1, 2]", "--parts", "clinc", "unseen", "out=x"])
-    assert (found.parts, found.seeds, found.out) == (("clinc", "unseen"), (1, 2), "x")
+    assert (found.wanted, found.seeds, found.out) == (("clinc", "unseen"), (1, 2), "x")
+    assert command_line(["--parts", "sets", "trec"]).wanted == found.other_sets
+    assert command_line([]).wanted == found.all_parts
     with pytest.raises(ConfigError, match="did you mean 'noise'"):
         command_line(["nose.num_seeds=1"])
-    with pytest.raises(ConfigError, match="parts"):
+    with pytest.raises(ConfigError, match="parts: 'clink'; did you mean 'clinc'"):
         command_line(["--parts", "clink"])
     with pytest.raises(ConfigError, match="two different seeds"):
         command_line(["seeds=[1]"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from train.prefix.scalars import all_scalars, summaries
 from train.prefix.statistics import peak_interval
 from train.prefix.study import BLOCKS, Arms, Runs, StudyConfig
+from train.prefix.tables import Lines, spread, table
+from train.report import text
 
 MEASURES = ("s_500", "s_2000", "s_train", "s_r")
 
@@ -61,3 +64,30 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
         "groups": list(groups),
         "conditions": conditions,
     }
+
+
+def section(part: Mapping[str, Any]) -> Lines:
+    """Random coarse groups."""
+    columns = ("s_500", "s_2000", "s_train", "s_r", "l0_first_train", "l1_whole_train")
+    rows, peaks = [], []
+    for name, widths in part["conditions"].items():
+        for width, of in widths.items():
+            for groups, values in of["groups"].items():
+                cells = (spread(values["summary"].get(key)) for key in columns)
+                rows.append((name, width, groups, *cells))
+            for measure, fit in of["peaks"].items():
+                ends = (None if fit[k] is None else 2 ** fit[k] for k in ("peak_low", "peak_high"))
+                low, high = (text(end) for end in ends)
+                peak = None if fit["peak"] is None else 2 ** fit["peak"]
+                share = fit["share_peaked"]
+                peaks.append((name, width, measure, peak, f"{low} to {high}", share, fit["r2"]))
+    words = ("groups at the peak", "95 %", "share of draws with a peak", "R²")
+    return [
+        "## How coarse is best",
+        "",
+        f"The intents of CLINC-150 in random groups of equal size; {part['num_seeds']} seeds, each "
+        "with groups of its own. The peak is that of a quadratic in log2 of the number of groups.",
+        "",
+        *table(("", "first block", "groups", *columns), rows),
+        *table(("", "first block", "", *words), peaks),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from train.prefix.jobs import Record
 from train.prefix.measure import THRESHOLDS
 from train.prefix.scalars import Run, ends
 from train.prefix.study import Arms, Runs, StudyConfig, by_seed
+from train.prefix.tables import Lines, table
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(21))  # of coarse queries
 
@@ -32,6 +34,42 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
         },
         "confidence": {name: _confidence(found) for (name,), found in runs.items()},
     }
+
+
+def section(part: Mapping[str, Any]) -> Lines:
+    """What short prefixes save."""
+    lines = [
+        "## Routing",
+        "",
+        "A workload of coarse queries, which take the first prefix, and fine ones, which take the "
+        "whole vector, against every MRL prefix for all. The table gives the least share of coarse "
+        "queries from which on a condition beats the best MRL prefix; a dash: never.",
+        "",
+    ]
+    pools = list(part["overtakes"])
+    if pools:
+        names = list(part["overtakes"][pools[0]])
+        rows = [(name, *(part["overtakes"][pool][name] for pool in pools)) for name in names]
+        lines += table(("", *(f"pool {pool}" for pool in pools)), rows)
+    lines += [
+        "Accuracy of the fine label, and numbers compared for each text of the pool, when a vector "
+        "grows while its neighbours' votes stay below a share (routed) or the 50 nearest by the "
+        "first prefix are looked at again whole (reranked).",
+        "",
+    ]
+    hows = list(next(iter(part["confidence"].values())))
+    rows = [
+        (
+            name,
+            *(
+                f"{of[how]['accuracy']:.3f} at {of[how]['size']:.0f}" if how in of else "–"
+                for how in hows
+            ),
+        )
+        for name, of in part["confidence"].items()
+        if name != "raw"
+    ]
+    return [*lines, *table(("", *hows), rows)]
 
 
 def _workload(runs: list[Run]) -> dict[str, Any]:

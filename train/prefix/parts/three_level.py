@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from train.prefix.metrics import zoom
 from train.prefix.scalars import Run, mean_curves, summaries
 from train.prefix.study import Arms, Runs, StudyConfig
+from train.prefix.tables import Lines, spread, table
 
 
 def arms(study: StudyConfig) -> Arms:
@@ -35,6 +37,32 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
             for (name,), found in runs.items()
         },
     }
+
+
+def section(part: Mapping[str, Any]) -> Lines:
+    """Three levels of labels."""
+    lines = [
+        "## Three levels",
+        "",
+        f"Five groups of domains, ten domains, 150 intents; {part['num_seeds']} seeds. The zoom "
+        "score counts those of the two steps at which the coarse falls and the fine rises.",
+        "",
+    ]
+    rows = [
+        (name, size, *(f"{of[kind][level]['mean'][at]:.3f}" for kind in kinds for level in levels))
+        for kinds, levels in [(("knn_2000", "r_precision"), ("L0", "L1", "L2"))]
+        for name, of in part["conditions"].items()
+        for at, size in enumerate(of["sizes"])
+    ]
+    columns = [f"{level} {k}" for k in ("5-NN", "R-precision") for level in ("L0", "L1", "L2")]
+    lines += table(("", "numbers", *columns), rows)
+    for key, words in (("zoom_knn", "by 5-NN, pool 2000"), ("zoom_r_precision", "by R-precision")):
+        names = list(next(iter(part["conditions"].values()))[key])
+        found = [
+            (name, *(spread(of[key][m]) for m in names)) for name, of in part["conditions"].items()
+        ]
+        lines += table((words, *names), found)
+    return lines
 
 
 def _pool(runs: list[Run]) -> str:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.prefix.jobs import RAW
-from train.prefix.scalars import all_scalars
 from train.prefix.statistics import trend
-from train.prefix.study import Arms, Runs, StudyConfig
+from train.prefix.tables import Lines, table
 
 MEASURES = ("s_500", "s_all", "s_train", "s_r")
 
 
-def arms(study: StudyConfig) -> Arms:
-    """Those of all sets."""
-    return study.set_arms()
+def results(
+    found: Mapping[str, Mapping[str, Any]],
+    conditions: Sequence[str],
+    stories: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Correlations over the sets, of H alone and of H times the encoder's own fine accuracy.
 
-
-def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str, Any]:
-    """Correlations over the sets, of H alone and of H times the encoder's own fine accuracy."""
-    sets = list(dict.fromkeys(texts for texts, _ in runs))
-    values = {arm: all_scalars(found) for arm, found in runs.items()}
+    Args:
+        found: set -> its part of the report.
+        conditions: to compare, which every set has.
+        stories: what the report says of each set's texts.
+    """
+    sets = list(found)
+    values = {
+        (texts, name): part["conditions"][name]["by_seed"]
+        for texts, part in found.items()
+        for name in (*conditions, RAW)
+    }
     points = {
         texts: {
             "h_bits": stories[texts]["h_fine_given_coarse_bits"],
@@ -30,10 +39,10 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
     }
     for point in points.values():
         point["product"] = point["h_bits"] * point["encoder_l1"]
-    known = [m for m in MEASURES if all(m in found for found in values.values())]
+    known = [m for m in MEASURES if all(m in of for of in values.values())]
     means = {
         name: {m: [_mean(values[texts, name][m]) for texts in sets] for m in known}
-        for name in study.set_conditions
+        for name in conditions
     }
     for name, by_measure in means.items():
         for measure, of in by_measure.items():
@@ -49,6 +58,29 @@ def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str
             for measure, of in by_measure.items()
         },
     }
+
+
+def section(part: Mapping[str, Any]) -> Lines:
+    """Against H(L1|L0)."""
+    points, correlations = part["points"], part["correlations"]
+    keys = list(next(iter(points.values())))
+    measures = ("rho", "rho_p", "r", "r_p", "num")
+    return [
+        "## Trend over the sets",
+        "",
+        "`product` is H(L1|L0) times the encoder's own fine accuracy. It was proposed after the "
+        "fact by the original, and six sets are few.",
+        "",
+        *table(("set", *keys), [(name, *of.values()) for name, of in points.items()]),
+        *table(
+            ("", "against", *measures),
+            [
+                (name, by, *(test.get(m) for m in measures))
+                for name, tests in correlations.items()
+                for by, test in tests.items()
+            ],
+        ),
+    ]
 
 
 def _mean(values: list[float]) -> float:

@@ -1,0 +1,59 @@
+"""What time it is in a served feed: the real one, or that of a log from the past."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from serve.live.state import LiveState
+
+
+class WallClock:
+    """The real time.
+
+    Attributes:
+        max_ahead_s: how far an event's time may be in the future: clients' clocks differ.
+    """
+
+    max_ahead_s = 60.0
+
+    def stand(self, as_of_ms: int) -> None:
+        """Take no note of the bundle in use."""
+
+    def now_ms(self, live: LiveState) -> int:
+        """Since 1970."""
+        return time.time_ns() // 1_000_000
+
+
+class LogClock:
+    """A clock that stood at the bundle's newest event when the bundle was loaded.
+
+    It is never behind an event that was taken in: it was stopped when the server was, and those go
+    on from the last one.
+
+    Attributes:
+        max_ahead_s: as above; 0, since it is pushed by what it hears of.
+    """
+
+    max_ahead_s = 0.0
+
+    def __init__(self) -> None:
+        """Nobody can tell the time before the first `stand`."""
+        self._stood: tuple[int, float] | None = None  # ms since 1970, seconds of time.monotonic
+
+    def stand(self, as_of_ms: int) -> None:
+        """A bundle is in use whose newest event is of `as_of_ms`; go on from there."""
+        self._stood = as_of_ms, time.monotonic()
+
+    def now_ms(self, live: LiveState) -> int:
+        """Since 1970, `live` being all that was taken in; RuntimeError before `stand`."""
+        if self._stood is None:
+            raise RuntimeError("no bundle is loaded")
+        (as_of_ms, stood_s), now_s = self._stood, time.monotonic()
+        since_ms, told_ms = (int(1000 * (now_s - s)) for s in (stood_s, live.newest_s))
+        return max(as_of_ms + since_ms, live.newest_ms + told_ms)
+
+
+def make_clock(kind: Literal["wall", "log"]) -> WallClock | LogClock:
+    """The clock of that name."""
+    return WallClock() if kind == "wall" else LogClock()
