@@ -122,6 +122,7 @@ class FeedHandler:
 
         Raises:
             BundleError: a feed always asks for what this bundle does not have.
+            ConfigError: the timeline has no such setting as the bundle was tuned to.
         """
         for name, feed in self._feeds.items():
             if feed.always_zooms and not bundle.has_prefix:
@@ -131,6 +132,7 @@ class FeedHandler:
         serving = Serving.of(bundle, models, self._live, lambda: self._labels.now)
         if any("text" in feed.requires for feed in self._feeds.values()):
             serving.stores.surfaces.encoder.load()
+        self._feeds[TIMELINE].adopt(bundle.feed_settings)
         self._clock.stand(bundle.as_of_ms)
         self._serving = serving
         self._live.adopt(serving.stores.posts, bundle.as_of_ms)

@@ -7,16 +7,14 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from pipelines.facts import find
 from pipelines.feed.services import Interference, Space
-from pipelines.schema import ACTIONS
 from serve.models import Interfering
 from train.bundle import Bundle
 from train.index import place_posts
-from train.models.fractal.field import fit
+from train.models.fractal.liked import liked, parts, signs
 from train.models.text_towers import Towers
 
 Ids = NDArray[np.int64]
@@ -32,8 +30,7 @@ class InterferenceFields:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle, self._facts, self._blend = bundle, bundle.facts, bundle.interference
-        weights = bundle.weights[: len(ACTIONS)]
-        self._good, self._bad = _mask(weights > 0), _mask(weights < 0)
+        self._good, self._bad = signs(bundle.weights)
         self._new: dict[int, Vectors] = {}
         self._waiting: dict[int, pa.Table] = {}  # told, and not yet placed
         self._lock = threading.Lock()
@@ -47,22 +44,15 @@ class InterferenceFields:
             config = type(config).model_validate(
                 config.model_dump() | {"scale_weights": asked.scale_weights}
             )
-        did = asked.history.did
-        liked = ((did & self._good) != 0) & ((did & self._bad) == 0)
-        sources = asked.history.post_id[liked][-self._blend.max_history :]
+        sources = liked(asked.history, self._good, self._bad, self._blend.max_history)
         together = self.vectors(np.concatenate([sources, asked.post_id]), space)
-        vectors = torch.from_numpy(together)[None]
-        if not vectors.shape[2]:  # no post has any
-            vectors = torch.zeros(1, len(together), 1)
-        field = fit(vectors[:, : len(sources)], config=config)
-        adds, takes = field.parts(vectors[:, len(sources) :])
-        dimension = field.dimension
+        found = parts(together, len(sources), config)
         return Interference(
-            total=field.total(adds + takes)[0].double().numpy(),
-            constructive=adds[0].double().numpy(),
-            destructive=takes[0].double().numpy(),
-            dimension=float(dimension.value[0]),
-            ratio=float(dimension.ratio[0]),
+            total=found.total(config),
+            constructive=found.constructive.astype(np.float64),
+            destructive=found.destructive.astype(np.float64),
+            dimension=found.dimension,
+            ratio=found.ratio,
             alpha=self._blend.alpha,
         )
 
@@ -112,8 +102,3 @@ class InterferenceFields:
     @cached_property
     def _towers(self) -> Towers:
         return self._bundle.load_two_tower()
-
-
-def _mask(chosen: NDArray[np.bool_]) -> int:
-    """Bits of the chosen actions, as in `History.did`."""
-    return sum(1 << int(bit) for bit in np.flatnonzero(chosen))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,13 @@ from train.bundle import load
 
 @dataclass(frozen=True)
 class Offline(RecordsNothing, FromBundle):
-    """`pipelines.feed.services.Services` of nobody's server: it has never shown anything."""
+    """`pipelines.feed.services.Services` of nobody's server: it has never shown anything.
+
+    Attributes:
+        feed_settings: what the bundle's timeline was tuned to, as `Pipeline.adopt` takes it.
+    """
+
+    feed_settings: Mapping[str, Any] = field(default_factory=dict)
 
     async def recent_actions(self, user_id: int, at_ms: int) -> History:
         """None: a replay knows what the bundle knows."""
@@ -49,4 +57,5 @@ def services(bundle: str) -> Offline:
     return Offline(
         local_models(loaded),
         Stores.of(loaded, LiveState(RecentPosts(), lambda: loaded.as_of_ms)),
+        loaded.feed_settings,
     )

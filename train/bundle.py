@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -128,6 +127,11 @@ class Bundle:
         """
         return check(self.card.get("interference", {}), InterferenceBlend, f"{self.path}: card")
 
+    @property
+    def feed_settings(self) -> dict[str, Any]:
+        """What the timeline was tuned to, where feed.yaml says nothing: stage.component.setting."""
+        return self.card.get("feed", {})
+
     @cached_property
     def facts(self) -> Facts:
         """What the models read of posts and viewers, as of the newest event."""
@@ -201,7 +205,7 @@ def write(
         BundleError: `out` exists.
         RunError: a run is missing, of the other kind, or was trained on other data.
     """
-    _check_out(out, replace)
+    check_out(out, replace)
     manifest = read_manifest(data)
     runs = {
         kind: (read_run_for(run, kind, manifest), run / MODEL)
@@ -237,7 +241,7 @@ def assemble(
         replace: as for `write`.
         prefix: as for `write`.
     """
-    _check_out(out, replace)
+    check_out(out, replace)
     manifest = read_manifest(data)
     if prefix is not None:
         models = models | {PREFIX: read_prefix(prefix, manifest)}
@@ -278,33 +282,12 @@ def assemble(
             index_texts(written.prefix_head(), written.facts).save(folder / PREFIX)
 
 
-def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
-    """Record in a local bundle's card how good its models are; nothing else changes.
+def check_out(out: Path, replace: bool) -> None:
+    """Refuse to write a bundle over what is none, or over one that is to stay.
 
     Raises:
-        BundleError: the bundle was loaded from a remote path.
+        BundleError: as said.
     """
-    if "://" in bundle.path:
-        raise BundleError(f"{bundle.path}: metrics are written to a local bundle only; copy it")
-    save_json(bundle.folder / "card.json", bundle.card | {"metrics": metrics})
-
-
-def with_interference(
-    bundle: Path, blend: InterferenceBlend, out: Path, replace: bool = False
-) -> None:
-    """Write the bundle of a local folder anew, with another interference field; see the card.
-
-    Raises:
-        BundleError: `bundle` is none, or `out` exists.
-    """
-    _check_out(out, replace)
-    card = load(bundle).card | {"interference": blend.model_dump(mode="json")}
-    with new_folder(out) as folder:
-        shutil.copytree(bundle, folder, dirs_exist_ok=True)
-        save_json(folder / "card.json", card)
-
-
-def _check_out(out: Path, replace: bool) -> None:
     if ":/" in str(out):  # what Path makes of ://
         raise BundleError(f"{out}: a bundle is written to a folder; copy it from there")
     if out.exists() and not replace:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.facts import CODE_IDS, CODES, CONTENT, CONTENT_IDS, RATES
 from pipelines.schema import ACTION_NAMES, DAY_MS, SPLITS
@@ -22,6 +23,23 @@ def observed_actions(data: Path, actions: Sequence[str]) -> list[str]:
     """Actions that training could learn: those its split shows as done or not done."""
     mask = int(np.bitwise_or.reduce(flatten(read_examples(data, "train")).observed, initial=0))
     return [name for bit, name in enumerate(actions) if mask >> bit & 1]
+
+
+def popularity(post_id: NDArray[np.int64], rows: Rows) -> NDArray[np.float64]:
+    """How often a showing of each post led to the first observed action of `POPULAR_BY`.
+
+    Of few showings it is drawn towards the overall rate.
+
+    Args:
+        post_id: sorted, all that `rows` name. [N].
+        rows: what was shown.
+    """
+    action = _popular_by(rows)
+    at = np.searchsorted(post_id, rows.post_id)
+    shown = np.bincount(at, weights=rows.seen(action), minlength=len(post_id))
+    done = np.bincount(at, weights=rows.label(action), minlength=len(post_id))
+    overall = done.sum() / max(shown.sum(), 1.0)
+    return (done + overall * _PRIOR_SHOWN) / (shown + _PRIOR_SHOWN)
 
 
 def _popular_by(rows: Rows) -> int:
@@ -66,14 +84,8 @@ def write_tables(data: Path, folder: Path) -> int:
     _write_rates(data / RATES, folder / RATES, as_of_ms)
     posts = pq.read_table(data / "posts.parquet").sort_by("post_id")
     ids = posts["post_id"].to_numpy()
-    action = _popular_by(rows)
-    at = np.searchsorted(ids, rows.post_id)
-    shown = np.bincount(at, weights=rows.seen(action), minlength=len(ids))
-    done = np.bincount(at, weights=rows.label(action), minlength=len(ids))
-    overall = done.sum() / max(shown.sum(), 1.0)
-    popularity = (done + overall * _PRIOR_SHOWN) / (shown + _PRIOR_SHOWN)
-    num_shown = np.bincount(at, minlength=len(ids))
-    posts = posts.append_column("popularity", pa.array(popularity))
+    num_shown = np.bincount(np.searchsorted(ids, rows.post_id), minlength=len(ids))
+    posts = posts.append_column("popularity", pa.array(popularity(ids, rows)))
     posts = posts.append_column("num_shown", pa.array(num_shown))
     pq.write_table(posts, folder / "posts.parquet")
     return as_of_ms

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,12 @@ NOT_VALIDATED = sys.float_info.max
 _READ_ONCE = 128 << 20  # bytes of Parquet that may stay in Ray's object store, a few times larger
 
 
-def fit(config: TrainConfig) -> Path:
+def fit(config: TrainConfig, callbacks: Sequence[Any] = ()) -> Path:
     """Train on Ray and keep the weights with the lowest validation loss.
+
+    Args:
+        config: the run.
+        callbacks: `ray.train.UserCallback`s, told of every report.
 
     Returns:
         `<out>/<name>` with model.safetensors, config.json (resolved settings) and
@@ -80,11 +84,13 @@ def fit(config: TrainConfig) -> Path:
     connect()
     steps = num_examples // needed
     with shown(config.name, steps * config.num_epochs) as board:
-        result = _run(config, data, steps, board)
+        result = _run(config, data, steps, board, callbacks)
     return _export(config, result, learner)
 
 
-def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.Result:
+def _run(
+    config: TrainConfig, data: Path, steps: int, board: Any, callbacks: Sequence[Any]
+) -> ray.train.Result:
     """`steps` an epoch on Ray Train, whatever happens to up to `max_failures` workers."""
     trainer = ray.train.torch.TorchTrainer(
         worker,
@@ -103,6 +109,7 @@ def _run(config: TrainConfig, data: Path, steps: int, board: Any) -> ray.train.R
             name=_run_name(config, data),
             storage_path=str(Path(config.out) / "ray"),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            callbacks=list(callbacks),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute="val_loss", checkpoint_score_order="min"

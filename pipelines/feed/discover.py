@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
@@ -121,6 +122,12 @@ def check_frozen(cls: type[Component]) -> None:
         )
 
 
+@cache
+def _adapter(cls: type[C]) -> TypeAdapter[C]:
+    """Takes milliseconds to make, and a search composes thousands of feeds."""
+    return TypeAdapter(cls)
+
+
 def _make(cls: type[C], values: Mapping[str, Any]) -> C:
     assert is_dataclass(cls)
     place, known = f"{cls.stage}.{cls.name}", [field.name for field in fields(cls)]
@@ -128,7 +135,7 @@ def _make(cls: type[C], values: Mapping[str, Any]) -> C:
         if name not in known:
             raise ConfigError(f"{place}.{name}: no such setting{near_miss(name, known)}")
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except ValidationError as error:
         lines = [f"{place}.{e['loc'][0]}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None

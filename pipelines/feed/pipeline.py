@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pipelines.feed.discover import FeedConfig, Found, discover
 from pipelines.feed.result import FeedResult, Trace
@@ -28,7 +29,7 @@ class Pipeline:
 
     def __init__(self, variants: Variants) -> None:
         """Take the feeds that a feed.yaml describes; `build` does it from the file's settings."""
-        self._variants = variants
+        self._variants = self._given = variants
         self.failures: Counter[str] = Counter()
         self._background: set[asyncio.Task[tuple[Trace, ...]]] = set()
 
@@ -77,6 +78,19 @@ class Pipeline:
     def components(self) -> Iterable[Component]:
         """All components of the usual feed in the order they run."""
         return members(self.stages)
+
+    def adopt(self, settings: Mapping[str, Any]) -> None:
+        """From the next page on take what a bundle was tuned to, where feed.yaml says nothing.
+
+        What was adopted before is forgotten.
+
+        Args:
+            settings: stage.component.setting -> value.
+
+        Raises:
+            ConfigError, WiringError: as `build`; the feed stays as it was.
+        """
+        self._variants = self._given.over(settings)
 
     async def run(self, query: FeedQuery, services: Services) -> FeedResult:
         """Make a page. What a component raises ends up in the trace, never here.

@@ -114,7 +114,8 @@ def measures(result: FeedResult) -> dict[str, float]:
             known = page["author_id"][page["author_id"] > 0]
             measured["authors"] = len(np.unique(known)) / len(known) if len(known) else nan
         if "topic_ids" in page:
-            measured["topics"] = _entropy(page["topic_ids"][:, :1])  # no column if none has any
+            # No column if no post has any.
+            measured["topics"] = topic_entropy(page["topic_ids"][:, :1])
         if "num_followers" in page:
             followers = page["num_followers"][page["num_followers"] >= 0]
             measured["small_authors"] = float((followers < SMALL).mean()) if len(followers) else nan
@@ -175,7 +176,7 @@ def _mean(viewer: np.ndarray, values: np.ndarray) -> tuple[float, tuple[float, f
     return float(values.mean()), interval
 
 
-def _entropy(topics: np.ndarray) -> float:
+def topic_entropy(topics: np.ndarray) -> float:
     """Of the posts' first topics, in bits: 0 = all alike. NaN where no topic is known."""
     count = np.unique(topics[topics > 0], return_counts=True)[1]
     if not len(count):
@@ -233,6 +234,9 @@ def main() -> int:
         feeds = [Pipeline.build(configs.load(path, FeedConfig)) for path in (args.old, args.new)]
         queries = requests(args.log, args.requests, args.feed)
         services = services_of(args.services, args.bundle)
+        if args.feed == "timeline":
+            for feed in feeds:
+                feed.adopt(getattr(services, "feed_settings", {}))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

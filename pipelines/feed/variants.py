@@ -70,6 +70,15 @@ class Variants:
                 except ValueError as error:
                     raise type(error)(f"{place}: {error}") from error
 
+    def over(self, settings: Mapping[str, Any]) -> Variants:
+        """The same feeds, over a bundle's settings.
+
+        Raises:
+            ConfigError, WiringError: as for a new one.
+        """
+        kept = open_to(self._config, settings)
+        return Variants(changed(self._config, kept), self._found) if kept else self
+
     @property
     def requires(self) -> tuple[str, ...]:
         """What a request must give, as FeedQuery calls it."""
@@ -108,6 +117,20 @@ class Variants:
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return self._kept[key]
+
+
+def open_to(config: FeedConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a bundle's settings, named as for `changed`, of which `config` says nothing itself.
+
+    Also left out are those of components that are not in the feed.
+    """
+    kept = {}
+    for name, value in settings.items():
+        stage, component, setting = name.split(".", 2)
+        there = getattr(config, stage, {}).get(component, None if stage in config.only else {})
+        if there is not None and setting not in there:
+            kept[name] = value
+    return kept
 
 
 def changed(config: FeedConfig, settings: Mapping[str, Any]) -> FeedConfig:

@@ -17,7 +17,8 @@ from serve.interference import InterferenceFields
 from serve.models import Interfering
 from tests.serve.feed_server import FEED, serving
 from tests.train.models import field_oracle as oracle
-from train.bundle import Bundle, BundleError, load, with_interference
+from train.bundle import Bundle, BundleError, load
+from train.bundle_versions import with_blend
 from train.models.fractal.blend import InterferenceBlend
 from train.models.fractal.config import FieldConfig
 
@@ -57,7 +58,7 @@ def page(
 def tuned(bundle: Bundle, out: Path, alpha: float, *weights: float) -> Bundle:
     """The same bundle with another α and other weights of the scales."""
     field = FieldConfig(scale_weights=weights, base_scale=2.0)
-    with_interference(bundle.folder, InterferenceBlend(alpha=alpha, field=field), out)
+    with_blend(bundle.folder, out, interference=InterferenceBlend(alpha=alpha, field=field))
     return load(out)
 
 

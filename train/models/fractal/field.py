@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from train.models.fractal.combination import combined, scale_weights, suppression
 from train.models.fractal.config import GUARDED, FieldConfig
 from train.models.fractal.dimension import Dimension, two_nn
 from train.models.fractal.histories import Histories, arrive, read
@@ -106,9 +107,7 @@ class Field:
 
     def total(self, by_scale: Tensor) -> Tensor:
         """The weighted sum over scales [B, C, S] -> [B, C], grown where it is negative."""
-        total = (by_scale * self.scale_weights.to(by_scale.dtype)[:, None]).sum(2)
-        growth = self.multiplier.to(total.dtype)[:, None] - 1
-        return total.addcmul(total.clamp(max=0), growth)
+        return combined(by_scale, self.scale_weights, self.multiplier)
 
     @torch.no_grad()
     def parts(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,7 +221,7 @@ def assemble(
     if weights is None:
         weights = scale_weights(dimension.ratio, config)
     points = histories.points
-    multiplier = 1 + config.destructive_gain * (1 - dimension.ratio)
+    multiplier = suppression(dimension.ratio, config)
     wavelengths = scales.T[:, :, None, None]
     falls = (-0.5 / wavelengths.square()).to(histories.dtype)
     most_short = None
@@ -253,19 +252,6 @@ def assemble(
         most_short,
         tuple(columns),
     )
-
-
-def scale_weights(ratio: Tensor, config: FieldConfig) -> Tensor:
-    """Weights of the scales for dimension ratios ρ [B]: float64 [B, S], rows sum to 1."""
-    S = config.num_scales
-    if config.scale_weights is not None:
-        weights = torch.tensor(config.scale_weights, dtype=torch.float64, device=ratio.device)
-        weights = weights.expand(len(ratio), S)
-    else:
-        order = torch.arange(S, dtype=torch.float64, device=ratio.device)
-        rise = config.dimension_weight * ratio.double()[:, None] * order / max(S - 1, 1)
-        weights = 0.5**order * (1 + rise)
-    return weights / weights.sum(1, keepdim=True)
 
 
 def hybrid(relevance: Tensor, field: Tensor, alpha: float) -> Tensor:

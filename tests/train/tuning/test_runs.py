@@ -1,0 +1,61 @@
+"""A search over a training run keeps its trials, and goes on where it was."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+import ray
+import yaml
+
+from configs import check
+from pipelines.runtime import connect
+from tests.conftest import train_config
+from train.tune import tune_run
+from train.tuning.results import SUMMARY, TRIALS
+from train.tuning.runs import scalars
+from train.tuning.settings import RunSearch
+
+
+def test_groups_of_numbers_are_flattened():
+    """Every number of a validation has a name of its own; words and flags are none."""
+    told = {"loss": 1, "favorite": {"rate": 0.5, "seen": True}, "note": "x"}
+
+    assert scalars(told) == {"loss": 1.0, "favorite.rate": 0.5}
+
+
+@pytest.fixture
+def cluster():
+    """Ray on this machine, for one test."""
+    connect(num_cpus=4)  # logical
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_a_search_counts_what_was_finished(prepared, tmp_path, capsys):
+    """Two trials, then one more of the same study: the two stand as they were."""
+    run = train_config("ranker", prepared, tmp_path / "runs", batch_size=64, num_epochs=2)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
+
+    def config(num_trials: int) -> RunSearch:
+        values = {
+            "name": "rates",
+            "out": str(tmp_path / "tune"),
+            "run": str(tmp_path / "run.yaml"),
+            "space": {"optim.lr": {"low": 1e-4, "high": 1e-2, "scale": "log"}},
+            "num_trials": num_trials,
+        }
+        return check(values, RunSearch, place="test")
+
+    tune_run(config(2))
+    first = pl.read_parquet(tmp_path / "tune" / "rates" / TRIALS)
+    tune_run(config(3))
+    both = pl.read_parquet(tmp_path / "tune" / "rates" / TRIALS)
+
+    assert (len(first), len(both)) == (2, 3)
+    assert both[:2].equals(first)
+    assert both["optim.lr"].n_unique() == 3
+    assert both["measure.val_loss"].is_finite().all()
+    assert "python -m train" in capsys.readouterr().out
+    assert "optim.lr" in (tmp_path / "tune" / "rates" / SUMMARY).read_text()
