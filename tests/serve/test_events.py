@@ -90,6 +90,8 @@ def test_valid_events_are_written_and_invalid_ones_say_why(ask):
     wrong = [
         ({**LIKE, "action": "favourite"}, "action: Value error, no such action; did you mean"),
         ({**LIKE, "post_id": 0}, "post_id: Input should be greater than or equal to 1"),
+        ({**LIKE, "post_id": True}, "post_id: Value error, a number is expected"),
+        ({**LIKE, "at_ms": False}, "at_ms: Value error, a number is expected"),
         ({**LIKE, "at_ms": 10**15}, "s ahead of the server's time; at most 0 s"),
         ({**LIKE, "action": "dwell_time"}, "dwell_time needs it"),
         ({**LIKE, "colour": "red"}, "colour: Extra inputs are not permitted"),
