@@ -23,7 +23,14 @@ def _from_json(value: Any) -> Any:
         raise ValueError(f"not JSON: {error}") from error
 
 
-Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+NO_BOOL = BeforeValidator(_no_bool)  # which is a number to Python, though not in JSON
+Id = Annotated[int, NO_BOOL, Field(ge=1, le=2**63 - 1)]
 SearchText = Annotated[str, Field(min_length=1, max_length=1_000)]
 FeedName = Annotated[
     str, Field(max_length=64, description="which feed; those that the server was started with")

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, model_valida
 
 from configs import near_miss
 from pipelines.schema import ACTION_NAMES
-from serve.api import Id, Request
+from serve.api import NO_BOOL, Id, Request
 
 DELETION = "deletion/"  # begins the key of every deletion, and of nothing else
 
@@ -19,7 +19,7 @@ def _is_action(name: str) -> str:
     return name
 
 
-Instant = Annotated[int, Field(ge=0, le=2**53)]  # ms since 1970-01-01 UTC
+Instant = Annotated[int, NO_BOOL, Field(ge=0, le=2**53)]  # ms since 1970-01-01 UTC
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 ActionName = Annotated[str, AfterValidator(_is_action)]
 

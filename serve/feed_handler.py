@@ -127,6 +127,8 @@ class FeedHandler:
         for name, feed in self._feeds.items():
             if feed.always_zooms and not bundle.has_prefix:
                 raise BundleError(f"the feed {name} sets sources.prefix.zoom; {NO_PREFIX}")
+        if self._serving is None:
+            self._clock.stand(bundle.as_of_ms)
         if self._events:
             self._events.begin(bundle.as_of_ms)
         serving = Serving.of(bundle, models, self._live, lambda: self._labels.now)

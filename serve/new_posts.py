@@ -15,21 +15,22 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
 from configs import Config
 from pipelines.data.encoder import Encoder, EncoderSettings
-from pipelines.schema import POSTS
+from serve.live import snapshots
+from serve.live.journal import Journal
+from serve.live.kept_posts import KeptPosts
 from serve.live.messages import Happened
+from serve.live.snapshot_file import Saved
+from serve.new_changes import Changes, Place
 from serve.new_texts import Encode, NewTexts
-from serve.stores.vectors.index import last_of_each
 from train.bundle import Bundle
 
 _log = logging.getLogger("ray.serve")
 _LOOK_S = 0.02  # between looks whether the journal was read
-_FORGET_SHARE = 20  # posts are forgotten once they are more than 1 in so many
 Ids = NDArray[np.int64]
 
 
@@ -38,7 +39,7 @@ class NewPostsSettings(Config):
 
     max_posts: PositiveInt = 200_000  # the newest; others wait for the next bundle
     max_age_s: PositiveFloat = 1_209_600.0  # behind the newest post; older ones likewise
-    max_deletions: PositiveInt = 200_000  # remembered, the newest, for the bundles to come
+    max_deletions: PositiveInt = 1_000_000  # remembered, the newest, for the bundles to come
     batch_posts: PositiveInt = 64  # encoded and handed on together
     retry_after_s: PositiveFloat = 1.0  # when a batch could not be handed on
 
@@ -72,8 +73,8 @@ class Knows(Protocol):
 class NewPosts:
     """A `View` of the journal that hands posts to the models of one process.
 
-    A post that comes again changes nothing. A post that was deleted comes back only if it is
-    published anew, later than it was deleted; one of the bundle's comes back with the next bundle.
+    Which posts, and in which version, `KeptPosts` says. One of the bundle's that was deleted is
+    found again with a bundle that has it as it was published anew.
 
     Attributes:
         problem: why posts go in without their text, or do not go in now; None = all is well.
@@ -83,23 +84,22 @@ class NewPosts:
         self,
         settings: NewPostsSettings | None = None,
         make_encoder: Callable[[EncoderSettings], Encode] = Encoder,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """Gather posts; they are handed on from the first `use` on.
 
         Args:
             settings: None = defaults.
             make_encoder: loads a text encoder; InputError if it is not there.
+            now_ms: what time it is; ms since 1970.
         """
-        self._settings = settings or NewPostsSettings()
+        settings = settings or NewPostsSettings()
+        self._settings, self._now_ms = settings, now_ms
         self._texts = NewTexts(make_encoder)
         self._changed = threading.Condition()  # held while reading or writing what follows
-        self._posts = POSTS.arrow.empty_table()  # in the order in which they came
-        self._first = 0  # posts that came before those, and are forgotten
-        self._next = 0  # posts that were handed on, counted likewise
-        self._known: set[int] = set()
-        self._deleted: dict[int, int] = {}  # post -> when
-        self._removals: list[int] = []  # deletions that were not handed on
-        self._expired: list[int] = []  # posts forgotten, which was not handed on
+        self._kept = KeptPosts(settings.max_posts, settings.max_age_s, settings.max_deletions)
+        self._changes = Changes()
+        self._at = self._changes.end  # up to where they were handed on
         self._models: tuple[Bundle, tuple[Knows, ...]] | None = None
         self._failure: str | None = None
         self._closed = False
@@ -113,18 +113,30 @@ class NewPosts:
 
     @property
     def num_waiting(self) -> int:
-        """Posts and deletions that were not handed on yet."""
+        """Posts and removals that were not handed on yet."""
         with self._changed:
-            num = self._first + len(self._posts) - self._next
-            return num + len(self._removals) + len(self._expired)
+            return self._changes.num_after(self._at)
+
+    def begin(self, settings: snapshots.SnapshotSettings, journal: Journal) -> snapshots.Start:
+        """Know what the last snapshot says, as the feed does; from where to follow the journal."""
+
+        def restore(saved: Saved) -> None:
+            if "deletions" in saved.tables:
+                self._kept.restore(saved.tables.get("posts"), saved.tables["deletions"])
+
+        return snapshots.start(settings, journal, ("posts", "deletions", "seen"), restore)
 
     def apply(self, happened: Happened) -> None:
         """As `View.apply`; only takes note."""
         with self._changed:
-            self._take(happened.posts)
-            for row in happened.deletions.to_pylist():
-                self._delete(row["post_id"], row["deleted_at_ms"])
-            self._forget()
+            told = self._kept.judge(happened.posts)
+            self._kept.take(told)
+            self._changes.add(told.posts)
+            self._delete(*(happened.deletions[n].to_numpy() for n in ("post_id", "deleted_at_ms")))
+            self._let_go()
+            if self._models is None and not self._handing_on.locked():
+                self._at = self._changes.end  # `use` begins with all that is kept
+                self._changes.drop(self._at)
             self._changed.notify_all()
 
     def use(self, bundle: Bundle, *models: Knows) -> None:
@@ -135,19 +147,24 @@ class NewPosts:
         Raises:
             Exception: what a model raised.
         """
+        facts, num = bundle.facts, self._settings.batch_posts
         with self._handing_on:
             with self._changed:
-                removed, at = list(self._deleted), self._first
+                at = self._changes.end
+                told, hidden = self._kept.over(facts.post_id, facts.created_at_ms[:-1])
             self._texts.use(bundle)
-            self._remove(models, removed)
+            self._remove(models, np.concatenate([hidden, told.again_id]))
+            for first in range(0, len(told.posts), num):
+                with self._changed:
+                    batch = self._that_count(told.posts.slice(first, num))
+                self._add(bundle, models, batch)
             while True:
                 with self._changed:
-                    batch, at = self._batch(at)
-                    if not len(batch):
-                        self._models, self._next = (bundle, models), at
-                        self._changed.notify_all()
+                    if not self._changes.num_after(at):
+                        self._models = bundle, models
+                        self._done(at)
                         break
-                self._add(bundle, models, batch)
+                at = self._hand_on(bundle, models, at)
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name="new-posts", daemon=True)
             self._worker.start()
@@ -165,64 +182,34 @@ class NewPosts:
         if self._worker is not None:
             self._worker.join()
 
-    def _delete(self, post_id: int, at_ms: int) -> None:
-        known_at_ms = self._deleted.pop(post_id, None)
-        self._deleted[post_id] = max(at_ms, known_at_ms or 0)
-        self._known.discard(post_id)
-        if known_at_ms is None:
-            self._removals.append(post_id)
-        if len(self._deleted) > self._settings.max_deletions:
-            oldest = next(iter(self._deleted))
-            del self._deleted[oldest]
-            _log.warning("post %d was deleted; a bundle to come may bring it back", oldest)
+    def _delete(self, post_id: Ids, at_ms: Ids) -> None:
+        created_at_ms = np.zeros(len(post_id), np.int64)
+        if self._models is not None:
+            (created_at_ms,) = self._models[0].facts.of_posts(post_id, "created_at_ms")
+        hidden, _ = self._kept.delete(post_id, at_ms, created_at_ms)
+        self._changes.remove(hidden)
+        self._texts.forget(hidden.tolist())
 
-    def _take(self, posts: pa.Table) -> None:
-        columns = (posts[name].to_pylist() for name in ("post_id", "created_at_ms"))
-        rows = []
-        for row, (post_id, created_at_ms) in enumerate(zip(*columns, strict=True)):
-            deleted_at_ms = self._deleted.get(post_id)
-            if post_id in self._known or (deleted_at_ms or -1) >= (created_at_ms or 0):
-                continue
-            if deleted_at_ms is not None:  # published anew
-                del self._deleted[post_id]
-                self._removals = [one for one in self._removals if one != post_id]
-            self._known.add(post_id)
-            rows.append(row)
-        if rows:
-            self._posts = pa.concat_tables([self._posts, posts.take(rows)])
-            if self._posts["post_id"].num_chunks > 256:  # many small ones are slow
-                self._posts = self._posts.combine_chunks()
-
-    def _forget(self) -> None:
-        """Let go of posts beyond the settings' bounds; in the models too."""
-        settings, created = self._settings, self._posts["created_at_ms"]
-        newest_ms = pc.max(created).as_py() or 0
-        young = pc.fill_null(pc.greater_equal(created, newest_ms - 1000 * settings.max_age_s), True)
-        num_old = int(np.argmax(young.to_numpy())) if len(young) else 0  # the first ones alone
-        num = max(num_old, len(self._posts) - settings.max_posts)
-        if num * _FORGET_SHARE > len(self._posts):
-            gone, self._posts = self._posts["post_id"][:num], self._posts.slice(num)
-            ids = np.setdiff1d(gone.to_numpy(), self._posts["post_id"].to_numpy()).tolist()
-            self._first += num
-            self._next = max(self._next, self._first)
-            self._known.difference_update(ids)
-            self._expired += ids
-            self._texts.forget(ids)
+    def _let_go(self) -> None:
+        let_go = self._kept.let_go(self._now_ms())
+        if let_go is None:
+            return
+        self._changes.expire(let_go.posts)
+        self._changes.keep(self._kept.counts)
+        self._texts.forget(let_go.posts.tolist())
+        if num := len(let_go.undeleted):
+            _log.warning("%d deletions are forgotten; args.new_posts bounds them", num)
 
     def _pending(self) -> bool:
-        waiting = self._next < self._first + len(self._posts)
-        return self._models is not None and bool(waiting or self._removals or self._expired)
+        return self._models is not None and self._changes.num_after(self._at) > 0
 
-    def _batch(self, at: int) -> tuple[pa.Table, int]:
-        """Posts from number `at` on that are to be handed on, and the number behind them."""
-        at = max(at, self._first)
-        while True:
-            batch = self._posts.slice(at - self._first, self._settings.batch_posts)
-            at += len(batch)
-            ids = batch["post_id"].to_numpy()
-            stay = [i for i in last_of_each(ids).tolist() if int(ids[i]) not in self._deleted]
-            if stay or not len(batch):
-                return batch.take(np.array(sorted(stay), np.int64)), at
+    def _done(self, at: Place) -> None:
+        self._at = at
+        self._changes.drop(at)
+        self._changed.notify_all()
+
+    def _that_count(self, posts: pa.Table) -> pa.Table:
+        return posts.filter(pa.array(self._kept.counts(posts)))
 
     def _work(self) -> None:
         while True:
@@ -240,24 +227,26 @@ class NewPosts:
                     self._changed.wait_for(lambda: self._closed, self._settings.retry_after_s)
 
     def _step(self) -> None:
-        """Hand on one batch of posts, and all deletions."""
+        """Hand on one batch of posts, and all removals."""
         with self._handing_on:
             with self._changed:
                 if self._models is None:
                     return
                 bundle, models = self._models
-                batch, at = self._batch(self._next)
-                removed, expired = self._removals.copy(), self._expired.copy()
-            self._add(bundle, models, batch)
-            theirs = bundle.facts.post_row(np.array(expired, np.int64)) >= 0
-            gone = [one for one, stays in zip(expired, theirs, strict=True) if not stays]
-            self._remove(models, removed + gone)
+            at = self._hand_on(bundle, models, self._at)
             with self._changed:
-                self._next = max(self._next, at)
-                done = set(removed)
-                self._removals = [one for one in self._removals if one not in done]
-                self._expired = self._expired[len(expired) :]
-                self._changed.notify_all()
+                self._done(at)
+
+    def _hand_on(self, bundle: Bundle, models: tuple[Knows, ...], at: Place) -> Place:
+        """As `_step`, of what follows a place; returns the place behind it."""
+        with self._changed:
+            some = self._changes.after(at, self._settings.batch_posts)
+            posts = self._that_count(some.posts)
+        theirs = bundle.facts.post_row(some.expired) >= 0
+        # First: what is published anew was removed before.
+        self._remove(models, np.concatenate([some.removed, some.expired[~theirs]]))
+        self._add(bundle, models, posts)
+        return some.end
 
     def _add(self, bundle: Bundle, models: tuple[Knows, ...], posts: pa.Table) -> None:
         known = bundle.facts.post_row(posts["post_id"].to_numpy()) >= 0
@@ -267,10 +256,9 @@ class NewPosts:
             for model in models:
                 model.add_posts(posts, content)
 
-    def _remove(self, models: tuple[Knows, ...], post_id: list[int]) -> None:
-        if post_id:
-            for model in models:
-                model.remove_posts(np.array(post_id, np.int64))
+    def _remove(self, models: tuple[Knows, ...], post_id: Ids) -> None:
+        for model in models if len(post_id) else ():
+            model.remove_posts(post_id)
 
 
 def caught_up(reader: Reads, posts: NewPosts, timeout_s: float) -> bool:

@@ -18,6 +18,7 @@ from train.bundle import Bundle
 from train.prefix_index import PREFIX
 
 _log = logging.getLogger("ray.serve")
+_NONE = (0, np.zeros(0, np.float32))
 Encode = Callable[[Sequence[str]], NDArray[np.float16]]
 
 
@@ -33,7 +34,8 @@ class NewTexts:
         self._encoder: Encode | None = None
         self._made_of: str | None = None  # settings of the encoder
         self._width = 0
-        self._kept: dict[int, NDArray[np.float32]] = {}
+        # Post -> its text, as a hash, and the vector: a post may come back with other words.
+        self._kept: dict[int, tuple[int, NDArray[np.float32]]] = {}
         self.problem: str | None = None
 
     def use(self, bundle: Bundle) -> None:
@@ -62,16 +64,19 @@ class NewTexts:
             return None
         ids, content = posts["post_id"].to_pylist(), np.zeros((len(posts), self._width), np.float32)
         texts = pc.utf8_trim_whitespace(pc.fill_null(posts["text"], "")).to_pylist()
-        new = [row for row, one in enumerate(ids) if texts[row] and one not in self._kept]
+        kept = [self._kept.get(one, _NONE) for one in ids]
+        new = [row for row, text in enumerate(texts) if text and kept[row][0] != hash(text)]
         if new and self._encoder is not None:
             encoded = self._encoder([texts[row] for row in new]).astype(np.float32)
             if encoded.shape[1] != self._width:
                 said = f"the encoder gives {encoded.shape[1]} numbers, the bundle has {self._width}"
                 self._without_text(said)
             else:
-                self._kept |= {ids[row]: v for row, v in zip(new, encoded, strict=True)}
-        for row, one in enumerate(ids):
-            content[row] = self._kept.get(one, 0.0)
+                for row, vector in zip(new, encoded, strict=True):
+                    kept[row] = self._kept[ids[row]] = hash(texts[row]), vector
+        for row, text in enumerate(texts):
+            if text and kept[row][0] == hash(text):
+                content[row] = kept[row][1]
         return content
 
     def forget(self, post_id: list[int]) -> None:

@@ -71,13 +71,16 @@ class NewPostsOf:
     """What one replica's models learn of posts that were told since the bundle was made."""
 
     def __init__(self, args: Args, name: str) -> None:
-        """Begin to gather them from the journal."""
-        self._posts = NewPosts(args.new_posts)
+        """Begin to gather them: from a snapshot, then from the journal."""
+        self._posts, journal = NewPosts(args.new_posts), open_journal(on_disk(args.journal))
         replica_id = serve.get_replica_context().replica_id.unique_id
+        start = self._posts.begin(on_disk(args.live.snapshots, "directory"), journal)
         self._follower = Follower(
-            open_journal(on_disk(args.journal)),
+            journal,
             [self._posts],
             topics=("posts",),
+            after=start.after,
+            seen=start.seen,
             dead_letters=f"{absolute(args.live.dead_letters)}/{name}-{replica_id}.jsonl",
             name=f"follower-{name}",
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.stores.lookup import positions
+from serve.stores.lookup import positions, union
 
 Ids = NDArray[np.int64]
 
@@ -28,31 +28,39 @@ SCHEMA = pa.schema(
     ]
 )
 _MAX_PARTS, _MAX_FRESH = 256, 50_000  # of what came lately: more is sorted into the rest
+_Events = tuple[Ids, Ids, Ids]  # posts, places of actions, ms since 1970; [n] each
 
 
 class LiveCounts:
-    """Engagements by post and action of `COUNTED`, K, since an instant that a bundle moves on.
+    """Engagements by post and action of `COUNTED`, K, since an instant that each bundle sets.
 
     Any thread may read at any time; writes wait for each other. An event that is told twice is
-    counted twice: the follower of the journal leaves those out. Each takes 24 bytes until the next
-    bundle.
+    counted twice: the follower of the journal leaves those out. What a bundle counts is kept, too,
+    should an older bundle follow. 24 bytes each; of more than `max_kept` the first to have
+    happened go, a twentieth at a time.
 
     Attributes:
         since_ms: what was done by then is not counted: it is in the bundle's counts.
+        complete_ms: what was done by then may be forgotten.
+        num_let_go: engagements that were, though no bundle counted them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_kept: int = 2_000_000) -> None:
         """Nothing was done yet."""
+        self._max_kept = max_kept
         none = np.empty(0, np.int64)
-        # Post, place of the action, ms since 1970: by time, and then what came lately.
-        self._sorted = (none, none, none)
-        self._fresh: list[tuple[Ids, Ids, Ids]] = []
+        self._sorted: _Events = (none, none, none)  # by time
+        self._fresh: list[_Events] = []  # what came lately
         self._num_fresh = 0
-        self.since_ms = 0
+        self.since_ms, self.complete_ms = 0, 0
+        self.num_let_go = 0
         # What reads look at: swapped as a whole. Posts, sorted, and counts [n, K].
         self._state: tuple[Ids, Ids] = (none, none.reshape(0, len(_ACTIONS)))
         self._newest_ms = 0
         self._writing = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._sorted[0]) + self._num_fresh
 
     def add(self, engagements: pa.Table) -> None:
         """Count rows of schema.ENGAGEMENTS."""
@@ -60,62 +68,60 @@ class LiveCounts:
         place = np.full(len(action), -1)
         for at, name in enumerate(_ACTIONS):
             place[action == name] = at
-        counted = (place >= 0) & (engagements["at_ms"].to_numpy() > self.since_ms)
-        if not counted.any():
-            return
         post_id, at_ms = (engagements[name].to_numpy() for name in ("post_id", "at_ms"))
         with self._writing:
-            self._fresh.append((post_id[counted], place[counted], at_ms[counted]))
-            self._num_fresh += int(counted.sum())
+            ours = (place >= 0) & (at_ms > self.complete_ms)
+            if not ours.any():
+                return
+            post_id, place, at_ms = post_id[ours], place[ours], at_ms[ours]
+            self._fresh.append((post_id, place, at_ms))
+            self._num_fresh += len(post_id)
             if len(self._fresh) > _MAX_PARTS or self._num_fresh > _MAX_FRESH:
                 self._sort()
-            self._newest_ms = max(self._newest_ms, int(at_ms[counted].max()))
+            counted = at_ms > self.since_ms
+            self._newest_ms = max(self._newest_ms, int(at_ms.max()))
             self._state = _merged(*self._state, post_id[counted], place[counted])
+            if len(self) > self._max_kept:
+                self._let_go()
 
-    def forget(self, until_ms: int) -> None:
-        """Count only what was done after `until_ms`: the rest is in the bundle's counts."""
+    def count_since(self, since_ms: int) -> bool:
+        """Count what was done after that; whether all of it is known."""
         with self._writing:
-            self.since_ms = max(self.since_ms, until_ms)
-            self._sort()
-            first = np.searchsorted(self._sorted[2], self.since_ms, side="right")
-            post_id, place, at_ms = (values[first:] for values in self._sorted)
-            self._sorted = (post_id, place, at_ms)
-            self._newest_ms = int(at_ms[-1]) if len(at_ms) else 0
-            self._state = _counted(post_id, place)
+            self.since_ms = since_ms
+            self._count()
+            return self.complete_ms <= since_ms
 
     def table(self) -> pa.Table:
-        """All that is counted: SCHEMA."""
+        """All that is kept: SCHEMA."""
         with self._writing:
             parts = [self._sorted, *self._fresh]
         columns = map(np.concatenate, zip(*parts, strict=True))
         return pa.Table.from_arrays([pa.array(values) for values in columns], schema=SCHEMA)
 
-    def restore(self, table: pa.Table, since_ms: int) -> None:
-        """Count what `table` holds, and that alone: all that was done since then."""
+    def restore(self, table: pa.Table, complete_ms: int) -> None:
+        """Keep what `table` holds, and that alone: all that was done after that instant."""
         with self._writing:
             post_id, place, at_ms = (table[name].to_numpy() for name in SCHEMA.names)
-            self._fresh, self._num_fresh = [(post_id, place, at_ms)], 0
-            self._sorted = (post_id[:0], place[:0], at_ms[:0])
-            self._sort()
-            self.since_ms = since_ms
-            self._newest_ms = int(self._sorted[2][-1]) if len(at_ms) else 0
-            self._state = _counted(post_id, place)
+            self._fresh, self._num_fresh = [], 0
+            self._sorted = (post_id, place, at_ms)
+            self.complete_ms = complete_ms
+            self._count()
 
     def of(self, post_id: Ids, until_ms: int | None = None) -> Ids:
         """Counts of each post [C] by action, of what was done until then, None = all. [C, K]."""
         found = _of(*self._state, post_id)
         if until_ms is not None and until_ms < self._newest_ms:
-            found = found - _of(*self._later(until_ms), post_id)
+            found = found - _of(*_counted(*self._later(max(until_ms, self.since_ms))), post_id)
         return found
 
     def _later(self, than_ms: int) -> tuple[Ids, Ids]:
-        """Counts of what was done after that; takes time in proportion to it alone."""
+        """Posts and actions of what was done after that; takes time in proportion to it alone."""
         with self._writing:
             first = np.searchsorted(self._sorted[2], than_ms, side="right")
             parts = [(self._sorted[0][first:], self._sorted[1][first:])]
             parts += [(p[at > than_ms], place[at > than_ms]) for p, place, at in self._fresh]
         post_id, place = map(np.concatenate, zip(*parts, strict=True))
-        return _counted(post_id, place)
+        return post_id, place
 
     def _sort(self) -> None:
         parts = [self._sorted, *self._fresh]
@@ -123,6 +129,24 @@ class LiveCounts:
         order = np.argsort(at_ms, kind="stable")
         self._sorted = (post_id[order], place[order], at_ms[order])
         self._fresh, self._num_fresh = [], 0
+
+    def _count(self) -> None:
+        """Count all that is kept."""
+        self._sort()
+        post_id, place, at_ms = self._sorted
+        first = np.searchsorted(at_ms, self.since_ms, side="right")
+        self._newest_ms = int(at_ms[-1]) if len(at_ms) else 0
+        self._state = _counted(post_id[first:], place[first:])
+
+    def _let_go(self) -> None:
+        self._sort()
+        num = len(self) - self._max_kept + self._max_kept // 20
+        self.complete_ms = int(self._sorted[2][num - 1])
+        num = int(np.searchsorted(self._sorted[2], self.complete_ms, side="right"))
+        self.num_let_go += int((self._sorted[2][:num] > self.since_ms).sum())
+        post_id, place, at_ms = (values[num:].copy() for values in self._sorted)
+        self._sorted = (post_id, place, at_ms)
+        self._count()
 
 
 def _of(ids: Ids, counts: Ids, post_id: Ids) -> Ids:
@@ -140,7 +164,7 @@ def _counted(post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
 
 def _merged(ids: Ids, counts: Ids, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
     """Counts with one more for each of the events [n]."""
-    merged = np.union1d(ids, post_id)
+    merged = union(ids, post_id)
     total = np.zeros((len(merged), counts.shape[1]), np.int64)
     total[np.searchsorted(merged, ids)] = counts
     np.add.at(total, (np.searchsorted(merged, post_id), place), 1)

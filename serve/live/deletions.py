@@ -46,8 +46,13 @@ class Deletions:
         """Posts that are deleted now. Sorted."""
         return self._id[~self._is_back]
 
+    @property
+    def back(self) -> Ids:
+        """Posts that were deleted, and are hidden no longer. Sorted."""
+        return self._id[self._is_back]
+
     def add(self, post_id: Ids, at_ms: Ids, created_at_ms: Ids) -> tuple[Ids, Ids]:
-        """Posts [n] were deleted; returns those that are hidden by it, and since when. [m], [m].
+        """Posts [n] were deleted; returns those that are hidden now, and since when. [m], [m].
 
         Args:
             post_id: any may be there twice.
@@ -69,7 +74,9 @@ class Deletions:
         self._at_ms = np.insert(self._at_ms, into, at_ms[new])
         self._is_back = np.insert(self._is_back, into, False)
         self._id = np.insert(self._id, into, post_id[new])
-        return post_id[told], at_ms[told]
+        hidden = self.are_hidden(post_id)
+        post_id = post_id[hidden]
+        return post_id, self._at_ms[positions(self._id, post_id)[0]]
 
     def brought_back(self, post_id: Ids, created_at_ms: Ids) -> Mask:
         """Which posts [n], published now, are hidden and would be so no longer."""
@@ -81,25 +88,37 @@ class Deletions:
 
     def are_back(self, post_id: Ids) -> Mask:
         """Which posts [n] were deleted, and are hidden no longer."""
-        place, known = positions(self._id, post_id)
-        found = known.copy()
-        found[known] = self._is_back[place[known]]
+        place, found = positions(self._id, post_id)
+        found[found] = self._is_back[place[found]]
+        return found
+
+    def are_hidden(self, post_id: Ids) -> Mask:
+        """Which posts [n] are deleted now."""
+        place, found = positions(self._id, post_id)
+        found[found] = ~self._is_back[place[found]]
         return found
 
     def bring_back(self, post_id: Ids) -> None:
         """Posts [n], all known here, are hidden no longer."""
         self._is_back[positions(self._id, post_id)[0]] = True
 
-    def let_go(self) -> Ids:
-        """Forget the oldest if they are too many; returns which. [n]."""
-        if len(self) <= self._max_kept:
-            return self._id[:0]
-        num = len(self) - self._max_kept + self._max_kept // 20
-        oldest = np.argsort(self._at_ms, kind="stable")[:num]
-        gone = self._id[oldest]
-        self.restore(self.table().take(np.sort(np.setdiff1d(np.arange(len(self)), oldest))))
+    def hide(self, post_id: Ids) -> None:
+        """Posts [n], all known here, are hidden again."""
+        self._is_back[positions(self._id, post_id)[0]] = False
+
+    def let_go(self) -> tuple[Ids, Ids]:
+        """Forget the oldest if they are too many; returns which, and which of them were hidden."""
+        num = len(self) - self._max_kept
+        if num <= 0:
+            return self._id[:0], self._id[:0]
+        num += self._max_kept // 20
+        kept = np.ones(len(self), np.bool_)
+        kept[np.argsort(self._at_ms, kind="stable")[:num]] = False
+        gone, hidden = self._id[~kept], self._id[~kept & ~self._is_back]
+        self._id, self._at_ms = self._id[kept], self._at_ms[kept]
+        self._is_back = self._is_back[kept]
         self.num_let_go += num
-        return gone
+        return gone, hidden
 
     def table(self) -> pa.Table:
         """All that is known: SCHEMA."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from serve import api_events, api_health
+from serve.live import snapshots
 from serve.live.following import Follow, Following, LiveSettings
 from serve.live.intake import Intake
 from serve.live.journal import Journal
 from serve.live.messages import View
+from serve.live.snapshot_file import PARTS
 from serve.live.snapshots import Snapshots, Start
 from serve.live.state import LiveState
 from serve.live.viewers import ViewerActions
@@ -39,7 +42,7 @@ class LiveEvents:
         """
         self._journal, self._state, self._settings = journal, state, settings
         self._intake = Intake(journal, now_ms, max_ahead_s)
-        self._snapshots = Snapshots(settings.snapshots, state, journal)
+        self._snapshots = Snapshots(settings.snapshots, state.freeze, journal)
         self._start: Start | None = None
         self._following: Following | None = None
 
@@ -50,7 +53,13 @@ class LiveEvents:
             as_of_ms: the newest event that the bundle knows.
         """
         if self._start is None:
-            self._start = self._snapshots.start(as_of_ms)
+            self._start = snapshots.start(
+                self._settings.snapshots,
+                self._journal,
+                PARTS,
+                partial(self._state.restore, as_of_ms=as_of_ms),
+                self._state.recent.settings,
+            )
 
     async def take(self, events: Sequence[Any]) -> api_events.EventsResponse:
         """As `Intake.take`."""

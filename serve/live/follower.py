@@ -89,8 +89,8 @@ class Follower:
         self._settings = settings or FollowerSettings()
         self._name = name
         self._reader: Reader | None = journal.reader(self._topics, group, after)
-        self._waiting = [Waiting(view, self._settings, after or {}) for view in views]
-        self._reached = Reached(after or {})  # of what was handed on
+        self._waiting = [Waiting(view, self._settings) for view in views]
+        self._reached = Reached()  # of what was handed on; what lies before is not given out
         self._seen: OrderedDict[_Name, _Place] = OrderedDict(seen or {})  # lately, oldest first
         self._checkpoint = checkpoint
         self._gathered: list[Message] = []

@@ -38,6 +38,26 @@ def check_topics(
         raise ValueError(f"group {group!r}: it goes on from what it committed, not from a position")
 
 
+def gone_on(after: Mapping[str, int], part: str) -> tuple[str, int | None]:
+    """The name under which a part of a journal was read last, and how far; None = it was not."""
+    names = [name for name in after if name.split("#")[0] == part]
+    newest = max(names, key=_times_anew, default=part)
+    return newest, after.get(newest)
+
+
+def anew(name: str) -> str:
+    """A new name for a part that ends before it was read up to.
+
+    It is another in its place, as when a file comes from a backup or a topic was made again: what
+    it holds is not what was read, though it lies where that lay.
+    """
+    return f"{name.split('#')[0]}#{_times_anew(name) + 1}"
+
+
+def _times_anew(name: str) -> int:
+    return int(name.partition("#")[2] or 0)
+
+
 class Reader(Protocol):
     """One reader's way through the journal; used by one thread."""
 
@@ -91,8 +111,9 @@ class Journal(Protocol):
             topics: what to read of.
             group: readers of one group share the work and what was committed; None = this one
                 reads everything.
-            after: the `position` from which to go on; None = the oldest that is kept. A group
-                goes on from what it committed last, and takes none.
+            after: the `position` from which to go on; None = the oldest that is kept, likewise
+                where the journal ends before it. A group goes on from what it committed last,
+                and takes none.
 
         Raises:
             ValueError: no such topic, or a group with a position. A journal that cannot be read

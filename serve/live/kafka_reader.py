@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from serve.live.journal import JournalError
+from serve.live.journal import JournalError, anew, gone_on
 from serve.live.messages import Message, Topic
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class KafkaReader:
         self._have_share = group is None
         self._partitions: set[tuple[str, int]] = set()  # that are read here
         self._next: dict[tuple[str, int], int] = {}  # the offset after the last given out
+        self._parts: dict[tuple[str, int], str] = {}  # in positions, of what was made anew
         self._broken: str | None = None  # what the client said that may need an answer
         self._error: str | None = None  # what came between two messages
         group_id = group or f"{min(names)}-alone-{uuid.uuid4().hex}"  # never committed to
@@ -116,10 +118,9 @@ class KafkaReader:
 
     def position(self) -> Mapping[str, int]:
         """As in Reader: of each "topic/partition", the offset from which to go on."""
-        return {
-            **self._after,
-            **{f"{name}/{n}": offset for (name, n), offset in self._next.items()},
-        }
+        mine = {self._part(place)[0]: offset for place, offset in self._next.items()}
+        bases = {name.split("#")[0] for name in mine}
+        return {n: at for n, at in self._after.items() if n.split("#")[0] not in bases} | mine
 
     def close(self) -> None:
         """As in Reader; the group's other readers take over at once."""
@@ -148,11 +149,10 @@ class KafkaReader:
         new = {(name, n) for name in self._names for n in there[name].partitions}
         new -= self._partitions
         if new:
+            starts = {p: self._part(p)[1] for p in sorted(new)}
+            beginning = self._kafka.OFFSET_BEGINNING
             self._consumer.incremental_assign(
-                [
-                    self._at(p, self._after.get(f"{p[0]}/{p[1]}", self._kafka.OFFSET_BEGINNING))
-                    for p in sorted(new)
-                ]
+                [self._at(p, beginning if at is None else at) for p, at in starts.items()]
             )
         self._partitions |= new
         self._began = True
@@ -175,15 +175,29 @@ class KafkaReader:
         place = (found.topic(), found.partition())
         if place not in self._partitions:
             return None  # of a share that was lost in between; its new reader gets it
+        part, after = self._part(place)
+        reached = self._next.get(place, after or 0)
+        if found.offset() < reached:
+            part = self._parts[place] = anew(part)
+            told = "%s: %s/%d ends before %d, up to which it was read; read again from %d, as %s"
+            _log.warning(told, self._place, *place, reached, found.offset(), part)
         self._next[place] = found.offset() + 1
-        return _read(found, self._names[found.topic()])
+        return _read(found, self._names[found.topic()], part)
+
+    def _part(self, place: tuple[str, int]) -> tuple[str, int | None]:
+        """What positions call a partition, and from where it was to be read."""
+        part, after = gone_on(self._after, f"{place[0]}/{place[1]}")
+        return self._parts.get(place, part), after
 
     def _behind(self, place: tuple[str, int]) -> int:
         at = self._at(place)
         low, high = self._consumer.get_watermark_offsets(at, timeout=self._timeout_s)
         # The newest that was heard of while reading; a broker may answer with an older one.
         high = max(high, self._consumer.get_watermark_offsets(at, cached=True)[1])
-        reached = self._next.get(place, self._after.get(f"{place[0]}/{place[1]}", low))
+        after = self._part(place)[1]
+        if after is None or after > high:  # the broker goes to the oldest from beyond its end
+            after = low
+        reached = self._next.get(place, after)
         if place not in self._next and self._group is not None:
             reached = self._consumer.committed([at], timeout=self._timeout_s)[0].offset
         return max(0, high - max(low, reached))
@@ -209,14 +223,22 @@ class KafkaReader:
             raise JournalError(f"{self._place}: cannot {purpose}: {error}") from error
 
 
-def _read(found: Any, topic: Topic) -> Message:
+def _read(found: Any, topic: Topic, part: str) -> Message:
     headers: dict[str, bytes] = dict(found.headers() or ())
+    body = found.value() or b""
     try:
         about = int(found.key())
         named = headers["key"].decode()
     except (TypeError, ValueError, AttributeError, KeyError):
-        about, named = 0, f"{found.topic()}/{found.partition()}/{found.offset()}"
+        about, named = _about(body), f"{part}/{found.offset()}"
     if about not in _INT64:
         about = 0
-    place = f"{found.topic()}/{found.partition()}", found.offset() + 1
-    return Message(topic, named, about, found.value() or b"", place)
+    return Message(topic, named, about, body, (part, found.offset() + 1))
+
+
+def _about(body: bytes) -> int:
+    """The post that a message speaks of that another program wrote; 0 = nobody can tell."""
+    try:
+        return int(json.loads(body)["post_id"])
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return 0

@@ -28,7 +28,8 @@ class Message:
 
     Attributes:
         key: names it within its topic; of two messages with one key the first counts.
-        about: the id whose messages stay in order: the post's, or for engagements the viewer's.
+        about: the id whose messages stay in order: the post's, or for engagements the viewer's;
+            0 = unknown.
         body: JSON of api_events.Event, with nothing left to default.
         place: where a reader found it: a name in its `position`, and what stands there once this
             message is read. So a message that is read again is told from a second copy of it.
@@ -90,13 +91,16 @@ def in_order(messages: Sequence[Message]) -> list[list[Message]]:
     """Parts, in order, in none of which a post is published after anything else was said of it."""
     parts: list[list[Message]] = []
     known: set[int] = set()  # posts that this part has spoken of
+    alone = True  # what speaks of nobody knows which post
     for one in messages:
-        about = one.about if one.topic == "posts" else 0
-        if not parts or (about in known and not one.key.startswith(DELETION)):
+        about = one.about if one.topic == "posts" else None
+        again = about in known and not one.key.startswith(DELETION)
+        if alone or again or about == 0:
             parts.append([])
             known = set()
         parts[-1].append(one)
-        if about:
+        alone = about == 0
+        if about is not None:
             known.add(about)
     return parts
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve.stores.lookup import positions
+
 FOLLOW, BLOCK, MUTE = "follow_author", "block_author", "mute_author"
 _RELATIONS = pa.array([FOLLOW, BLOCK, MUTE])
 SCHEMA = pa.schema(
@@ -74,11 +76,11 @@ class Relations:
         self._let_go()
 
     def learn(self, post_id: _Ids, author_id: _Ids) -> None:
-        """Who wrote posts [n], which may be those of relations."""
-        if not self._no_author:
-            return
-        for post, author in zip(post_id.tolist(), author_id.tolist(), strict=True):
-            for user_id in self._no_author.pop(post, ()) if author else ():
+        """Who wrote posts [n], which may be those of relations; 0 = unknown."""
+        wanted = np.sort(np.fromiter(self._no_author, np.int64, len(self._no_author)))
+        new = positions(wanted, post_id)[1] & (author_id > 0)
+        for post, author in zip(post_id[new].tolist(), author_id[new].tolist(), strict=True):
+            for user_id in self._no_author.pop(post, ()):
                 acts = {
                     act: (at_ms, author if act[1] == post else known)
                     for act, (at_ms, known) in self._of.get(user_id, {}).items()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from serve.live.journal import JournalError, check_topics
+from serve.live.journal import JournalError, anew, check_topics, gone_on
 from serve.live.messages import TOPICS, Message, Topic
 from serve.live.sqlite_file import SqliteFile, SqliteSettings, transaction, trim
 
@@ -161,7 +161,7 @@ class SqliteReader:
         self._after = after
         self._name = uuid.uuid4().hex
         self._file = SqliteFile(settings)
-        self._journal_id = ""
+        self._journal_id = self._part = ""
         self._offset = 0  # of the newest message that was passed
         self._holds_until_s = 0.0
 
@@ -209,7 +209,7 @@ class SqliteReader:
 
     def position(self) -> Mapping[str, int]:
         """As in Reader; it names the file, so that in another one reading begins at the start."""
-        return {self._journal_id: self._offset} if self._journal_id else dict(self._after)
+        return {self._part: self._offset} if self._part else dict(self._after)
 
     def close(self) -> None:
         """As in Reader; the next of the group need not wait."""
@@ -227,6 +227,8 @@ class SqliteReader:
 
     def _next(self, connection: Connection, max_messages: int) -> list[Message]:
         last = connection.execute("SELECT coalesce(max(offset), 0) FROM messages").fetchone()[0]
+        if last < self._offset:
+            self._begin_anew_if_cut(connection)
         if last <= self._offset:
             return []
         rows = connection.execute(
@@ -236,9 +238,21 @@ class SqliteReader:
         ).fetchall()
         self._offset = rows[-1][0] if len(rows) == max_messages else last
         return [
-            Message(topic, key, about, body, (self._journal_id, offset))
+            Message(topic, key, about, body, (self._part, offset))
             for offset, topic, key, about, body in rows
         ]
+
+    def _begin_anew_if_cut(self, connection: Connection) -> None:
+        """Go back if the file never held what was read: it was put in the place of a later one."""
+        sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'"
+        if connection.execute(sql).fetchone()[0] >= self._offset:
+            return  # it did, and let go of it
+        sql = "SELECT coalesce(max(offset), 0) FROM groups WHERE name = ?"
+        self._part = anew(self._part)
+        told = "%s: ends before %d, up to which it was read; read again from %d, as %s"
+        offset = connection.execute(sql, (self._group,)).fetchone()[0]
+        _log.warning(told, self._settings.path, self._offset, offset, self._part)
+        self._offset, self._holds_until_s = offset, 0.0
 
     def _holds(self, connection: Connection) -> bool:
         """Whether this reader may read: one without a group always, else if it has the lease."""
@@ -273,6 +287,7 @@ class SqliteReader:
         with self._file.use(purpose) as connection:
             if self._journal_id != self._file.journal_id:  # first use, or the file was replaced
                 self._journal_id = self._file.journal_id
-                self._offset = self._after.get(self._journal_id, 0)
+                self._part, offset = gone_on(self._after, self._journal_id)
+                self._offset = offset or 0
                 self._holds_until_s = 0.0
             yield connection

@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +16,16 @@ from pydantic import PositiveFloat, PositiveInt
 
 from configs import Config
 from serve.live.counts import LiveCounts
-from serve.live.deletions import Deletions
+from serve.live.kept_posts import KeptPosts, LetGo, Told
 from serve.live.messages import Happened
 from serve.live.relations import Relations
+from serve.live.snapshot_file import Frozen, Saved
 from serve.stores.lookup import column
-from serve.stores.posts import PostStore, without
+from serve.stores.posts import PostStore
 from serve.stores.recent import RecentPosts, posts_of
 
 _log = logging.getLogger(__name__)
 Ids = NDArray[np.int64]
-_FORGET_SHARE = 20  # posts are let go of once they are more than 1 in so many
 
 
 class StateSettings(Config):
@@ -36,6 +35,7 @@ class StateSettings(Config):
     max_age_s: PositiveFloat = 1_209_600.0  # of new ones, behind the newest
     max_deletions: PositiveInt = 1_000_000  # 17 bytes each
     max_relations: PositiveInt = 1_000_000  # follows, blocks and mutes, about 300 bytes each
+    max_counted: PositiveInt = 2_000_000  # likes, replies, reposts and quotes, 24 bytes each
 
 
 class Finds(Protocol):
@@ -46,23 +46,6 @@ class Finds(Protocol):
 
     def forget(self, post_id: Ids) -> None:
         """Find posts [n] no longer."""
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A `LiveState` at one moment.
-
-    Attributes:
-        tables: by name: posts, deletions, relations, counts.
-        recent: writes recent posts to a file, for `RecentPosts.load`.
-        counted_since_ms: from when on `counts` has everything.
-        newest_ms: as there.
-    """
-
-    tables: dict[str, pa.Table]
-    recent: Callable[[IO[bytes]], None]
-    counted_since_ms: int
-    newest_ms: int
 
 
 class LiveState:
@@ -76,7 +59,7 @@ class LiveState:
         recent: posts of the last days.
         counts: of what was done since the bundle was made.
         relations: whom viewers followed, blocked and muted since.
-        deletions: posts that were taken away.
+        kept: new posts, and those that were taken away.
         newest_ms: of what happened, the latest; 0 = nothing did. What is from after the present,
             as clocks have it, does not count.
         newest_s: when that became known; seconds of time.monotonic.
@@ -95,18 +78,16 @@ class LiveState:
             now_ms: what time it is; ms since 1970.
             settings: None = defaults.
         """
-        self._settings = settings or StateSettings()
+        settings = settings or StateSettings()
         self.recent = recent
-        self.counts = LiveCounts()
-        self.relations = Relations(self._settings.max_relations)
-        self.deletions = Deletions(self._settings.max_deletions)
+        self.counts = LiveCounts(settings.max_counted)
+        self.relations = Relations(settings.max_relations)
+        self.kept = KeptPosts(settings.max_posts, settings.max_age_s, settings.max_deletions)
         self._now_ms = now_ms
-        self._posts: list[pa.Table] = []  # in the order in which they came, none twice
-        self._num_let_go = 0
         # Stores that new posts go to: that of the bundle in use, then one that is being made.
         self._fed: list[tuple[PostStore, list[Finds]]] = []
         self.newest_ms, self.newest_s = 0, time.monotonic()
-        self._changing = threading.Lock()  # what is kept, and the store that shows it
+        self._changing = threading.Lock()  # what is kept, and the stores that show it
 
     def over(self, posts: pa.Table, as_of_ms: int) -> PostStore:
         """A store of a bundle's `posts`, to which what is kept and what comes is added.
@@ -117,13 +98,16 @@ class LiveState:
             posts: as for `PostStore`.
             as_of_ms: the newest event that the bundle knows.
         """
-        store = PostStore(posts, self._settings.max_posts)
+        store = PostStore(posts)
         self._insert(store, posts, as_of_ms)
+        post_id, created_at_ms, author_id = (
+            column(posts, n, 0, np.int64) for n in ("post_id", "created_at_ms", "author_id")
+        )
         with self._changing:
-            for kept in self._posts:
-                back = self.deletions.are_back(kept["post_id"].to_numpy())
-                _show(store, [], kept, back)
-            store.delete(self.deletions.hidden)
+            told, hidden = self.kept.over(post_id, created_at_ms)
+            _show(store, [], told)
+            store.delete(hidden)
+            self.relations.learn(post_id, author_id)
             self._fed = [*self._fed[:1], (store, [])]
         return store
 
@@ -133,10 +117,10 @@ class LiveState:
         It may be told of a post twice.
         """
         with self._changing:
-            for kept in self._posts:
-                post_id = kept["post_id"].to_numpy()
-                finds.forget(post_id[self.deletions.are_back(post_id)])
-                finds.add(kept)
+            bundle = store.bundle
+            told, _ = self.kept.over(bundle.post_id, bundle.created_at_ms(bundle.post_id))
+            finds.forget(told.again_id)
+            finds.add(told.posts)
             for fed, all_finds in self._fed:
                 if fed is store:
                     all_finds.append(finds)
@@ -145,7 +129,8 @@ class LiveState:
         """From now on feed the store of the bundle in use alone, and count what it does not."""
         with self._changing:
             self._fed = [one for one in self._fed if one[0] is store]
-        self.counts.forget(as_of_ms)
+        if not self.counts.count_since(as_of_ms):
+            _log.warning("what was counted since the bundle was made is not all known any more")
 
     def apply(self, happened: Happened) -> None:
         """As `messages.View` says.
@@ -157,116 +142,109 @@ class LiveState:
             raise RuntimeError("no bundle is loaded yet")
         self._note_times(happened)
         now_ms = self._now_ms()
-        posts, store = happened.posts, self._fed[-1][0]
-        post_id, created_at_ms = (
-            column(posts, n, 0, np.int64) for n in ("post_id", "created_at_ms")
-        )
         with self._changing:
-            again = self.deletions.brought_back(post_id, created_at_ms)
-            if again.any():
-                self._posts = [without(kept, post_id[again]) for kept in self._posts]
-            if len(posts):
-                self._posts.append(posts)
-            for fed, finds in self._fed:
-                _show(fed, finds, posts, again)
-            self.deletions.bring_back(post_id[again])
-        self._insert(store, posts, now_ms)
-        self.recent.restore(post_id[again], created_at_ms[again], now_ms)
-        self._delete(happened.deletions, store, now_ms)
-        self._let_go()
-        facts = store.facts(happened.engagements["post_id"].to_numpy())
-        self.relations.apply(happened.engagements, facts["author_id"])
-        self.relations.learn(post_id, column(posts, "author_id", 0, np.int64))
+            store = self._fed[-1][0]
+            self._publish(happened.posts, store, now_ms)
+            self._delete(happened.deletions, store, now_ms)
+            let_go = self.kept.let_go(now_ms)
+            if let_go is not None:
+                self._forget(let_go)
+            facts = store.facts(happened.engagements["post_id"].to_numpy())
+            self.relations.apply(happened.engagements, facts["author_id"])
         self.counts.add(happened.engagements)  # last: what raises above comes again
 
     def stats(self) -> dict[str, float]:
         """Sizes, and what was let go since the start, by name."""
-        with self._changing:
-            num_posts = sum(map(len, self._posts))
         return {
-            "new_posts": num_posts,
-            "deletions": len(self.deletions),
+            "new_posts": len(self.kept),
+            "deletions": len(self.kept.deletions),
             "relations": len(self.relations),
-            "new_posts_let_go": self._num_let_go,
-            "deletions_let_go": self.deletions.num_let_go,
+            "counted": len(self.counts),
+            "new_posts_let_go": self.kept.num_let_go,
+            "deletions_let_go": self.kept.deletions.num_let_go,
             "relations_let_go": self.relations.num_let_go,
+            "counted_let_go": self.counts.num_let_go,
         }
 
     def freeze(self) -> Frozen:
         """All that is kept, as it is now; for the one thread that calls `apply`."""
         with self._changing:
-            posts = pa.concat_tables(self._posts) if self._posts else None
-            deletions = self.deletions.table()
-        tables = {"deletions": deletions, "counts": self.counts.table()}
-        if posts is not None:
-            tables["posts"] = posts
-        tables["relations"] = self.relations.table()
-        newest_ms, since_ms = self.newest_ms, self.counts.since_ms
-        return Frozen(tables, self.recent.freeze(), since_ms, newest_ms)
+            posts, deletions = self.kept.table(), self.kept.deletions.table()
+            relations = self.relations.frozen()
+        counts = self.counts.table()
+        tables: dict[str, Callable[[], pa.Table]] = {
+            "posts": lambda: posts,
+            "deletions": lambda: deletions,
+            "relations": relations.table,  # takes long
+            "counts": lambda: counts,
+        }
+        return Frozen(tables, self.recent.freeze(), self.counts.complete_ms, self.newest_ms)
 
-    def restore(self, frozen: Frozen, recent: RecentPosts, as_of_ms: int) -> bool:
-        """Know what `frozen` says, before the first `over`; whether counts are all known, too.
+    def restore(self, saved: Saved, as_of_ms: int) -> str | None:
+        """Know what a snapshot says, before the first `over`.
 
-        They are not if the bundle, which knows events up to `as_of_ms`, is older than they are.
+        Args:
+            saved: deletions and relations at least, or nothing.
+            as_of_ms: the newest event that the bundle knows.
+
+        Returns:
+            Why the whole journal is to be read for the rest; None = it need not.
         """
-        self._posts = [frozen.tables["posts"]] if "posts" in frozen.tables else []
-        self.deletions.restore(frozen.tables["deletions"])
-        self.relations.restore(frozen.tables["relations"])
-        self.recent = recent
-        self.newest_ms, self.newest_s = frozen.newest_ms, time.monotonic()
-        if frozen.counted_since_ms > as_of_ms:
-            return False
-        self.counts.restore(frozen.tables["counts"], frozen.counted_since_ms)
-        return True
+        tables = saved.tables
+        if "deletions" in tables:
+            self.kept.restore(tables.get("posts"), tables["deletions"])
+        if "relations" in tables:
+            self.relations.restore(tables["relations"])
+        if saved.about is None or saved.recent is None:
+            return "there is no more of it"
+        self.newest_ms = min(saved.about.newest_ms, time.time_ns() // 1_000_000)
+        self.newest_s = time.monotonic()
+        self.recent = saved.recent
+        self.recent.set_back(self._now_ms())
+        if saved.about.counted_since_ms > as_of_ms:
+            return "it counts later than the bundle"
+        self.counts.restore(tables["counts"], saved.about.counted_since_ms)
+        return None
+
+    def _publish(self, posts: pa.Table, store: PostStore, now_ms: int) -> None:
+        """Show what is new; what fails in between is done again from the start."""
+        told = self.kept.judge(posts)
+        if not len(told.posts):
+            return
+        for fed, finds in self._fed:
+            _show(fed, finds, told)
+        self._insert(store, told.posts, now_ms)
+        created_at_ms = column(told.posts, "created_at_ms", 0, np.int64)
+        self.recent.restore(told.again_id, created_at_ms[told.again], now_ms)
+        post_id = told.posts["post_id"].to_numpy()
+        self.relations.learn(post_id, column(told.posts, "author_id", 0, np.int64))
+        self.kept.take(told)
 
     def _delete(self, deletions: pa.Table, store: PostStore, now_ms: int) -> None:
         post_id, at_ms = (deletions[n].to_numpy() for n in ("post_id", "deleted_at_ms"))
         if not len(post_id):
             return
-        created_at_s = np.nan_to_num(store.facts(post_id)["created_at_s"])
-        with self._changing:
-            hidden, hidden_at_ms = self.deletions.add(
-                post_id, at_ms, np.rint(created_at_s * 1000).astype(np.int64)
-            )
-            for fed, _ in self._fed:
-                fed.delete(hidden)
+        created_at_ms = store.created_at_ms(post_id)
+        hidden, hidden_at_ms = self.kept.delete(post_id, at_ms, created_at_ms)
+        for fed, _ in self._fed:
+            fed.delete(hidden)
         self.recent.delete(hidden, hidden_at_ms, now_ms)
 
-    def _let_go(self) -> None:
-        """Keep the newest posts and deletions alone, and in few tables."""
-        with self._changing:
-            if len(self._posts) >= 100 or sum(map(len, self._posts)) > self._settings.max_posts:
-                self._posts = [self._newest(pa.concat_tables(self._posts).combine_chunks())]
-            hidden = self.deletions.hidden
-            gone = self.deletions.let_go()
-            if not len(gone):
-                return
-            _log.warning("%d deletions are forgotten; args.live.state bounds them", len(gone))
-            self._forget(np.intersect1d(gone, hidden))
-            self._posts = [without(kept, np.intersect1d(gone, hidden)) for kept in self._posts]
-            for store, _ in self._fed:
-                store.undelete(gone)
-
-    def _newest(self, posts: pa.Table) -> pa.Table:
-        """Without the first to come, as the settings bound them; these are found no longer."""
-        settings, created = self._settings, posts["created_at_ms"]
-        oldest_ms = (pc.max(created).as_py() or 0) - 1000 * settings.max_age_s
-        young = pc.fill_null(pc.greater_equal(created, oldest_ms), True).to_numpy()
-        num = max(int(np.argmax(young)), len(posts) - settings.max_posts)
-        if num * _FORGET_SHARE <= len(posts):
-            return posts
-        kept, post_id = posts.slice(num).combine_chunks(), posts["post_id"].to_numpy()
-        self._forget(np.setdiff1d(post_id[:num], post_id[num:]))
-        self._num_let_go += num
-        return kept
-
-    def _forget(self, post_id: Ids) -> None:
-        """Find posts [n] no longer, but for a bundle's own."""
+    def _forget(self, let_go: LetGo) -> None:
+        """Find what was let go of as a bundle has it, unless that is what was deleted."""
+        if len(let_go.undeleted):
+            num = len(let_go.undeleted)
+            _log.warning("%d deletions are forgotten; args.live.state bounds them", num)
         for store, finds in self._fed:
-            theirs = post_id[~store.bundle.has(post_id)]
-            store.forget(theirs)
+            old = let_go.hidden
+            old_ms = store.bundle.created_at_ms(old)
+            old = old[~self.kept.deletions.brought_back(old, old_ms)]
+            theirs = ~store.bundle.has(let_go.posts) | np.isin(let_go.posts, old)
+            store.delete(old)
+            store.forget(let_go.posts[theirs])
+            store.undelete(let_go.undeleted)
             for one in finds:
-                one.forget(theirs)
+                one.forget(let_go.posts[theirs])
 
     def _note_times(self, happened: Happened) -> None:
         wall_ms = time.time_ns() // 1_000_000
@@ -286,12 +264,12 @@ class LiveState:
         self.recent.insert(new, now_ms)
 
 
-def _show(store: PostStore, finds: list[Finds], posts: pa.Table, again: NDArray[np.bool_]) -> None:
+def _show(store: PostStore, finds: list[Finds], told: Told) -> None:
     """Tell of posts, of which some take the place of what was said of them before."""
-    anew = posts.filter(pa.array(again))
-    store.add(posts)
+    anew = told.posts.filter(pa.array(told.again))
+    store.add(told.posts)
     if len(anew):
         store.add_again(anew)
-    for one in finds if len(posts) else ():
-        one.forget(anew["post_id"].to_numpy())
-        one.add(posts)
+    for one in finds:
+        one.forget(told.again_id)
+        one.add(told.posts)

@@ -27,8 +27,8 @@ class _Settings(Protocol):
 class Reached:
     """How far one came in each part of a journal; each part is read in its order."""
 
-    def __init__(self, position: Mapping[str, int]) -> None:
-        self._of = dict(position)
+    def __init__(self, position: Mapping[str, int] | None = None) -> None:
+        self._of = dict(position or {})
 
     def lacks(self, message: Message) -> bool:
         """Whether the message lies beyond that; of one without a place nobody can tell."""
@@ -53,11 +53,11 @@ class Waiting:
     that the journal is to be read again, and it takes what it lacks.
     """
 
-    def __init__(self, view: View, settings: _Settings, position: Mapping[str, int]) -> None:
+    def __init__(self, view: View, settings: _Settings) -> None:
         self._view = view
         self._name = type(view).__name__
         self._settings = settings
-        self._reached = Reached(position)
+        self._reached = Reached()
         self._events: deque[tuple[Happened, Reached]] = deque()  # and how far each brings it
         self._num = 0
         self._let_go = False  # some of what it missed is no longer here

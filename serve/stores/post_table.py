@@ -63,6 +63,13 @@ class PostTable:
         facts["conversation_id"] = np.where(known, facts["conversation_id"], post_id)
         return {"known": known, **facts}
 
+    def created_at_ms(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When each post [C] was published; ms since 1970, 0 = unknown."""
+        place, known = positions(self.post_id, post_id)
+        found = np.zeros(len(post_id), np.int64)
+        found[known] = np.rint(1000 * np.nan_to_num(self._created_at_s[place[known]]))
+        return found
+
     def mention(self, post_id: NDArray[np.int64], keywords: tuple[str, ...]) -> NDArray[np.bool_]:
         """Whether the text of each post [C] holds one of `keywords`, as `Words.mention` says."""
         place, known = positions(self.post_id, post_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.feed.services import Hits
 from pipelines.schema import POSTS
-from serve.stores.lookup import positions
+from serve.stores.lookup import difference, positions, union
 from serve.stores.post_table import PostTable
 
 Ids = NDArray[np.int64]
@@ -30,20 +31,14 @@ class PostStore:
     """The bundle's table, which never changes, and at most two of posts that came since.
 
     Any thread may read at any time; writes wait for each other. A read sees all of a write or
-    nothing of it.
+    nothing of it. What came since stays until `forget`: who adds it says how much is kept.
 
     Attributes:
         bundle: the bundle's table.
     """
 
-    def __init__(self, posts: pa.Table, max_new: int = 1_000_000) -> None:
-        """Begin with the bundle's posts.
-
-        Args:
-            posts: as for `PostTable`, at least one row.
-            max_new: posts kept beside them; of more the first to come go.
-        """
-        self._max_new = max_new
+    def __init__(self, posts: pa.Table) -> None:
+        """Begin with the bundle's posts: as for `PostTable`, at least one row."""
         self.bundle = PostTable(posts)
         self._settled = self._fresh = POSTS.arrow.empty_table()
         self._settled_index: list[PostTable] = []
@@ -69,7 +64,7 @@ class PostStore:
             ids = posts["post_id"].to_numpy()
             posts = posts.take(_first_of_each(ids))
             self._drop(ids)
-            self._swap(posts, np.setdiff1d(self._state[1], ids))
+            self._swap(posts, difference(self._state[1], ids))
 
     def forget(self, post_id: Ids) -> None:
         """What came of posts [n] is here no longer."""
@@ -81,13 +76,13 @@ class PostStore:
         """Posts [n] are known if they are here."""
         with self._writing:
             tables, deleted = self._state
-            self._state = (tables, np.setdiff1d(deleted, post_id))
+            self._state = (tables, difference(deleted, post_id))
 
     def delete(self, post_id: Ids) -> None:
         """Posts [n] are unknown from now on, whether they have come yet or not; so are reposts."""
         with self._writing:
             tables, deleted = self._state
-            self._state = (tables, np.union1d(deleted, post_id))
+            self._state = (tables, union(deleted, post_id))
 
     def facts(self, post_id: Ids) -> Facts:
         """What is known of posts [C]: the columns that `Services.posts` promises."""
@@ -102,6 +97,14 @@ class PostStore:
         for ids in (post_id, facts["repost_of_post_id"]):
             facts["known"] = facts["known"] & ~positions(deleted, ids)[1]
         return facts
+
+    def created_at_ms(self, post_id: Ids) -> Ids:
+        """When each post [C] was published, deleted ones too; ms since 1970, 0 = unknown."""
+        tables, _ = self._state
+        found = np.zeros(len(post_id), np.int64)
+        for table in tables:
+            found = np.where(table.has(post_id), table.created_at_ms(post_id), found)
+        return found
 
     def mention(self, post_id: Ids, keywords: tuple[str, ...]) -> NDArray[np.bool_]:
         """Whether the text of each post [C] holds one of `keywords`, as `Words.mention` says."""
@@ -118,7 +121,7 @@ class PostStore:
     def ids(self) -> Ids:
         """All posts that are here, deleted ones too; sorted."""
         tables, _ = self._state
-        return np.unique(np.concatenate([table.post_id for table in tables]))
+        return reduce(union, (table.post_id for table in tables))
 
     def most_liked(self, num_posts: int) -> Hits:
         """The bundle's posts by popularity, best first; equal popularity by post id."""
@@ -142,8 +145,7 @@ class PostStore:
 
     def _settle(self) -> None:
         """Index what came lately with what came before, so that it is one table again."""
-        both = pa.concat_tables([self._settled, self._fresh])
-        self._settled = both.slice(max(0, len(both) - self._max_new)).combine_chunks()
+        self._settled = pa.concat_tables([self._settled, self._fresh]).combine_chunks()
         self._settled_index = [PostTable(self._settled)]
         self._fresh = self._fresh.slice(0, 0)
 

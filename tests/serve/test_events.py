@@ -90,6 +90,8 @@ def test_valid_events_are_written_and_invalid_ones_say_why(ask):
     wrong = [
         ({**LIKE, "action": "favourite"}, "action: Value error, no such action; did you mean"),
         ({**LIKE, "post_id": 0}, "post_id: Input should be greater than or equal to 1"),
+        ({**LIKE, "post_id": True}, "post_id: Value error, a number is expected"),
+        ({**LIKE, "at_ms": False}, "at_ms: Value error, a number is expected"),
         ({**LIKE, "at_ms": 10**15}, "s ahead of the server's time; at most 0 s"),
         ({**LIKE, "action": "dwell_time"}, "dwell_time needs it"),
         ({**LIKE, "colour": "red"}, "colour: Extra inputs are not permitted"),
@@ -203,7 +205,7 @@ def test_engagements_count_from_the_moment_they_are_told(ask, bundle):
         await client.post("/v1/events", json={"events": events})
         handler._live.apply(happened(list(journal.messages.values()))[0])
         assert stores.engagement(post, handler.now_ms())["num_likes"][0] == before + 3
-        handler._live.counts.forget(handler.now_ms())
+        handler._live.counts.count_since(handler.now_ms())
         assert stores.engagement(post, handler.now_ms())["num_likes"][0] == before
 
     ask(test)
@@ -258,7 +260,7 @@ def test_counts_are_of_what_was_done_in_between(acts, cut, since_ms, until_ms):
             for n, (p, a, at) in enumerate(part)
         ]
         counts.add(pa.Table.from_pylist(rows, ENGAGEMENTS.arrow))
-        counts.forget(since_ms)
+        assert counts.count_since(since_ms)
     for row, post_id in enumerate(known):
         for column, action in enumerate(COUNTED.values()):
             mine = [at for p, a, at in acts if (p, a) == (post_id, action) and at > since_ms]

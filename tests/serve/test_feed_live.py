@@ -14,7 +14,7 @@ from serve.served_feed import ServedFeed
 from serve.stores.viewers import SqliteViewers
 from serve.stores.viewers.store import ViewerStoreError
 from tests.conftest import UNKNOWN_USER
-from tests.serve.feed_server import pass_time, shown
+from tests.serve.feed_server import FEED, pass_time, shown
 from tests.serve.viewers.contract import engaged, table
 
 WITHOUT_STORE = ["query_hydrators.recent_actions", "query_hydrators.served"]
@@ -116,18 +116,27 @@ def test_a_block_holds_whatever_is_down(run, action):
 
 
 def test_who_blocks_a_viewer_is_not_shown_to_them(run, bundle):
-    """An account that blocks the viewer, as the author of any post, is in the viewer's graph."""
+    """An account that blocks the viewer, as an author, is on no page of theirs from then on."""
 
     async def test(client, handler):
-        post = bundle.posts.to_pylist()[0]
-        act = {"user_id": 77, "post_id": post["post_id"], "action": "block_author"}
+        mine = bundle.posts.to_pylist()[0]
+        viewer_id, query = mine["author_id"], {"user_id": mine["author_id"], "limit": 100}
+        page = (await client.post("/v1/feed", json={**query, "limit": 5})).json()
+        await shown(handler)
+        blocker_id = next(p["author_id"] for p in page["posts"] if p["author_id"] != viewer_id)
+        act = {"user_id": blocker_id, "post_id": mine["post_id"], "action": "block_author"}
         at_ms = a_minute_later(handler)
+        before = (await client.post("/v1/feed", json=query)).json()
+        assert blocker_id in {one["author_id"] for one in before["posts"]}
         handler._live.apply(_engagements(engaged("a", at_ms, **act)))
+        later = (await client.post("/v1/feed", json=query)).json()
+        assert len(later["posts"]) > 20
+        assert blocker_id not in {one["author_id"] for one in later["posts"]}
         services = ServedFeed(**handler._parts(handler._now_serving()))
-        assert 77 in (await services.graph(post["author_id"])).blocked_by
-        assert 77 not in (await services._graph(post["author_id"], at_ms)).blocked_by
+        assert blocker_id not in (await services._graph(viewer_id, at_ms)).blocked_by
 
-    run(test)
+    filters = {name: how for name, how in FEED.filters.items() if name != "blocked_by"}
+    run(test, feed=FEED.model_copy(update={"filters": filters}))
 
 
 def test_a_follow_counts_at_once(run, bundle):

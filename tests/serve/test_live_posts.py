@@ -70,14 +70,3 @@ def test_deleted_posts_are_unknown(before, after, deleted):
         gone = {post_id, rows.get(post_id, {}).get("repost_of_post_id")} & set(deleted)
         assert known == (post_id in rows and not gone)
         assert store.has(post_id) == known
-
-
-def test_the_first_to_come_go_when_there_are_too_many():
-    """Beside the bundle's posts only the newest are kept, however many come."""
-    store = PostStore(table([{"post_id": 1}]), max_new=5_000)
-    for first in range(2, 20_002, 2_500):
-        store.add(table([{"post_id": n} for n in range(first, first + 2_500)]))
-    known = store.facts(np.arange(1, 20_002))["known"]
-    assert known[0]
-    assert known[-5_000:].all()
-    assert known.sum() <= 1 + 5_000 + module._FRESH

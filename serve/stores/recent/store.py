@@ -91,7 +91,7 @@ class RecentPosts:
         """Take posts away, whether they have come yet or not.
 
         The latest event of a post decides, of equal times its deletion. That is remembered for the
-        retention from when it came. Later than now counts as now.
+        retention from when it came.
 
         Args:
             post_ids: [n].
@@ -226,6 +226,11 @@ class RecentPosts:
         store._held = Held.of(values)
         return store
 
+    def set_back(self, now_ms: int) -> None:
+        """It is `now_ms` if later was said before: a clock that was ahead was put right."""
+        with self._ticking:
+            self._now_ms = min(self._now_ms, now_ms)
+
     def stats(self) -> dict[str, float]:
         """Counters and gauges by name, as `stats` says; milliseconds per million posts."""
         now_ms = self._now_ms
@@ -244,7 +249,7 @@ class RecentPosts:
         last = np.append(ids[1:] != ids[:-1], True)[: len(ids)]  # the latest event of each post
         with self._writing:
             now_ms = self._tick(now_ms)
-            ids, at = ids[last], np.minimum(at[last], now_ms)
+            ids, at = ids[last], at[last]
             until_ms = now_ms + 1000 * self.settings.retention_s
             self._write(lambda held: held.mark(ids, at, dead, now_ms, until_ms))
         self._trim_if_due(now_ms)

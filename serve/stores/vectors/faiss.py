@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.stores.lookup import positions
+from serve.stores.lookup import difference, positions, sorted_ids, union
 from serve.stores.vectors.index import Ids, Topics, Vectors, best, last_of_each
 from train import index as post_index
 from train.index import PostIndex
@@ -49,7 +49,7 @@ class _TopicRows:
         first = np.searchsorted(self.topic, topics)
         last = np.searchsorted(self.topic, topics, side="right")
         parts = [self.row[a:b] for a, b in zip(first, last, strict=True)]
-        return np.unique(np.concatenate(parts))
+        return sorted_ids(np.concatenate(parts))
 
     def joined(self, kept: np.ndarray, other: _TopicRows) -> _TopicRows:
         """These of the rows `kept`, bool [N], closed up, and others behind them."""
@@ -125,7 +125,7 @@ class _State:
         return state if (row < 0).all() else state._hiding_rows(row[row >= 0])
 
     def _hiding_rows(self, rows: Ids) -> _State:
-        hidden = np.union1d(self.hidden, rows)
+        hidden = union(self.hidden, rows)
         shown = np.ones(len(self.main.index.post_id), np.bool_)
         shown[hidden] = False
         return replace(self, hidden=hidden, shown=np.packbits(shown, bitorder="little"))
@@ -159,7 +159,7 @@ class _State:
 
     def _on(self, topics: Topics) -> Iterator[tuple[Ids, Vectors]]:
         """Ids and vectors of posts on `topics`, not too many at a time."""
-        rows = np.setdiff1d(self.main.topics.on(topics), self.hidden, assume_unique=True)
+        rows = difference(self.main.topics.on(topics), self.hidden)
         stored = self.main.index.stored()
         for first in range(0, len(rows), _ROWS_AT_ONCE):
             part = rows[first : first + _ROWS_AT_ONCE]
@@ -299,7 +299,7 @@ class FaissVectors:
         """What changed while merging, done to the merged posts too."""
         if not self._changed:
             return merged
-        changed = np.unique(np.concatenate(self._changed))
+        changed = sorted_ids(np.concatenate(self._changed))
         now = self._state.delta
         later = now.take(np.flatnonzero(np.isin(now.post_id, changed)))
         return replace(merged.hiding(changed), delta=later)

@@ -2,125 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.schema import POSTS
-from serve import api_events
 from serve.live.follower import Follower
-from serve.live.messages import Message, happened, in_order, message
 from serve.live.snapshots import Snapshots, SnapshotSettings, Start
 from serve.live.sqlite import SqliteJournal
-from serve.live.state import LiveState, StateSettings
-from serve.stores.posts import PostStore
+from serve.live.state import LiveState
 from serve.stores.recent import RecentPosts
 from tests.serve.live.happenings import deletion, engagement, eventually, post
-
-NOW_MS = 100_000
-BUNDLE = pa.Table.from_pylist(
-    [
-        {"post_id": n, "author_id": n, "created_at_ms": 1_000, "text": "old", "topic_ids": []}
-        for n in (1, 2)
-    ],
-    schema=POSTS.arrow,
-)
-POST_ID, AT_MS = st.integers(1, 6), st.integers(2_000, 2_009)
-
-
-def act(user_id: int, post_id: int, action: str, at_ms: int) -> Message:
-    """What a viewer did."""
-    return message(
-        api_events.Engagement(
-            kind="engagement", user_id=user_id, post_id=post_id, action=action, at_ms=at_ms
-        )
-    )
-
-
-MESSAGES = st.lists(
-    st.builds(post, POST_ID, st.integers(1, 3), AT_MS, st.sampled_from(["rain", "snow"]))
-    | st.builds(deletion, POST_ID, AT_MS)
-    | st.builds(
-        act,
-        st.integers(1, 3),
-        POST_ID,
-        st.sampled_from(["favorite", "block_author", "follow_author"]),
-        AT_MS,
-    ),
-    max_size=14,
-    unique_by=lambda one: one.name,
+from tests.serve.live.states import (
+    MESSAGES,
+    act,
+    apply,
+    begin,
+    known,
+    saved,
+    shown,
+    started,
+    state,
 )
 
 
-def state(**bounds: int) -> LiveState:
-    """One that knows nothing."""
-    return LiveState(RecentPosts(), lambda: NOW_MS, StateSettings(**bounds))
-
-
-def shown(live: LiveState, as_of_ms: int = 1_000) -> PostStore:
-    """The store of the bundle, in use."""
-    store = live.over(BUNDLE, as_of_ms)
-    live.adopt(store, as_of_ms)
-    return store
-
-
-def apply(live: LiveState, messages: list[Message], size: int = 1_000) -> None:
-    """As the follower hands messages on, `size` at a time."""
-    for first in range(0, len(messages), size):
-        for part in in_order(messages[first : first + size]):
-            live.apply(happened(part)[0])
-
-
-def known(live: LiveState, store: PostStore) -> dict[str, object]:
-    """All that the feed can ask."""
-    ids = np.arange(1, 8)
-    facts = store.facts(ids)
-    return {
-        **{n: facts[n].tolist() for n in ("known", "author_id")},
-        "created_at_s": facts["created_at_s"][facts["known"]].tolist(),
-        "words": store.mention(ids, ("rain",))[facts["known"]].tolist(),
-        "counts": live.counts.of(ids).tolist(),
-        "relations": [sorted(map(str, zip(*live.relations.posts(n), strict=True))) for n in ids],
-        "blocked_by": [live.relations.blocked_by(n).tolist() for n in ids],
-        "recent": [live.recent.read(9, [n], (), NOW_MS, 9).post_id.tolist() for n in ids],
-    }
-
-
-class Named:
-    """A journal that has a name."""
-
-    def __init__(self, name: str = "a") -> None:
-        self.name = name
-
-    def identity(self) -> str:
-        return self.name
-
-
-def saved(live: LiveState, folder: Path, position: Mapping[str, int]) -> None:
-    """Make a snapshot."""
-    snapshots = Snapshots(SnapshotSettings(directory=str(folder)), live, Named())
-    snapshots.checkpoint(position, {("posts", "p"): ("a", 3), ("posts", "q"): None})
-    snapshots.close()
-    assert snapshots.problem is None
-
-
-def started(folder: Path, name: str = "a", as_of_ms: int = 1_000) -> tuple[LiveState, Start]:
-    """A state that begins with what is in the folder."""
-    live = state()
-    snapshots = Snapshots(SnapshotSettings(directory=str(folder)), live, Named(name))
-    return live, snapshots.start(as_of_ms)
-
-
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MESSAGES, st.integers(0, 14), st.integers(1, 14))
 def test_a_snapshot_and_the_rest_are_the_journal(tmp_path_factory, messages, cut, size):
-    """Wherever it was made, and however the rest is batched: posts, counts, relations, order."""
+    """Wherever it was made, and however the rest is batched: posts, counts, relations, order.
+
+    And so after another bundle was loaded.
+    """
     folder = tmp_path_factory.mktemp("snapshots")
     whole, first = state(), state()
     store = shown(whole)
@@ -134,29 +54,105 @@ def test_a_snapshot_and_the_rest_are_the_journal(tmp_path_factory, messages, cut
     again = shown(second)
     apply(second, messages[cut:], size)
     assert known(second, again) == known(whole, store)
+    assert known(whole, shown(whole)) == known(second, again)
 
 
-@pytest.mark.parametrize("what", ["damaged", "foreign", "missing", "another version"])
-def test_a_snapshot_that_is_of_no_use_is_passed_over(tmp_path: Path, what: str):
-    """Then the whole journal is read, and the reason is told."""
+def altered(path: Path, part: str, change: Callable[[bytes], bytes | None]) -> None:
+    """Change one part of a snapshot as a program would that wrote it so; None = leave it out."""
+    with ZipFile(path) as parts:
+        bodies = {name: parts.read(name) for name in parts.namelist()}
+    with ZipFile(path, "w") as parts:
+        for name, body in bodies.items():
+            changed = change(body) if name == part else body
+            if changed is not None:
+                parts.writestr(name, changed)
+
+
+def with_column(body: bytes) -> bytes:
+    """A table that a later program would write."""
+    table = pq.read_table(pa.BufferReader(body))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.append_column("new", pa.array(np.zeros(len(table)))), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "name", "why"),
+    [
+        ("about.json", lambda body: body.replace(b'"format":2', b'"format":1'), "a", "version"),
+        ("about.json", lambda body: body.replace(b'"reply"', b'"share"'), "a", "version"),
+        ("about.json", lambda body: b"{}", "a", "damaged: about.json"),
+        ("posts.parquet", with_column, "a", "damaged: posts"),
+        ("posts.parquet", lambda body: None, "a", "damaged: posts"),
+        ("recent.npz", lambda body: body[:100], "a", "damaged: recent"),
+        ("", None, "b", "of journal a, and this is b"),
+    ],
+)
+def test_what_protects_holds_though_a_snapshot_is_no_place_to_go_on_from(
+    tmp_path: Path, part, change, name, why
+):
+    """The whole journal is read, the reason told; deletions and relations are known at once."""
     live = state()
     shown(live)
-    apply(live, [post(3), deletion(1)])
-    if what != "missing":
-        saved(live, tmp_path, {"a": 2})
-        (path,) = tmp_path.glob("*.zip")
-        body = bytearray(path.read_bytes())
-        if what == "damaged":
-            body[body.index(b"PAR1") + 40] ^= 1
-        elif what == "another version":
-            body = bytearray(body[: len(body) // 2])
-        path.write_bytes(body)
-    found, start = started(tmp_path, "b" if what == "foreign" else "a")
+    apply(live, [post(3), deletion(1), act(1, 2, "block_author", 3_000)])
+    saved(live, tmp_path, {"a": 3})
+    (path,) = tmp_path.glob("*.zip")
+    altered(path, part, change)
+    found, start = started(tmp_path, name)
     assert (start.after, start.seen) == (None, {})
     assert start.told.startswith("the whole journal: ")
-    assert not len(found.deletions)
-    why = {"foreign": "of journal a, and this is b", "missing": "no snapshot"}
-    assert why.get(what, "damaged") in start.told
+    assert why in start.told
+    assert not shown(found).has(1)
+    assert found.relations.blocked_by(2).tolist() == [1]
+    assert found.stats()["new_posts"] == 0
+
+
+def test_a_version_that_was_deleted_does_not_come_back_from_the_journal(tmp_path: Path):
+    """Where deletions are all that could be read, a post is hidden until its newest is told of."""
+    live, told = state(), [post(3, text="rain"), deletion(3), post(3, at_ms=3_000, text="snow")]
+    shown(live)
+    apply(live, told)
+    saved(live, tmp_path, {"a": 3})
+    found, _ = started(tmp_path, "b")
+    store = shown(found)
+    for one, is_known in zip(told, (False, False, True), strict=True):
+        apply(found, [one])
+        assert store.has(3) == is_known
+    assert not store.mention(np.array([3]), ("rain",))[0]
+
+
+def test_no_damage_stops_the_start_or_goes_unseen(tmp_path: Path):
+    """Whichever bit of its directory flips: all is known, or the journal is read from the start."""
+    live = state()
+    store = shown(live)
+    apply(live, [post(3, text="rain"), deletion(1), act(1, 2, "block_author", 3_000), post(4, 2)])
+    saved(live, tmp_path, {"a": 4})
+    (path,) = tmp_path.glob("*.zip")
+    body, all_known = path.read_bytes(), known(live, store)
+    refused = 0
+    for at in range(body.index(b"PK\x01\x02"), len(body), 3):
+        flipped = bytearray(body)
+        flipped[at] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        found, start = started(tmp_path)
+        refused += start.after is None
+        if start.after is not None:
+            assert start.after == {"a": 4}
+            assert known(found, shown(found)) == all_known
+    assert refused
+
+
+def test_without_a_snapshot_the_whole_journal_is_read(tmp_path: Path):
+    """And the reason is told; what lies in the folder and is no snapshot is left alone."""
+    (tmp_path / "backup.zip").write_bytes(b"x")
+    (tmp_path / "1-of-mine.zip").write_bytes(b"x")
+    live, start = started(tmp_path)
+    assert (start.after, start.seen) == (None, {})
+    assert start.told == f"the whole journal: no snapshot in {tmp_path}"
+    shown(live)
+    for n in range(3):
+        saved(live, tmp_path, {"a": n})
+    assert len(list(tmp_path.glob("*.zip"))) == 2 + 2
 
 
 def test_the_one_before_serves_when_the_last_is_damaged(tmp_path: Path):
@@ -165,12 +161,7 @@ def test_the_one_before_serves_when_the_last_is_damaged(tmp_path: Path):
     shown(live)
     for n in range(3):
         apply(live, [post(3 + n)])
-        snapshots = Snapshots(
-            SnapshotSettings(directory=str(tmp_path), every_s=1e-9), live, Named()
-        )
-        time.sleep(0.002)  # names hold milliseconds
-        snapshots.checkpoint({"a": n}, {})
-        snapshots.close()
+        saved(live, tmp_path, {"a": n})
     _, newest = paths = sorted(tmp_path.glob("*.zip"))
     assert len(paths) == 2
     newest.write_bytes(b"PK")
@@ -178,26 +169,91 @@ def test_the_one_before_serves_when_the_last_is_damaged(tmp_path: Path):
     assert start.after == {"a": 1}
 
 
-def test_a_bundle_that_is_older_has_the_journal_count_again(tmp_path: Path):
-    """What was counted before the snapshot's bundle is not in it; what protects is known anyway."""
+def test_a_clock_that_was_ahead_ends_no_snapshots(tmp_path: Path):
+    """What was written in the future is followed by what is written now, and that counts."""
     live = state()
-    shown(live, as_of_ms=5_000)
-    apply(live, [deletion(1), act(1, 2, "block_author", 3_000), act(1, 2, "favorite", 6_000)])
-    saved(live, tmp_path, {"a": 3})
-    again, start = started(tmp_path, as_of_ms=1_000)
-    store = shown(again)
-    assert start.after is None
-    assert "whole journal" in start.told
-    assert not store.has(1)
-    assert again.relations.blocked_by(2).tolist() == [1]
-    assert again.counts.of(np.array([2])).sum() == 0
+    shown(live)
+    saved(live, tmp_path, {"a": 1})
+    (path,) = tmp_path.glob("*.zip")
+    ahead_s = time.time() + 365 * 86_400
+    path = path.rename(tmp_path / f"{int(1_000 * ahead_s):013d}-{'a' * 12}.zip")
+    os.utime(path, (ahead_s, ahead_s))
+    saved(live, tmp_path, {"a": 2}, every_s=300.0)
+    assert started(tmp_path)[1].after == {"a": 2}
+
+
+def test_one_is_made_when_one_is_due(tmp_path: Path):
+    """Replicas that share the folder make one every `every_s`, not each one of its own."""
+    live = state()
+    shown(live)
+    for n, num in ((1, 1), (2, 1), (3, 2)):
+        if n == 3:
+            (path,) = tmp_path.glob("*.zip")
+            os.utime(path, (time.time() - 301, time.time() - 301))
+        saved(live, tmp_path, {"a": n}, every_s=300.0)
+        assert len(list(tmp_path.glob("*.zip"))) == num
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path):
+    """Once it is an hour old; one that may still be written to stays."""
+    names = [f"{n:013d}-{'a' * 12}.zip.7.partial" for n in (1, 2)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"PK")
+    os.utime(tmp_path / names[0], (time.time() - 3_700, time.time() - 3_700))
+    live = state()
+    shown(live)
+    saved(live, tmp_path, {"a": 1})
+    assert [path.name for path in tmp_path.glob("*.partial")] == names[1:]
+
+
+def test_a_bundle_that_is_older_has_all_counted_that_is_known(tmp_path: Path):
+    """Back to what is kept; where counts were let go the whole journal is read again."""
+    for most, after in ((10, {"a": 3}), (1, None)):
+        live, folder = state(max_counted=most), tmp_path / str(most)
+        shown(live, as_of_ms=5_000)
+        acts = [act(1, 2, "block_author", 3_000), *(act(n, 2, "reply", 2_000 + n) for n in (1, 2))]
+        apply(live, [deletion(1), *acts], size=1)
+        saved(live, folder, {"a": 3})
+        again, start = started(folder, as_of_ms=1_000)
+        store = shown(again)
+        assert start.after == after
+        assert ("whole journal" in start.told) == (after is None)
+        assert not store.has(1)
+        assert again.relations.blocked_by(2).tolist() == [1]
+        assert again.counts.of(np.array([2])).sum() == (2 if after else 0)
+
+
+def test_a_clock_that_was_ahead_hides_no_recent_posts(tmp_path: Path):
+    """A replica that starts with its clock put right takes in what is published then."""
+    day_ms = 86_400_000
+    now_ms = 100 * day_ms
+    ahead = LiveState(RecentPosts(), lambda: now_ms + 3 * day_ms)
+    shown(ahead)
+    apply(ahead, [post(3, 7, now_ms)])
+    saved(ahead, tmp_path, {"a": 1})
+    live, _ = started(tmp_path, live=LiveState(RecentPosts(), lambda: now_ms))
+    shown(live)
+    apply(live, [post(4, 7, now_ms)])
+    assert live.recent.read(9, [7], (), now_ms, 9).post_id.tolist() == [4]
+    assert live.newest_ms == now_ms
+
+
+def test_what_is_frozen_stays_as_it_was():
+    """Relations become a table only when they are written, and are those of the moment before."""
+    live = state()
+    shown(live)
+    apply(live, [act(1, 2, "block_author", 3_000)])
+    frozen = live.freeze()
+    apply(live, [act(1, 1, "block_author", 3_000), act(2, 1, "block_author", 3_000)])
+    assert frozen.tables["relations"]().num_rows == 1
 
 
 def follow(journal: SqliteJournal, folder: Path, until: Callable[[LiveState], bool]) -> Start:
     """What a replica does from its start on until it is killed."""
     live = state()
-    snapshots = Snapshots(SnapshotSettings(directory=str(folder), every_s=0.01), live, journal)
-    start = snapshots.start(1_000)
+    settings = SnapshotSettings(directory=str(folder), every_s=0.01)
+    start = begin(live, settings, journal, 1_000)
+    snapshots = Snapshots(settings, live.freeze, journal)
     shown(live)
     follower = Follower(
         journal,
@@ -231,54 +287,3 @@ def test_what_protects_outlives_the_journal(journal: SqliteJournal, tmp_path: Pa
         return store.has(5) and not store.has(1)
 
     assert follow(journal, folder, all_is_known).after
-
-
-def test_what_is_let_go_is_the_oldest_and_counted():
-    """Posts, deletions and relations are bounded; blocks outlive follows."""
-    live = state(max_posts=40, max_deletions=20, max_relations=20)
-    store = shown(live)
-    found: dict[int, bool] = {}
-
-    class Finds:
-        def add(self, posts: pa.Table) -> None:
-            found.update(dict.fromkeys(posts["post_id"].to_pylist(), True))
-
-        def forget(self, post_id: np.ndarray) -> None:
-            found.update(dict.fromkeys(post_id.tolist(), False))
-
-    live.tell(store, Finds())
-    for n in range(3, 103):
-        apply(live, [post(n), act(1, n, "block_author" if n < 13 else "follow_author", n)])
-    assert [n for n in range(3, 103) if found[n]] == list(range(63, 103))
-    assert live.relations.posts(1)[1].tolist()[:10] == list(range(3, 13))
-    apply(live, [deletion(1)])
-    apply(live, [deletion(n, 2_000 + n) for n in range(80, 102)])
-    assert store.has(1)  # of the bundle; its deletion was the oldest
-    assert not store.facts(np.arange(80, 102))["known"].any()
-    stats = live.stats()
-    assert stats["new_posts"] <= 40
-    assert stats["deletions"] <= 20 >= stats["relations"]
-    assert min(v for k, v in stats.items() if k.endswith("_let_go")) > 0
-
-
-def test_a_post_that_is_published_anew_is_back_as_it_is_now():
-    """After its deletion a newer one brings it back, an older one does not; the order decides."""
-    live = state()
-    store = shown(live)
-    for n in (1, 3):  # the bundle's, and a new one
-        for one, is_known, words in (
-            (post(n, 7, 2_000, "rain"), True, n == 3),
-            (deletion(n, 3_000), False, None),
-            (post(n, 7, 2_999, "rain"), False, None),
-            (post(n, 7, 3_001, "snow"), True, False),
-            (deletion(n, 3_000), True, False),
-            (post(n, 7, 4_000, "rain"), True, False),  # it is there already
-            (deletion(n, 3_500), False, None),
-            (post(n, 7, 5_000, "rain"), True, True),
-        ):
-            apply(live, [one])
-            assert store.has(n) == is_known
-            if words is not None:
-                assert store.mention(np.array([n]), ("rain",))[0] == words
-        assert n in live.recent.read(9, [1, 7], (), NOW_MS, 9).post_id
-    assert known(live, live.over(BUNDLE, 1_000)) == known(live, store)

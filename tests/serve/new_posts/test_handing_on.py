@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.deployments import Retriever
+from serve.deployments import Ranker, Retriever
+from serve.live.snapshots import Snapshots, SnapshotSettings
+from serve.live.sqlite import SqliteJournal
+from serve.live.sqlite_file import SqliteSettings
+from serve.live.state import LiveState
 from serve.models import Comparison
 from serve.new_posts import NewPosts, NewPostsSettings, caught_up
+from serve.stores.recent import RecentPosts
 from tests.serve.new_posts.world import (
     CREATED_MS,
     LATER,
+    SIZE,
     Recorder,
     made_up,
     make_encoder,
     searches,
+    text_of,
     told,
 )
 
@@ -120,7 +128,7 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HAPPENINGS, st.integers(1, 4), st.lists(st.integers(0, 11), max_size=3))
 def test_any_story_ends_the_same(both, happenings, size, again):
     """In batches of any size, with parts told again, the same posts are known at the end."""
@@ -130,10 +138,8 @@ def test_any_story_ends_the_same(both, happenings, size, again):
     for is_post, post_id, at in happenings:
         if is_post and post_id not in alive and at > deleted.get(post_id, -1):
             alive[post_id] = at
-            deleted.pop(post_id, None)
-        elif not is_post:
-            deleted[post_id] = max(at, deleted.get(post_id, 0))
-            alive.pop(post_id, None)
+        elif not is_post and at > deleted.get(post_id, -1):
+            deleted[post_id] = max(at, alive.pop(post_id, 0))
     new, model = NewPosts(NewPostsSettings(), make_encoder), Recorder()
     for number, (is_post, post_id, at) in enumerate(happenings):
         one = made_up([post_id], at - post_id) if is_post else None
@@ -145,6 +151,70 @@ def test_any_story_ends_the_same(both, happenings, size, again):
     new.use(early, last := Recorder())
     assert new.settle(30)
     assert sorted(set(last.posts)) == sorted(alive)
+    new.close()
+
+
+def test_what_is_published_anew_has_its_new_words(both):
+    """Text, vector and time are the new version's, even if it was deleted a moment before."""
+    _, early = both
+    new = NewPosts(NewPostsSettings(retry_after_s=0.01), make_encoder)
+    ranker, out = Ranker(early), Recorder()
+    new.use(early, ranker, out)
+    new.apply(told(made_up([9001])))
+    assert new.settle(30)
+    for number, words in ((1, "post 5"), (2, "")):
+        out.broken = True  # so that all of it waits for the models
+        at_ms = CREATED_MS + 9001 + 1_000 * number
+        new.apply(told(deleted={9001: at_ms}))
+        again = made_up([9001], at_ms - 9_000)
+        text = again.schema.get_field_index("text")
+        new.apply(told(again.set_column(text, "text", pa.array([words]))))
+        assert new.num_waiting == 2
+        out.broken = False
+        assert new.settle(30)
+        content, created_ms = ranker._facts.of_posts(np.array([9001]), "content", "created_at_ms")
+        assert created_ms.tolist() == [at_ms + 1]
+        expected = text_of(5).astype(np.float32) if words else np.zeros(SIZE, np.float32)
+        np.testing.assert_array_equal(content[0], expected)
+    new.close()
+
+
+def test_a_replica_begins_with_what_the_feeds_snapshot_knows(both, tmp_path):
+    """Posts and deletions that the journal let go of are handed to models, as the feed has them."""
+    _, early = both
+    live = LiveState(RecentPosts(), lambda: early.as_of_ms)
+    live.adopt(live.over(early.posts, early.as_of_ms), early.as_of_ms)
+    gone, back = early.posts["post_id"].to_pylist()[:2]
+    at_ms = CREATED_MS + 10**6
+    live.apply(told(made_up([9001, 9002]), {gone: at_ms, back: at_ms, 9002: at_ms}))
+    live.apply(told(made_up([back, 9002], at_ms)))
+    place = SnapshotSettings(directory=str(tmp_path / "snapshots"))
+    journal = SqliteJournal(SqliteSettings(path=str(tmp_path / "journal.db")))
+    writer = Snapshots(place, live.freeze, journal)
+    writer.checkpoint({journal.identity(): 0}, {})
+    writer.close()
+    new, model = NewPosts(NewPostsSettings(), make_encoder), Recorder()
+    start = new.begin(place, journal)
+    assert start.after == {journal.identity(): 0}
+    new.use(early, model)
+    assert sorted(model.posts) == [9001, 9002]
+    assert {gone, back} <= set(model.removed)  # the bundle has only what was deleted of these
+    new.close()
+    journal.close()
+
+
+def test_what_waits_is_bounded(both):
+    """While models can be told of nothing, what is kept no longer waits no longer, either."""
+    _, early = both
+    new, model = NewPosts(NewPostsSettings(max_posts=10), make_encoder), Recorder()
+    new.use(early, model)
+    model.broken = True
+    for one in range(9001, 9101):
+        new.apply(told(made_up([one])))
+    assert len(new._changes._posts) <= 11
+    model.broken = False
+    assert new.settle(30)
+    assert model.posts == list(range(9091, 9101))
     new.close()
 
 

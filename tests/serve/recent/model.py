@@ -90,7 +90,7 @@ class Model:
     def set_mark(self, post_id: int, at_ms: int, deleted: bool, now_ms: int) -> None:
         """As `RecentPosts.delete` or `restore` of one post."""
         self.tick(now_ms)
-        at_ms, mark = min(at_ms, self.now_ms), self.mark(post_id)
+        mark = self.mark(post_id)
         if mark is None or (at_ms, deleted) >= mark[:2]:
             self.marks[post_id] = (at_ms, deleted, self.now_ms + self.retention_ms)
 
