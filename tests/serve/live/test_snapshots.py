@@ -34,7 +34,7 @@ from tests.serve.live.states import (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(MESSAGES, st.integers(0, 14), st.integers(1, 14))
 def test_a_snapshot_and_the_rest_are_the_journal(tmp_path_factory, messages, cut, size):
     """Wherever it was made, and however the rest is batched: posts, counts, relations, order.
@@ -130,7 +130,7 @@ def test_no_damage_stops_the_start_or_goes_unseen(tmp_path: Path):
     (path,) = tmp_path.glob("*.zip")
     body, all_known = path.read_bytes(), known(live, store)
     refused = 0
-    for at in range(body.index(b"PK\x01\x02"), len(body), 3):
+    for at in range(body.index(b"PK\x01\x02"), len(body), 7):
         flipped = bytearray(body)
         flipped[at] ^= 1 << at % 8
         path.write_bytes(flipped)
