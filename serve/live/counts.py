@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.stores.lookup import positions, union
+from serve.stores.lookup import difference, positions, sorted_ids
 
 Ids = NDArray[np.int64]
 
@@ -164,8 +164,9 @@ def _counted(post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
 
 def _merged(ids: Ids, counts: Ids, post_id: Ids, place: Ids) -> tuple[Ids, Ids]:
     """Counts with one more for each of the events [n]."""
-    merged = union(ids, post_id)
-    total = np.zeros((len(merged), counts.shape[1]), np.int64)
-    total[np.searchsorted(merged, ids)] = counts
+    new = difference(sorted_ids(post_id), ids)
+    at = np.searchsorted(ids, new)
+    merged = np.insert(ids, at, new) if len(new) else ids
+    total = np.insert(counts, at, 0, axis=0) if len(new) else counts.copy()
     np.add.at(total, (np.searchsorted(merged, post_id), place), 1)
     return merged, total

@@ -178,7 +178,9 @@ class LiveState:
             "relations": relations.table,  # takes long
             "counts": lambda: counts,
         }
-        return Frozen(tables, self.recent.freeze(), self.counts.complete_ms, self.newest_ms)
+        return Frozen(
+            tables, self.recent.freeze(self._now_ms()), self.counts.complete_ms, self.newest_ms
+        )
 
     def restore(self, saved: Saved, as_of_ms: int) -> str | None:
         """Know what a snapshot says, before the first `over`.

@@ -186,10 +186,15 @@ class RecentPosts:
         """Bytes of memory right after a trim; a trim takes as much again for as long as it runs."""
         return self._held.nbytes
 
-    def freeze(self) -> Callable[[IO[bytes]], None]:
-        """Writes all posts and marks to a file as `save` does, as they are now; takes no time."""
+    def freeze(self, now_ms: int | None = None) -> Callable[[IO[bytes]], None]:
+        """Writes all posts and marks to a file as `save` does, as they are now; takes no time.
+
+        Args:
+            now_ms: what time it is, should a clock have been ahead; None = the latest said.
+        """
         with self._writing:
-            now_ms, frozen = self._now_ms, self._held.frozen()
+            frozen = self._held.frozen()
+            now_ms = self._now_ms if now_ms is None else min(now_ms, self._now_ms)
 
         def write(file: IO[bytes]) -> None:
             needed = frozen.needed(now_ms, self._oldest_ms(now_ms))

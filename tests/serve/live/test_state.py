@@ -65,7 +65,7 @@ def test_a_post_that_is_published_anew_is_back_as_it_is_now():
     assert known(live, live.over(BUNDLE, 1_000)) == known(live, store)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(MESSAGES, st.integers(0, 14), st.integers(1, 14))
 def test_another_bundle_changes_nothing_of_what_is_kept(messages, cut, size):
     """Whenever it is loaded, and however events are batched, all is as if it had always been."""
