@@ -161,4 +161,5 @@ def shipped_runs(path: Path) -> list[TrainConfig]:
     study = load(path, STUDIES[kind][0])
     if kind == "ranking":
         return [study.run]
-    return [study.next_item.run, *(visits.run for visits in study.next_visits.values())]
+    parts = [study.next_item] if study.next_item else []
+    return [part.run for part in (*parts, *study.next_visits.values())]
