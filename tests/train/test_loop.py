@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from configs import load
+from tests.serve.prefix_data import SIZE, with_texts
 from tests.train.small_run import config, start, tables
 from train.__main__ import STUDIES, study_kind
 from train.learners import RankerLearning, RetrievalLearning, make_learner
 from train.loop import Progress, TrainConfig, Trainer, batches, prefetch, train_epoch
 from train.optim import lr_scale
+from train.studies.content import runs_of
+from train.studies.prefix_towers import TOWERS
 
 
 def run(settings: TrainConfig, data: Path, num_epochs: int) -> tuple[Trainer, list[float]]:
@@ -143,9 +146,11 @@ def test_positive_that_never_happens_is_refused(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("r*/*.yaml")), ids=str)
-def test_shipped_configs_build(path, prepared):
+def test_shipped_configs_build(path, prepared, tmp_path):
     """Every shipped run, also those of the studies, resolves and builds its model."""
     runs = shipped_runs(path)
+    if any(run.learning.model.features.content_size for run in runs):
+        prepared = with_texts(prepared, tmp_path / "texts")
 
     assert runs
     for run in runs:
@@ -162,4 +167,8 @@ def shipped_runs(path: Path) -> list[TrainConfig]:
     if kind == "ranking":
         return [study.run]
     parts = [study.next_item] if study.next_item else []
-    return [part.run for part in (*parts, *study.next_visits.values())]
+    runs = [part.run for part in (*parts, *study.next_visits.values())]
+    if study.prefix_towers:
+        of_text = runs_of("world", SIZE, study.prefix_towers.content)
+        runs += [of_text[f"{step}-towers"] for step in TOWERS]
+    return runs
