@@ -20,8 +20,10 @@ from serve import api_events
 from serve.deployments import local_models
 from serve.feed_handler import FeedHandler
 from serve.live.counts import COUNTED, LiveCounts
+from serve.live.following import LiveSettings
 from serve.live.journal import JournalError, Reader
 from serve.live.messages import Message, happened, message
+from serve.live.snapshots import Snapshots, SnapshotSettings
 from serve.live.state import LiveState
 from serve.routes import create_app
 from serve.stores.event_log import EventLog
@@ -225,6 +227,29 @@ def test_the_logs_clock_goes_on_after_a_restart(ask):
         assert handler.now_ms() >= later + 60_000
 
     ask(test)
+
+
+def test_the_logs_clock_can_begin_with_a_snapshot(bundle, tmp_path):
+    """A server on the log's clock that starts from a snapshot knows what it did before."""
+    place = SnapshotSettings(directory=str(tmp_path / "snapshots"))
+    pipeline, live = Pipeline.build(load("configs/feed.yaml", FeedConfig)), LiveSettings()
+    models, gone = local_models(bundle), bundle.posts["post_id"][0].as_py()
+    deleted = api_events.Deletion(kind="deletion", post_id=gone, deleted_at_ms=bundle.as_of_ms)
+    for known in (False, True):
+        handler = FeedHandler(
+            pipeline,
+            EventLog(tmp_path, "test", max_age_s=60),
+            clock="log",
+            journal=Written(),
+            live=live.model_copy(update={"snapshots": place}),
+        )
+        handler.use(bundle, models)
+        assert handler._now_serving().stores.posts.has(gone) == (not known)
+        handler._live.apply(happened([message(deleted)])[0])
+        writer = Snapshots(place, handler._live.freeze, Written())
+        writer.checkpoint({"a": 1}, {})
+        writer.close()
+        asyncio.run(handler.close())
 
 
 def test_both_stores_are_told_until_the_new_one_is_in_use(bundle):

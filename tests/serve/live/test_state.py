@@ -143,6 +143,19 @@ def test_a_bundle_that_has_the_new_version_shows_it():
     assert newer.has(1)
 
 
+def test_a_bundle_knows_more_of_a_version_that_both_have():
+    """What is kept of a post takes the place of older versions alone: its popularity stays."""
+    live = state()
+    shown(live)
+    apply(live, [deletion(1, 2_000)])
+    apply(live, [post(1, 1, 3_000, "new words")])
+    row = {"post_id": 1, "author_id": 1, "created_at_ms": 3_000, "text": "new", "topic_ids": []}
+    table = pa.Table.from_pylist([row], schema=BUNDLE.schema)
+    newer = live.over(table.append_column("popularity", pa.array([0.5])), 3_500)
+    assert newer.facts(np.array([1]))["popularity"].tolist() == [0.5]
+    assert newer.has(1)
+
+
 def test_what_finds_posts_forgets_what_is_replaced():
     """Told before or after, it finds a post that is back by its newest words alone."""
     live, before, after = state(), Found(), Found()

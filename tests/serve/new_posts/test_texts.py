@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pipelines.data.encoder import EncoderSettings
 from pipelines.data.reader import InputError
 from serve.new_posts import NewPosts, NewPostsSettings
-from tests.serve.new_posts.world import SIZE, Recorder, made_up, make_encoder, told
+from serve.new_texts import NewTexts
+from tests.serve.new_posts.world import (
+    SIZE,
+    Recorder,
+    made_up,
+    make_encoder,
+    text_of,
+    told,
+)
 
 
 def test_without_its_encoder_posts_go_in_without_text(both):
@@ -47,3 +56,22 @@ def test_texts_are_not_read_by_another_encoder(both):
         new.close()
     finally:
         weights.write_text("7")
+
+
+def test_a_vector_is_that_of_the_text(both):
+    """What a post said before is not taken for what it says now; the same text is read once."""
+    _, early = both
+    read: list[str] = []
+
+    def make(settings: EncoderSettings):
+        encode = make_encoder(settings)
+        return lambda texts: (read.extend(texts), encode(texts))[1]
+
+    texts, posts = NewTexts(make), made_up([9001])
+    texts.use(early)
+    column = posts.schema.get_field_index("text")
+    for words, vector in (("post 9001", 9001), ("post 5", 5), ("post 5", 5)):
+        found = texts.vectors(posts.set_column(column, "text", pa.array([words])))
+        np.testing.assert_array_equal(found[0], text_of(vector).astype(np.float32))
+    assert not texts.vectors(posts.set_column(column, "text", pa.array([""]))).any()
+    assert read == ["post 9001", "post 5"]
