@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.bench import bench_prefix
+from tests.bench import bench_prefix, bench_rescan
 from tests.bench.prefix_texts import Texts
 from train.report import markdown
 
@@ -38,3 +38,17 @@ def test_more_texts_are_mixtures_of_one_topic():
     assert np.linalg.norm(content, axis=1) == pytest.approx(1, abs=1e-5)
     own = content[: len(texts.content)]
     assert {row.tobytes() for row in own} == {row.tobytes() for row in texts.content}
+
+
+def test_more_candidates_find_more(monkeypatch):
+    """Whole vectors compared are exact by any zoom, and recall grows with what is rescanned."""
+    monkeypatch.setattr(bench_rescan, "RESCANNED", (10, 600))
+    monkeypatch.setattr(bench_rescan, "_FITTED", 400)
+    texts = Texts.made_up(np.random.default_rng(0))
+    few = Texts(texts.content[::8], texts.label[::8], texts.origin)
+    found = bench_rescan.measure(few, 5)
+    assert set(found) == {f"zoom {zoom}" for zoom in bench_rescan.ZOOMS}
+    for ways in found.values():
+        recall = {way: of["recall@10"] for way, of in ways.items()}
+        assert recall["whole vectors"] >= 0.98
+        assert recall["10 rescanned"] <= recall["600 rescanned"] + 1e-9
