@@ -135,7 +135,7 @@ def test_commands_run(shell, tmp_path):
                 env=shell,
                 capture_output=True,
                 text=True,
-                timeout=1200,
+                timeout=2400,  # `make demo` takes a quarter of an hour of two free cores
             )
             assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
             print(f"{time.monotonic() - started:6.0f} s  {command}")
