@@ -60,6 +60,13 @@ ACTIONS: tuple[Action, ...] = (
 )
 ACTION_NAMES: tuple[str, ...] = tuple(action.name for action in ACTIONS)
 DWELL_TIME = ACTION_NAMES.index("dwell_time")
+# What is counted of posts, and the action that the column counts.
+COUNTED = {
+    "num_likes": "favorite",
+    "num_replies": "reply",
+    "num_reposts": "repost",
+    "num_quotes": "quote",
+}
 MAX_ACTIONS = 63  # a set of actions is one int64 mask; the sign bit stays free
 
 

@@ -38,23 +38,11 @@ class InterferenceFields:
     def interference(self, asked: Interfering) -> Interference:
         """The field at each post; 0 where a post has no vector, or no liked post has one."""
         space = asked.space or self._blend.space
-        config = self._blend.field
-        if asked.scale_weights is not None:
-            # Checked as other settings are: one a scale.
-            config = type(config).model_validate(
-                config.model_dump() | {"scale_weights": asked.scale_weights}
-            )
+        config = self._blend.field.weighing(asked.scale_weights)
         sources = liked(asked.history, self._good, self._bad, self._blend.max_history)
         together = self.vectors(np.concatenate([sources, asked.post_id]), space)
         found = parts(together, len(sources), config)
-        return Interference(
-            total=found.total(config),
-            constructive=found.constructive.astype(np.float64),
-            destructive=found.destructive.astype(np.float64),
-            dimension=found.dimension,
-            ratio=found.ratio,
-            alpha=self._blend.alpha,
-        )
+        return found.told(config, self._blend.alpha)
 
     def vectors(self, post_id: Ids, space: Space) -> Vectors:
         """What posts are in a space; zeros = unknown. [n, D]."""

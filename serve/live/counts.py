@@ -8,17 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.schema import COUNTED
 from serve.stores.lookup import difference, positions, sorted_ids
 
 Ids = NDArray[np.int64]
 
-# What is counted of posts, and the action that the column counts.
-COUNTED = {
-    "num_likes": "favorite",
-    "num_replies": "reply",
-    "num_reposts": "repost",
-    "num_quotes": "quote",
-}
 _ACTIONS = tuple(COUNTED.values())
 SCHEMA = pa.schema(
     [

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs import Config
+from pipelines.schema import COUNTED
 from pipelines.whole import new_file
 from serve.live import counts, deletions, kept_posts, relations
-from serve.live.counts import COUNTED
 from serve.stores.recent import RecentPosts, RecentSettings
 
 _FORMAT = 2

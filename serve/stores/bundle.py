@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.facts import Facts
 from pipelines.feed.services import Blend
-from serve.live.counts import COUNTED
+from pipelines.schema import COUNTED
 from serve.live.state import LiveState
 from serve.models import version
 from serve.stores.graph import GraphStore

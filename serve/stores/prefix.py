@@ -19,6 +19,7 @@ from pipelines.features import History
 from pipelines.schema import ACTIONS
 from serve.models import Near, Nearby
 from serve.stores.vectors.faiss import FaissVectors
+from train.models.fractal.liked import liked as liked_posts
 from train.models.prefix import SeparatedHead
 from train.prefix_index import PrefixIndex, embed, split, unit
 
@@ -158,8 +159,7 @@ def liked(like: History | int, most: int) -> Ids:
     """The post itself, or the newest posts that a viewer liked and did not dislike."""
     if isinstance(like, int):
         return np.array([like])
-    did = like.did
-    return like.post_id[((did & _LIKES) != 0) & ((did & _DISLIKES) == 0)][-most:]
+    return liked_posts(like, _LIKES, _DISLIKES, most)
 
 
 def _largest_share(topics: Ids) -> float:

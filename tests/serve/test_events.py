@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from configs import load
 from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
-from pipelines.schema import ENGAGEMENTS
+from pipelines.schema import COUNTED, ENGAGEMENTS
 from serve import api_events
 from serve.deployments import local_models
 from serve.feed_handler import FeedHandler
-from serve.live.counts import COUNTED, LiveCounts
+from serve.live.counts import LiveCounts
 from serve.live.following import LiveSettings
 from serve.live.journal import JournalError, Reader
 from serve.live.messages import Message, happened, message

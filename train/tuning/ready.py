@@ -164,20 +164,10 @@ class Answers:
         blend = self._blended.interference
         if space is not None:
             blend = blend.model_copy(update={"space": space})
-        if scale_weights is not None:
-            values = blend.field.model_dump() | {"scale_weights": scale_weights}
-            field = type(blend.field).model_validate(values)
-            blend = blend.model_copy(update={"field": field})
+        blend = blend.model_copy(update={"field": blend.field.weighing(scale_weights)})
         name, sign = self._ready.query.request_id, signs(self._blended.weights)
         found = self._fields.of(name, history, post_id, blend, sign)
-        return Interference(
-            total=found.total(blend.field),
-            constructive=found.constructive.astype(np.float64),
-            destructive=found.destructive.astype(np.float64),
-            dimension=found.dimension,
-            ratio=found.ratio,
-            alpha=blend.alpha,
-        )
+        return found.told(blend.field, blend.alpha)
 
 
 async def _ready(visit: Visit, stages: Stages, services: Services, most: int) -> Ready:

@@ -22,6 +22,7 @@ from pipelines.feed.discover import Found, discover
 from pipelines.feed.services import Blend, Hits, Services
 from pipelines.feed.stages import FeedQuery, Filter, Source
 from pipelines.feed.table import Candidates
+from pipelines.schema import COUNTED
 from train.bundle import Bundle
 from train.bundle_tables import popularity
 from train.models.tokens import tensors
@@ -30,12 +31,6 @@ from train.tuning.fields import PostVectors
 from train.tuning.visits import Visit
 
 Ids = NDArray[np.int64]
-_COUNTED = {
-    "num_likes": "favorite",
-    "num_replies": "reply",
-    "num_reposts": "repost",
-    "num_quotes": "quote",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +129,12 @@ class ModelsThen:
 
     def engagement(self, post_id: Ids, at_ms: int) -> dict[str, Ids]:
         """As `Services.engagement`."""
-        found = dict.fromkeys(("num_views", *_COUNTED), np.full(len(post_id), -1))
+        found = dict.fromkeys(("num_views", *COUNTED), np.full(len(post_id), -1))
         if "post" in self._facts.rates:
             at = np.full(len(post_id), at_ms)
             counts = self._facts.rates["post"].before(post_id, at).astype(np.int64)
             found["num_views"] = counts[:, 0]
-            for name, action in _COUNTED.items():
+            for name, action in COUNTED.items():
                 if action in self.bundle.card["observed_actions"]:
                     found[name] = counts[:, 1 + self.bundle.actions.index(action)]
         return found
@@ -162,8 +157,8 @@ class ModelsThen:
             found = self._facts.of_posts(ids, "content")[0]
         else:
             order = np.argsort(self._index.post_id)
-            row = find(ids, self._index.post_id[order])
-            found = np.where((row >= 0)[:, None], self._index.stored()[order][row], np.float32(0))
+            stored = PostVectors(self._index.post_id[order], self._index.stored()[order])
+            found = stored.of(ids)
         return PostVectors(ids, np.ascontiguousarray(found, np.float32))
 
     @cached_property

@@ -47,6 +47,12 @@ class FieldConfig(Config):
                 raise ValueError(f"scale_weights must have a positive finite sum, not {weights}")
         return self
 
+    def weighing(self, scale_weights: tuple[float, ...] | None) -> FieldConfig:
+        """The same with these scale weights, None = as they are; checked as settings are."""
+        if scale_weights is None:
+            return self
+        return FieldConfig.model_validate(self.model_dump() | {"scale_weights": scale_weights})
+
 
 GUARDED = FieldConfig()
 PUBLISHED = FieldConfig(waves="pca", guarded=False)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.features import History
+from pipelines.feed.services import Interference
 from pipelines.schema import ACTIONS
 from train.models.fractal.combination import combined, scale_weights, suppression
 from train.models.fractal.config import FieldConfig
@@ -42,6 +43,17 @@ class Parts:
         ratio = torch.tensor([self.ratio], dtype=torch.float64)
         weights, multiplier = scale_weights(ratio, config), suppression(ratio, config)
         return combined(by_scale[None], weights, multiplier)[0].double().numpy()
+
+    def told(self, config: FieldConfig, alpha: float) -> Interference:
+        """What a feed is told of it, where a field of 1 is worth `alpha`."""
+        return Interference(
+            total=self.total(config),
+            constructive=self.constructive.astype(np.float64),
+            destructive=self.destructive.astype(np.float64),
+            dimension=self.dimension,
+            ratio=self.ratio,
+            alpha=alpha,
+        )
 
 
 def parts_key(config: FieldConfig) -> FieldConfig:
