@@ -166,12 +166,13 @@ def at_equal_precision(
         drawn = {}
         for a, b in pairs:
             (precision, recall), (wanted, base) = curves[a], curves[b]
-            enough = precision >= wanted[:, depth - 1 : depth] - 1e-12
+            cut = min(depth, precision.shape[1]) - 1
+            enough = precision >= wanted[:, cut, None] - 1e-12
             deepest = enough.shape[1] - 1 - enough[:, ::-1].argmax(1)
             reached = np.where(
                 enough.any(1), np.take_along_axis(recall, deepest[:, None], 1)[:, 0], 0.0
             )
-            drawn[f"{a} − {b}"] = (reached, base[:, depth - 1])
+            drawn[f"{a} − {b}"] = (reached, base[:, cut])
         found[str(depth)] = _told_precision(drawn)
     return found
 
