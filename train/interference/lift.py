@@ -89,13 +89,14 @@ def _predicted(
     columns: tuple[Groups, Groups], learn: Split, names: tuple[str, ...], config: Lift, repeat: int
 ) -> Floats:
     """Scores of the test's candidates, one after the other. [V C]."""
-    header, rows = matrix(columns[0], names)
+    _, rows = matrix(columns[0], names)
     _, test = matrix(columns[1], names)
     rng = np.random.default_rng([config.split.seed, repeat])
     stops = rng.permutation(len(learn.viewer)) % _STOP == 0
     stops = np.repeat(stops, learn.hit.shape[1])
     label = learn.hit.reshape(-1).astype(np.float32)
     trees = replace(config.trees, seed=config.trees.seed + repeat)
+    header = [str(at) for at in range(rows.shape[1])]  # lightgbm allows no commas
     model = fitted((rows[~stops], label[~stops]), (rows[stops], label[stops]), header, trees)
     return model(test)
 

@@ -55,7 +55,8 @@ class Stability(Config):
     """The dimension of histories."""
 
     least_history: PositiveInt = 40  # liked posts of a viewer whose halves are compared
-    num_viewers: PositiveInt = 800  # at most
+    most_history: PositiveInt = 200  # the newest, that are looked at
+    num_viewers: PositiveInt = 500  # at most
     lengths: tuple[PositiveInt, ...] = (10, 20, 40, 80, 160)
 
 
