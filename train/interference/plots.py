@@ -171,6 +171,7 @@ def _ablations(record: Record, plt: Any) -> Any:
         axis.invert_yaxis()
         axis.axvline(0, color="black", lw=0.6)
         axis.set_title(title)
+        axis.locator_params(axis="x", nbins=5)
     figure.tight_layout()
     return figure
 
