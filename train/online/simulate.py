@@ -170,9 +170,7 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
         label = "oracle" if run is found["runs"][0] else None
         left.axhline(found["alphas"][at], color="#0b6e4f", linestyle="--", label=label, lw=1)
     left.set(xlabel="round", ylabel="mean α served", title="Where it goes")
-    right.set(
-        xlabel="round", ylabel="favorites a page, added up", title="Lost to the oracle"
-    )
+    right.set(xlabel="round", ylabel="favorites a page, added up", title="Lost to the oracle")
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
