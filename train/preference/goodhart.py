@@ -73,7 +73,12 @@ def cosines(space: Space, learned: Learned) -> dict[str, Floats]:
     }
 
 
-def changes(space: Space, learned: Learned, with_sweep: bool = True) -> dict[str, Floats]:
+def changes(
+    space: Space,
+    learned: Learned,
+    with_sweep: bool = True,
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> dict[str, Floats]:
     """What more pairs of the target change for the hidden one, by selection: [K, K], over seeds.
 
     `UNIT` scores have standard deviation 1 over the pool: then no score is sharper for having been
@@ -84,7 +89,7 @@ def changes(space: Space, learned: Learned, with_sweep: bool = True) -> dict[str
     found = {"top 10": hard(many, utility) - hard(few, utility)}
     if with_sweep:
         found["sweep"] = sweep(space, learned.many) - sweep(space, learned.few)
-    for t in TEMPERATURES:
+    for t in temperatures:
         found[f"T={t:g}"] = soft(many, utility, t) - soft(few, utility, t)
     found[UNIT] = soft(_unit(many), utility, 1.0) - soft(_unit(few), utility, 1.0)
     return {name: value.mean(axis=0) for name, value in found.items()}
