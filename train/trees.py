@@ -11,7 +11,7 @@ Axes: n rows of the log, F features, A actions.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,8 @@ def predict(
     Raises:
         ImportError: lightgbm is not installed.
     """
-    import lightgbm
-
     log, split, table = _features(data)
     train, validate, test = (split == at for at in range(len(SPLITS)))
-    params: dict[str, Any] = asdict(settings)
-    num_rounds, patience = params.pop("num_rounds"), params.pop("patience")
-    params |= {"objective": "binary", "verbose": -1}
-    params |= {"num_threads": 1, "deterministic": True, "force_row_wise": True}
     names = list(table)
     matrix = np.stack([table[name].astype(np.float32) for name in names], axis=1)
     predicted = np.full((test.sum(), len(ACTION_NAMES)), np.nan)
@@ -93,23 +87,57 @@ def predict(
         fit, held_out = train & seen, validate & seen
         if any(len(np.unique(label[part])) < 2 for part in (fit, held_out)):
             continue
-        learn = lightgbm.Dataset(
-            matrix[fit],
-            label[fit],
-            feature_name=names,
-            categorical_feature=["topic"],
-            params=params,
+        model = fitted(
+            (matrix[fit], label[fit]),
+            (matrix[held_out], label[held_out]),
+            names,
+            settings,
+            ["topic"],
         )
-        stop = lightgbm.Dataset(matrix[held_out], label[held_out], reference=learn, params=params)
-        model = lightgbm.train(
-            params,
-            learn,
-            num_rounds,
-            valid_sets=[stop],
-            callbacks=[lightgbm.early_stopping(patience, verbose=False)],
-        )
-        predicted[:, action] = model.predict(matrix[test], num_iteration=model.best_iteration)
+        predicted[:, action] = model(matrix[test])
     return predicted
+
+
+def fitted(
+    learn: tuple[NDArray, NDArray],
+    stop: tuple[NDArray, NDArray],
+    names: Sequence[str],
+    settings: TreeSettings,
+    categories: Sequence[str] = (),
+) -> Callable[[NDArray], Floats]:
+    """Trees fitted on one set of rows, and stopped by another; one thread and a seed.
+
+    Args:
+        learn: features [n, F] and labels [n].
+        stop: of the rows that say when to stop.
+        names: of the features.
+        settings: of the trees.
+        categories: features whose numbers are names.
+
+    Returns:
+        Features -> probabilities.
+
+    Raises:
+        ImportError: lightgbm is not installed.
+    """
+    import lightgbm
+
+    params: dict[str, Any] = asdict(settings)
+    num_rounds, patience = params.pop("num_rounds"), params.pop("patience")
+    params |= {"objective": "binary", "verbose": -1}
+    params |= {"num_threads": 1, "deterministic": True, "force_row_wise": True}
+    data = lightgbm.Dataset(
+        *learn, feature_name=list(names), categorical_feature=list(categories), params=params
+    )
+    held_out = lightgbm.Dataset(*stop, reference=data, params=params)
+    model = lightgbm.train(
+        params,
+        data,
+        num_rounds,
+        valid_sets=[held_out],
+        callbacks=[lightgbm.early_stopping(patience, verbose=False)],
+    )
+    return lambda rows: model.predict(rows, num_iteration=model.best_iteration)
 
 
 def _observed(log: Rows) -> list[int]:

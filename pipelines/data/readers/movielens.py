@@ -137,21 +137,43 @@ class Movielens(Reader):
 
     def read(self, fragment: Fragment) -> Iterator[Batch]:
         """Stream one file."""
+        convert = {"events": _events, "posts": _posts, "users": _users}[fragment.table]
+        for batch in self._raw(fragment):
+            yield Batch(convert(pl.DataFrame(batch.table)), batch.row, batch.rejected)
+
+    def ratings(self) -> pl.DataFrame:
+        """Every rating with its stars, in the order of the file.
+
+        Returns:
+            userId, movieId, timestamp int64, rating float64; times are seconds, null for a
+            rating without a place.
+        """
+        parts = [
+            pl.DataFrame(batch.table)
+            for fragment in self.fragments()
+            if fragment.table == "events"
+            for batch in self._raw(fragment)
+        ]
+        stars = pl.col("rating").cast(pl.Float64)
+        return pl.concat(parts).select(
+            pl.col("userId", "movieId", "timestamp").cast(pl.Int64), stars
+        )
+
+    def _raw(self, fragment: Fragment) -> Iterator[Batch]:
+        """One file by the release's own names of columns."""
         name = fragment.path.split("::")[0].rsplit("/", 1)[-1]
         source = next(s for layout in LAYOUTS for s in layout if s.file == name)
         if source.ranks:
             for batch in files.read_parquet(fragment, list(_RANKED)):
-                yield Batch(_events(_with_times(pl.DataFrame(batch.table))), batch.row)
+                yield Batch(_with_times(pl.DataFrame(batch.table)).to_arrow(), batch.row)
             return
         wanted = [n for n in source.names or source.header if n not in _IGNORED]
         types = {n: _TYPES.get(n, pa.string()) for n in wanted}
         names = list(source.names) if source.names else None
         delimiter = "," if source.separator == "," else "\x1f"
-        convert = {"events": _events, "posts": _posts, "users": _users}[source.table]
-        for batch in text.read_csv(
+        yield from text.read_csv(
             fragment, types, names=names, delimiter=delimiter, clean=source.clean
-        ):
-            yield Batch(convert(pl.DataFrame(batch.table)), batch.row, batch.rejected)
+        )
 
     def _members(self) -> dict[str, str]:
         """Name of each file that is there -> where."""

@@ -1,0 +1,145 @@
+"""`python -m train.fractalx_study [--parts PART ...] [key=value ...]`: what the field adds.
+
+Measures the interference field as published and as guarded, alone and as features of boosted
+trees, beside popularity, cosine, nearest liked posts and the same kernels without waves, and
+writes train/reports/fractalx.json, its page and its plots. Parts can be made one by one: the
+report keeps those that a command does not name, if they were made by the same settings and data.
+Sets whose files are missing are left out, and the report says what to fetch; the short-video log
+comes with the project. One process, one thread, no Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs import ConfigError, load
+from pipelines.data.reader import InputError
+from train.interference.checks import checks
+from train.interference.parts import SECTIONS
+from train.interference.plots import draw
+from train.interference.study import PARTS, StudyConfig, World
+from train.report import header, plain, write
+
+NAME = "fractalx"
+DEFAULT = "configs/fractalx/study.yaml"
+_log = logging.getLogger(__name__)
+
+
+def study(config: StudyConfig) -> Path:
+    """Make the parts that the settings name; returns the page's path.
+
+    Raises:
+        InputError: the last report cannot be read.
+    """
+    torch.set_num_threads(1)
+    world = World(config)
+    _last(config)  # one that cannot be read is said before the work
+    found: dict[str, Any] = {}
+    made: dict[str, Any] = {}
+    for part in config.wanted:
+        _log.info("%s", part)
+        started = time.process_time()
+        found[part] = plain(SECTIONS[part].results(world))
+        made[part] = {"cpu_minutes": (time.process_time() - started) / 60}
+    last = _last(config)  # as it is now: other parts may have been made meanwhile
+    stories = {**last.get("data", {}), **world.stories}
+    for part, of in last.get("parts", {}).items():
+        same = of["settings_key"] == settings_key(config, part) and all(
+            stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
+        )
+        if part not in found and same:
+            found[part], made[part] = last[part], of
+        elif part not in found:
+            _log.warning("%s: left out of the report: made of other settings or data", part)
+    head = header(" ".join(f"{n} {s['fingerprint']}" for n, s in stories.items()), _seeds(config))
+    prints = {name: story["fingerprint"] for name, story in world.stories.items()}
+    for part in config.wanted:
+        made[part] |= {"settings_key": settings_key(config, part), "data": prints}
+        made[part] |= {name: head[name] for name in ("date", "git_commit")}
+    order = [part for part in PARTS if part in found]
+    record = {
+        "page": "train.interference.page",
+        "header": head,
+        "parts": {part: made[part] for part in order},
+        "settings": config.model_dump(mode="json", exclude={"reports", "parts"}),
+        "data": stories,
+        "left_out": {
+            name: why
+            for name, why in {**last.get("left_out", {}), **world.left_out}.items()
+            if name not in stories
+        },
+        "checks": checks(found),
+        **{part: found[part] for part in order},
+    }
+    page = write(NAME, record, config.reports)
+    try:
+        draw(json.loads(page.with_suffix(".json").read_text()), page.parent)
+    except ImportError as error:
+        _log.warning("no plots: %s", error)
+    return page
+
+
+def settings_key(config: StudyConfig, part: str) -> str:
+    """The same for settings that make the same results of a part."""
+    said = config.model_dump_json(include=set(SECTIONS[part].SETTINGS))
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _last(config: StudyConfig) -> dict[str, Any]:
+    file = Path(config.reports) / f"{NAME}.json"
+    try:
+        return json.loads(file.read_text())
+    except OSError:
+        return {}
+    except ValueError as error:
+        told = f"{file}: not JSON ({error}); remove it to begin a new report"
+        raise InputError(told) from None
+
+
+def _seeds(config: StudyConfig) -> list[int]:
+    return [config.split.seed, *range(config.num_seeds)]
+
+
+def settings(arguments: Sequence[str]) -> StudyConfig:
+    """What the command line asks for.
+
+    Raises:
+        ConfigError: a setting or a part that there is not.
+    """
+    parser = argparse.ArgumentParser(prog="python -m train.fractalx_study", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--config", default=DEFAULT, help=f"default {DEFAULT}")
+    parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these parts")
+    parser.add_argument("overrides", nargs="*", help="settings as a.b=value")
+    args = parser.parse_intermixed_args(arguments)
+    parts = [part for part in args.parts if "=" not in part]
+    overrides = [*args.overrides, *(part for part in args.parts if "=" in part)]  # behind --parts
+    if parts:
+        overrides.append(f"parts=[{', '.join(parts)}]")
+    return load(args.config, StudyConfig, overrides)
+
+
+def main() -> int:
+    """Study from the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        page = study(settings(sys.argv[1:]))
+    except (ConfigError, InputError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{page}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

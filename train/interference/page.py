@@ -1,0 +1,78 @@
+"""The page of the study of the interference field: a pure function of its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.interference.parts import SECTIONS
+from train.interference.tables import Lines, table
+from train.report import text
+
+Record = Mapping[str, Any]
+PLOTS: dict[str, tuple[str, ...]] = {  # part -> its plots
+    "rankers": ("rankers",),
+}
+
+
+def markdown(record: Record) -> str:
+    """The page of a record as `train.fractalx_study` writes it."""
+    name = record["name"]
+    lines = [
+        "# The interference field: what does it add?",
+        "",
+        f"Made from `{name}.json`; do not edit.",
+        "",
+        *(f"- {key.replace('_', ' ')}: {text(value)}" for key, value in record["header"].items()),
+        "",
+        *_parts(record),
+        *_data(record),
+        *_checks(record),
+    ]
+    for part, of in SECTIONS.items():
+        if part in record:
+            lines += of.section(record[part])
+            lines += [f"![{plot}]({name}_{plot}.png)\n" for plot in PLOTS.get(part, ())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _parts(record: Record) -> Lines:
+    """What each part cost, and when it was made."""
+    rows = [
+        (name, part["cpu_minutes"], part["date"], part["git_commit"])
+        for name, part in record["parts"].items()
+    ]
+    total = sum(row[1] for row in rows)
+    return [
+        "## Cost",
+        "",
+        *table(("part", "CPU minutes", "date", "git commit"), rows),
+        f"{total:.1f} CPU minutes in all, on one thread.",
+        "",
+    ]
+
+
+def _data(record: Record) -> Lines:
+    """The sets."""
+    keys = ("ratings", "viewers", "posts", "liked", "disliked")
+    rows = [(name, *(of[key] for key in keys)) for name, of in record["data"].items()]
+    lines = ["## Data", "", *table(("set", *keys), rows)]
+    for name, why in record["left_out"].items():
+        lines += [f"{name} was left out: {why}", ""]
+    return lines
+
+
+def _checks(record: Record) -> Lines:
+    """Bars, values and verdicts."""
+    rows = [
+        (
+            check["check"],
+            ("aim: " if check.get("aim") else "") + check["bar"],
+            check["value"],
+            "met" if check["met"] else "**MISSED**",
+        )
+        for check in record["checks"]
+    ]
+    if not rows:
+        return []
+    return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]
