@@ -133,7 +133,7 @@ def audit(
 def summary(weights: Mapping[str, float]) -> dict[str, Any]:
     """What a bundle's card says of its blend; actions of a reader's own are left out.
 
-    None instead where no weight is left.
+    Where no weight is left there is no direction, and `risk` is None.
     """
     known = {name: value for name, value in weights.items() if name in ACTION_NAMES}
     if not any(known.values()):
