@@ -1,4 +1,4 @@
-"""Pairs or steps: which of them makes a hidden stakeholder gain?
+"""Pairs or steps: which of them makes a hidden stakeholder gain.
 
 The published protocol trains for 50 epochs, so more pairs are also more optimiser steps: 25 pairs
 take 50 steps, 2,000 take 1,250. Here each is varied with the other held fast.

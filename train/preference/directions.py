@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def predictors(
 
 def _by_bin(size: Floats, right: NDArray[np.bool_], cluster: NDArray) -> dict[str, Any]:
     found = {}
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in pairwise(BINS):
         inside = (size >= low) & ((size < high) | (high == BINS[-1]))
         found[f"{low:g} to {high:g}"] = wilson(right[inside], cluster[inside]).as_dict()
     return found

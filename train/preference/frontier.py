@@ -1,5 +1,4 @@
-"""Which points of a frontier are worth having, how much they cover, and what leaving one
-stakeholder out costs.
+"""Which points of a frontier are worth having, and what leaving a stakeholder out costs.
 
 Axes: P points, K stakeholders.
 """

@@ -1,4 +1,4 @@
-"""Does a hidden stakeholder gain when a target's weights are learned from more pairs?
+"""Who gains when one stakeholder's weights are learned from more pairs.
 
 The claim: it gains exactly if the cosine of the two is positive. Three cosines are compared: raw
 (of the true weights), trained (of learned ones), and covariance, w_t' S w_h / sqrt(w_t' S w_t
@@ -48,9 +48,7 @@ class Learned:
     accuracy: Floats
 
 
-def learn_all(
-    space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
-) -> Learned:
+def learn_all(space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None) -> Learned:
     """Learn each stakeholder's weights as the published protocol does."""
     said = perturbed(space.weights, SIGMA, seeds) @ space.features.T
     few, many = (learn(space, said, num, seeds, fit)[0] for num in (FEW, MANY))

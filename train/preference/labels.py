@@ -1,4 +1,4 @@
-"""Is it the loss that shapes what is learned, or the labels?
+"""Whether the loss shapes what is learned, or the labels.
 
 If weights learned from the same pairs by different losses are nearly parallel, the labels decide.
 
@@ -75,7 +75,7 @@ def mixtures(num: int) -> Floats:
 
 
 def composition(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Can weights for a mixture of stakeholders be composed from each one's own?
+    """How well weights for a mixture of stakeholders are composed from each one's own.
 
     Weights are learned from pairs that a mixture's utility labels, and projected on the span of
     each stakeholder's own learned weights. The frontiers of both are compared by the hypervolume

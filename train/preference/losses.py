@@ -21,14 +21,14 @@ _TINY = 1e-12  # keeps the root of a variance of 0 differentiable
 
 
 def bradley_terry(preferred: Tensor, rejected: Tensor) -> Tensor:
-    """mean log(1 + e^-d) (Bradley and Terry 1952). [..., B] twice -> [...]."""
+    """Mean log(1 + e^-d) (Bradley and Terry 1952). [..., B] twice -> [...]."""
     return softplus(rejected - preferred).mean(-1)
 
 
 def margin_bradley_terry(
     preferred: Tensor, rejected: Tensor, margin: float = 0.5, temperature: float = 0.1
 ) -> Tensor:
-    """mean t softplus((margin - d) / t): a soft hinge. [..., B] twice -> [...]."""
+    """Mean t softplus((margin - d) / t): a soft hinge. [..., B] twice -> [...]."""
     gap = margin - (preferred - rejected)
     return (temperature * softplus(gap / temperature)).mean(-1)
 

@@ -46,9 +46,7 @@ def hard(scores: Floats, utility: Floats, num: int = TOP) -> Floats:
     return np.moveaxis(utility[:, best], 0, -1).mean(axis=-2)
 
 
-def slates(
-    scores: Floats, topic: Ints, deltas: Sequence[float] = DELTAS, num: int = TOP
-) -> Ints:
+def slates(scores: Floats, topic: Ints, deltas: Sequence[float] = DELTAS, num: int = TOP) -> Ints:
     """Slates chosen one item at a time by (1 - delta) score + delta / (1 + shown of its topic).
 
     Of equal values the first item is taken. Only the `num` best of each topic can be chosen, so
@@ -81,9 +79,7 @@ def _slates(scores: Floats, topic: Ints, deltas: Floats, num: int) -> Ints:
     chosen = np.empty((len(scores), len(deltas), num), np.int64)
     base = (1 - deltas)[None, :, None] * value[:, None, :]
     for at in range(num):
-        held = np.take_along_axis(
-            shown, np.broadcast_to(kind[:, None, :], taken.shape), axis=2
-        )
+        held = np.take_along_axis(shown, np.broadcast_to(kind[:, None, :], taken.shape), axis=2)
         total = np.where(taken, -np.inf, base + deltas[None, :, None] / (held + 1))
         best = total.argmax(axis=2)
         np.put_along_axis(taken, best[..., None], True, axis=2)

@@ -83,9 +83,7 @@ def fit(
         turned = swapped[:, :, rows]
         preferred, rejected = torch.where(turned, two, one), torch.where(turned, one, two)
         loss = loss_of(preferred, rejected, weights, rows, turned)
-        (gradient,) = torch.autograd.grad(
-            loss.sum() + config.l2 * weights.square().sum(), weights
-        )
+        (gradient,) = torch.autograd.grad(loss.sum() + config.l2 * weights.square().sum(), weights)
         weights = weights.detach()
         first = _BETAS[0] * first + (1 - _BETAS[0]) * gradient
         second = _BETAS[1] * second + (1 - _BETAS[1]) * gradient.square()

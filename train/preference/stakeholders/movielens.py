@@ -78,9 +78,7 @@ def read_100k(folder: Path) -> tuple[Ratings, Ratings]:
     genres = np.array([[flag == "1" for flag in row[5:24]] for row in rows])
     base = base.sort("user", "film")
     kept = np.random.default_rng(ORDER_SEED).permutation(len(base))[int(_VALIDATE * len(base)) :]
-    return tuple(
-        _ratings(table, film_id, genres) for table in (base[np.sort(kept)], test)
-    )  # type: ignore[return-value]
+    return tuple(_ratings(table, film_id, genres) for table in (base[np.sort(kept)], test))  # type: ignore[return-value]
 
 
 def read_1m(folder: Path) -> tuple[Ratings, Ratings]:

@@ -23,10 +23,7 @@ POSITIVE = ("favorite", "repost", "follow_author", "share", "reply")
 NEGATIVE = ("block_author", "mute_author", "report", "not_interested")
 ALPHA = {"user": 1.0, "platform": 0.3, "society": 4.0}  # cost of a negative action
 TOPICS = ("sports", "tech", "politics_left", "politics_right", "entertainment", "news")
-_POLITICS = {
-    **{"favorite": 1.3, "repost": 1.8, "reply": 2.0},
-    **{"block_author": 2.5, "report": 2.0},
-}
+_POLITICS = {"favorite": 1.3, "repost": 1.8, "reply": 2.0, "block_author": 2.5, "report": 2.0}
 _LIKELIER: dict[str, dict[str, float]] = {  # than the base; "negative" stands for all four
     "sports": {"favorite": 1.5, "repost": 1.3, "negative": 0.3},
     "tech": {"favorite": 1.2, "reply": 1.4},
