@@ -133,7 +133,6 @@ KERNEL = FieldConfig(phase=False)  # four Gaussian kernels, of 2 to 1/4 of the m
 
 def beside(vectors: NDArray, split: Split, most: int = MOST) -> dict[str, Callable[[], Floats]]:
     """Rankers without waves, by name."""
-
     kernels = cache(lambda: field(vectors, split, KERNEL, most))
     return {
         "cosine": lambda: cosine(vectors, split),

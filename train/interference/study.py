@@ -76,6 +76,7 @@ class StudyConfig(Config):
     feedback_sets: tuple[str, ...] = ("kuairand-27k", "kuairand", "ml-100k", "ml-1m")
     dimension_sets: tuple[str, ...] = ("ml-100k", "ml-1m", "kuairand")
     ablation_set: str = "ml-100k"
+    ablation_seeds: PositiveInt = 3
     text_lift_sets: tuple[str, ...] = ("ml-100k", "ml-latest-small")
     lift: Lift = Lift()
     feedback: Feedback = Feedback()

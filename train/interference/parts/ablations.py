@@ -30,7 +30,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "4 random waves": {"num_waves": 4},
     "8 random waves": {"num_waves": 8},
     "64 random waves": {"num_waves": 64},
-    "256 random waves": {"num_waves": 256},
     "principal waves": {"waves": "pca"},
     "no phase": {"phase": False},
     "no envelope": {"envelope": False},
@@ -58,7 +57,7 @@ AS_FEATURES = (
     "half-life 10 events",
 )
 TOTAL_ONLY, NO_DIMENSION, SIGNED = "total only", "scales only", "signed, separate columns"
-SETTINGS = ("split", "factors", "encode", "num_seeds", "lift", "ablation_set")
+SETTINGS = ("split", "factors", "encode", "ablation_seeds", "lift", "ablation_set")
 
 
 def results(world: World) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def results(world: World) -> dict[str, Any]:
     }
     return {
         "set": config.ablation_set,
-        "num_seeds": config.num_seeds,
+        "num_seeds": config.ablation_seeds,
         "alone": {
             space: _alone(vectors.astype(np.float32), split, config)
             for space, vectors in spaces.items()
@@ -94,7 +93,7 @@ def _alone(vectors: NDArray, split: Split, config: StudyConfig) -> dict[str, Any
         random = made.waves == "random" and made.phase
         draws = [
             measures(field(vectors, split, made.model_copy(update={"seed": seed})).total(), split)
-            for seed in range(config.num_seeds if random else 1)
+            for seed in range(config.ablation_seeds if random else 1)
         ]
         values[name] = {key: np.mean([d[key] for d in draws], axis=0) for key in MEASURES}
     return {

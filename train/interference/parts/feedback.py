@@ -192,12 +192,13 @@ def section(part: Mapping[str, Any]) -> Lines:
         "## H3: does destructive interference foresee dislikes?",
         "",
         f"The newest {part['share']:.0%} of each viewer's ratings, likes (4 stars and up, likes of "
-        "KuaiRand-27K, clicks of KuaiRand-Pure) against dislikes (2 stars and down, hates of "
-        "KuaiRand-27K, showings without a click of KuaiRand-Pure): the chance that a like outscores "
-        "a dislike of the same viewer, mean over viewers ± standard error, among posts that someone "
+        "KuaiRand-27K, clicks of KuaiRand) against dislikes (2 stars and down, hates of "
+        "KuaiRand-27K, showings without a click of KuaiRand): the chance that a like outscores a "
+        "dislike of the same viewer, mean over viewers ± standard error, among posts that were "
         "rated before; the last column is of all. Where nearly all disliked posts are new to the "
         "set, as in this cut of KuaiRand-27K, that one says which posts are known, nothing else. "
-        "The item mean knows nothing of the viewer. `signed` ones subtract the field of what was disliked. "
+        "The item mean knows nothing of the viewer. `signed` ones subtract the field of what was "
+        "disliked. "
         "Suppression multiplies what is below zero by a positive factor, so it changes no AUC. "
         "95 % intervals; **bold** is clear of zero after Holm's correction.",
         "",
