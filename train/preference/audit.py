@@ -85,8 +85,10 @@ def markdown(found: Mapping[str, Any], place: str, at_least: float) -> str:
         )
         for name, of in found["stakeholders"].items()
     ]
-    columns = ("stakeholder", "cosine", "95 %", "risk", "driven by")
-    columns = (*columns, "negative weight where the sign flips", "safer", f"≥ {at_least:g}")
+    columns = (
+        *("stakeholder", "cosine", "95 %", "risk", "driven by"),
+        *("negative weight where the sign flips", "safer", f"≥ {at_least:g}"),
+    )
     pairs = [
         (name, of["cosine"], f"{of['low']:.3f} to {of['high']:.3f}")
         for name, of in found["pairs"].items()

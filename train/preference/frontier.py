@@ -29,7 +29,7 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
     least = (exact[:, None] >= exact[None]).all(axis=2)  # [P, P]: row is no worse than column
     beaten = (least & ~least.T).any(axis=0)
     again = np.triu(least & least.T, k=1).any(axis=0)
-    return ~beaten & ~again
+    return np.asarray(~beaten & ~again)
 
 
 def hypervolume(points: Floats, reference: Floats) -> float:

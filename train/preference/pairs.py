@@ -64,12 +64,12 @@ def sample(utility: Floats, num_pairs: int, seeds: Sequence[int]) -> Pairs:
     """
     num_items = utility.shape[-1]
     drawn = [_drawn(num_items, num_pairs, seed) for seed in seeds]
-    items, noise = (np.stack([each[part] for each in drawn]) for part in (0, 1))
+    items = np.stack([each[0] for each in drawn])
+    noise = np.stack([each[1] for each in drawn])
     by_seed = np.broadcast_to(utility, (len(seeds), *utility.shape[-2:]))
-    first, second = (
-        np.take_along_axis(by_seed, items[:, None, :, side], axis=2) for side in (0, 1)
-    )
-    return Pairs(items[..., 0], items[..., 1], first - second + noise[:, None, :] > 0)
+    one, two = items[..., 0], items[..., 1]
+    first, second = (np.take_along_axis(by_seed, at[:, None, :], axis=2) for at in (one, two))
+    return Pairs(one, two, first - second + noise[:, None, :] > 0)
 
 
 def split(pairs: Pairs, seeds: Sequence[int]) -> tuple[Pairs, Pairs]:

@@ -182,7 +182,7 @@ def _real(record: Record, plt: Any) -> Any:
 
 def real_sources(record: Record) -> dict[str, Any]:
     """Each log of real preferences by name, those of one release of MovieLens by its own."""
-    found = {}
+    found: dict[str, Any] = {}
     for source, of in record["real"].items():
         found |= {source: of} if "accuracy" in of else dict(of)
     return found

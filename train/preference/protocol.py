@@ -1,4 +1,4 @@
-"""Published runs that are repeated figure by figure: the made-up pool, and audits of weight sets."""
+"""Published runs repeated figure by figure: the made-up pool, and audits of weight sets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,24 @@ CURVE = (25, 100, 2_000)  # pairs
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 # Weights of the platform as the frontier analysis has them; negative actions count in its favour.
 FRONTIER_PLATFORM = {
-    "favorite": 1.0, "reply": 1.2, "repost": 1.5, "photo_expand": 0.3, "click": 0.5,
-    "profile_click": 0.6, "vqv": 0.4, "share": 1.3, "share_via_dm": 1.4, "dwell": 0.2,
-    "share_via_copy_link": 1.2, "quote": 1.3, "quoted_click": 0.4, "follow_author": 1.0,
-    "not_interested": 0.1, "block_author": 0.1, "mute_author": 0.1, "report": 0.2,
+    "favorite": 1.0,
+    "reply": 1.2,
+    "repost": 1.5,
+    "photo_expand": 0.3,
+    "click": 0.5,
+    "profile_click": 0.6,
+    "vqv": 0.4,
+    "share": 1.3,
+    "share_via_dm": 1.4,
+    "dwell": 0.2,
+    "share_via_copy_link": 1.2,
+    "quote": 1.3,
+    "quoted_click": 0.4,
+    "follow_author": 1.0,
+    "not_interested": 0.1,
+    "block_author": 0.1,
+    "mute_author": 0.1,
+    "report": 0.2,
 }
 
 

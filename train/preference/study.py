@@ -82,7 +82,7 @@ _DECOUPLED = {
 
 def study(config: StudyConfig) -> Path:
     """Run all parts that the files allow; returns the page's path."""
-    started = time.monotonic()
+    started, busy = time.monotonic(), time.process_time()
     spaces, left_out = _spaces(config)
     found, seconds = {}, {}
     for name, space in spaces.items():
@@ -105,7 +105,11 @@ def study(config: StudyConfig) -> Path:
         "page": "train.preference.page",
         "header": header(" ".join(map(_fingerprint, spaces.values())), config.seeds),
         "settings": config.model_dump(mode="json", exclude={"reports"}),
-        "seconds": {"all": time.monotonic() - started, **seconds},
+        "seconds": {
+            "wall": time.monotonic() - started,
+            "cpu": time.process_time() - busy,
+            **seconds,
+        },
         "left_out": left_out | real_left_out,
         "checks": checks(results),
         "claims": claims(results),

@@ -70,18 +70,25 @@ def fit(
     """
     config = config or FitConfig()
     features = torch.from_numpy(space.features)
-    sides = [features[torch.from_numpy(at)] for at in (pairs.first, pairs.second)]  # [S, N, D]
+    one, two = (features[torch.from_numpy(at)] for at in (pairs.first, pairs.second))  # [S, N, D]
+    gap_alone = config.loss != "calibrated"  # then a product with the difference will do
+    sides = [one - two] if gap_alone else [one, two]
     swapped = torch.from_numpy(~pairs.prefers_first)
     num_seeds, num_labels, num_pairs = swapped.shape
     who = list(range(num_labels)) if labellers is None else list(labellers)
     loss_of = _loss(space, pairs, config, who)
     weights = torch.from_numpy(np.tile(space.start, (num_seeds, num_labels, 1)))
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    nothing = weights.new_zeros(())
     for step, rows in enumerate(_batches(num_pairs, config), start=1):
         weights.requires_grad_(True)
-        one, two = (torch.bmm(weights, side[:, rows].transpose(1, 2)) for side in sides)
+        scores = [torch.bmm(weights, side[:, rows].transpose(1, 2)) for side in sides]
         turned = swapped[:, :, rows]
-        preferred, rejected = torch.where(turned, two, one), torch.where(turned, one, two)
+        if gap_alone:
+            preferred, rejected = torch.where(turned, -scores[0], scores[0]), nothing
+        else:
+            preferred = torch.where(turned, scores[1], scores[0])
+            rejected = torch.where(turned, scores[0], scores[1])
         loss = loss_of(preferred, rejected, weights, rows, turned)
         (gradient,) = torch.autograd.grad(loss.sum() + config.l2 * weights.square().sum(), weights)
         weights = weights.detach()

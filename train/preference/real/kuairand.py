@@ -89,9 +89,10 @@ def of_log(log: pl.DataFrame, ranker: pl.DataFrame | None = None) -> dict[str, A
     features = np.column_stack([own, duration, *rates.values()])
     train, test = (_pairs(log, rows) for rows in (learned_on, asked))
     weights = learn_from(features, train)
-    shown = np.bincount(log["post_id"].to_numpy()[before], minlength=log["post_id"].max() + 1)
+    post_id = log["post_id"].to_numpy()
+    shown = np.bincount(post_id[before], minlength=int(post_id.max()) + 1)
     scores = {
-        "popularity": shown[log["post_id"].to_numpy()].astype(np.float64),
+        "popularity": shown[post_id].astype(np.float64),
         "video_rate": rates["post_id"],
         "bradley_terry": features @ weights,
     }
