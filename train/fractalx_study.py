@@ -25,6 +25,7 @@ import torch
 from configs import ConfigError, load
 from pipelines.data.reader import InputError
 from train.interference.checks import checks
+from train.interference.conclusion import conclusion
 from train.interference.parts import SECTIONS
 from train.interference.plots import draw
 from train.interference.study import PARTS, StudyConfig, World
@@ -80,6 +81,7 @@ def study(config: StudyConfig) -> Path:
         },
         "checks": checks(found),
         **{part: found[part] for part in order},
+        "conclusion": conclusion(found),
     }
     page = write(NAME, record, config.reports)
     try:
@@ -91,7 +93,8 @@ def study(config: StudyConfig) -> Path:
 
 def settings_key(config: StudyConfig, part: str) -> str:
     """The same for settings that make the same results of a part."""
-    said = config.model_dump_json(include=set(SECTIONS[part].SETTINGS))
+    read = {*SECTIONS[part].SETTINGS, *(() if config.texts else ("texts",))}
+    said = config.model_dump_json(include=read)
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 

@@ -89,13 +89,14 @@ def _predicted(
     columns: tuple[Groups, Groups], learn: Split, names: tuple[str, ...], config: Lift, repeat: int
 ) -> Floats:
     """Scores of the test's candidates, one after the other. [V C]."""
-    header, rows = matrix(columns[0], names)
+    _, rows = matrix(columns[0], names)
     _, test = matrix(columns[1], names)
     rng = np.random.default_rng([config.split.seed, repeat])
     stops = rng.permutation(len(learn.viewer)) % _STOP == 0
     stops = np.repeat(stops, learn.hit.shape[1])
     label = learn.hit.reshape(-1).astype(np.float32)
     trees = replace(config.trees, seed=config.trees.seed + repeat)
+    header = [str(at) for at in range(rows.shape[1])]  # lightgbm allows no commas
     model = fitted((rows[~stops], label[~stops]), (rows[stops], label[stops]), header, trees)
     return model(test)
 
@@ -166,12 +167,13 @@ def at_equal_precision(
         drawn = {}
         for a, b in pairs:
             (precision, recall), (wanted, base) = curves[a], curves[b]
-            enough = precision >= wanted[:, depth - 1 : depth] - 1e-12
+            cut = min(depth, precision.shape[1]) - 1
+            enough = precision >= wanted[:, cut, None] - 1e-12
             deepest = enough.shape[1] - 1 - enough[:, ::-1].argmax(1)
             reached = np.where(
                 enough.any(1), np.take_along_axis(recall, deepest[:, None], 1)[:, 0], 0.0
             )
-            drawn[f"{a} − {b}"] = (reached, base[:, depth - 1])
+            drawn[f"{a} − {b}"] = (reached, base[:, cut])
         found[str(depth)] = _told_precision(drawn)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from train.interference import conclusion
 from train.interference.parts import SECTIONS
 from train.interference.tables import Lines, table
 from train.report import text
@@ -12,6 +13,10 @@ from train.report import text
 Record = Mapping[str, Any]
 PLOTS: dict[str, tuple[str, ...]] = {  # part -> its plots
     "rankers": ("rankers",),
+    "cold_start": ("lift",),
+    "dimension": ("dimension",),
+    "feedback": ("feedback",),
+    "ablations": ("ablations",),
 }
 
 
@@ -33,6 +38,7 @@ def markdown(record: Record) -> str:
         if part in record:
             lines += of.section(record[part])
             lines += [f"![{plot}]({name}_{plot}.png)\n" for plot in PLOTS.get(part, ())]
+    lines += conclusion.section(record["conclusion"])
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from train.interference.page import PLOTS
 
@@ -65,6 +67,140 @@ def _rankers(record: Record, plt: Any) -> Any:
     return figure
 
 
+def _lift(record: Record, plt: Any) -> Any:
+    """What features add, of viewers with all of their history and with eight likes."""
+    pairs = ("local − base", "kernel − base", "field − base", "field − local", "field − kernel")
+    panels = [
+        (key, words, part, when)
+        for key, words in (("ndcg_10", "NDCG@10"), ("tail_50", "LT recall@50"))
+        for part, when in (("features", "all history"), ("cold_start", "eight likes"))
+        if part in record
+    ]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.9 * len(panels) + 1.4, 4.4), sharey=True, squeeze=False
+    )
+    for axis, (key, words, part, when) in zip(axes[0], panels, strict=True):
+        places = [(n, s, of) for n, by in record[part]["sets"].items() for s, of in by.items()]
+        for at, (name, space, of) in enumerate(places):
+            found = [of["differences"][key][pair] for pair in pairs]
+            y = np.arange(len(pairs)) + 0.12 * (at - (len(places) - 1) / 2)
+            _whiskers(axis, found, y, f"C{at}", f"{name}, {space}")
+        axis.set_yticks(range(len(pairs)), pairs)
+        axis.set_title(f"{words}, {when}")
+        axis.axvline(0, color="black", lw=0.6)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, ncol=3, loc="lower center", frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    return figure
+
+
+def _dimension(record: Record, plt: Any) -> Any:
+    """Agreement of halves, and how estimates grow with the history."""
+    places = [
+        (f"{name}, {space}", of)
+        for name, by in record["dimension"]["sets"].items()
+        for space, of in by["spaces"].items()
+    ]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    kinds = (("slope", FIELD, "TwoNN"), ("cap", BESIDE, "participation ratio"))
+    for step, (key, color, words) in enumerate(kinds):
+        found = [of[key]["halves"] for _, of in places]
+        found = [f | {"difference": f["r"]} for f in found]
+        _whiskers(axes[0], found, np.arange(len(places)) + 0.2 * (step - 0.5), color, words)
+        for at, (_, of) in enumerate(places):
+            line = of[key]["by_length"]
+            axes[1].plot(
+                [int(n) for n in line],
+                list(line.values()),
+                "os^Dv"[at % 5] + ("-" if key == "slope" else "--"),
+                color=color,
+                ms=4,
+            )
+    axes[0].set_yticks(range(len(places)), [name for name, _ in places])
+    axes[0].invert_yaxis()
+    axes[0].axvline(0, color="black", lw=0.6)
+    axes[0].set_xlabel("r of two halves of a history, over viewers")
+    axes[0].legend(frameon=False)
+    axes[1].set_xscale("log")
+    axes[1].set_xlabel("newest likes (a mark a set and space)")
+    axes[1].set_ylabel("mean estimate")
+    figure.tight_layout()
+    return figure
+
+
+def _feedback(record: Record, plt: Any) -> Any:
+    """AUC of later likes over later dislikes."""
+    sets = record["feedback"]["sets"]
+    figure, axes = plt.subplots(
+        1, len(sets), figsize=(2.5 * len(sets) + 1.8, 3.4), sharey=True, squeeze=False
+    )
+    for axis, (name, of) in zip(axes[0], sets.items(), strict=True):
+        names = list(of["auc"])
+        means = [of["auc"][n]["mean"] for n in names]
+        errors = [2 * (of["auc"][n]["error"] or 0) for n in names]
+        colors = [FIELD if "field" in n else BESIDE for n in names]
+        axis.barh(names, means, xerr=errors, color=colors, error_kw={"lw": 0.8})
+        axis.axvline(0.5, color=CHANCE, lw=0.8, ls=":")
+        axis.set_xlim(0.35, 1)
+        axis.set_title(f"{name}, {of['auc'][names[0]]['num']} viewers")
+        axis.set_xlabel("AUC, ± 2 SE")
+    axes[0, 0].invert_yaxis()
+    figure.tight_layout()
+    return figure
+
+
+def _ablations(record: Record, plt: Any) -> Any:
+    """Each change of the field, alone and as features."""
+    part = record["ablations"]
+    panels = [
+        (f"alone, {space}: {words}", of["differences"][key])
+        for space, of in part["alone"].items()
+        for key, words in (("ndcg_10", "NDCG@10"),)
+    ] + [
+        (f"features, {regime}: {words}", of["differences"][key])
+        for regime, of in part["features"].items()
+        for key, words in (("ndcg_10", "NDCG@10"),)
+    ]
+    figure, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(11, 8), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, found) in zip(axes.flat, panels, strict=False):
+        _whiskers(axis, list(found.values()), np.arange(len(found)), FIELD, None)
+        axis.set_yticks(range(len(found)), [name.replace(" − base", "") for name in found])
+        axis.invert_yaxis()
+        axis.axvline(0, color="black", lw=0.6)
+        axis.set_title(title)
+    figure.tight_layout()
+    return figure
+
+
+def _whiskers(axis: Any, found: Sequence[Any], y: Any, color: str, label: str | None) -> None:
+    """Differences with their intervals; null values are left out."""
+    rows = [(of, at) for of, at in zip(found, y, strict=True) if of["difference"] is not None]
+    if not rows:
+        return
+    middle = np.array([of["difference"] for of, _ in rows])
+    low, high = (np.array([of[key] for of, _ in rows]) for key in ("low", "high"))
+    # The mean is not always within quantiles of its draws, by a rounding.
+    errors = np.maximum([middle - low, high - middle], 0)
+    axis.errorbar(
+        middle,
+        [at for _, at in rows],
+        xerr=errors,
+        fmt="o",
+        ms=3,
+        lw=1,
+        capsize=2,
+        color=color,
+        label=label,
+    )
+
+
 _PLOTS: dict[str, Callable[[Record, Any], Any]] = {
     "rankers": _rankers,
+    "lift": _lift,
+    "dimension": _dimension,
+    "feedback": _feedback,
+    "ablations": _ablations,
 }

@@ -55,7 +55,8 @@ class Stability(Config):
     """The dimension of histories."""
 
     least_history: PositiveInt = 40  # liked posts of a viewer whose halves are compared
-    num_viewers: PositiveInt = 800  # at most
+    most_history: PositiveInt = 200  # the newest, that are looked at
+    num_viewers: PositiveInt = 500  # at most
     lengths: tuple[PositiveInt, ...] = (10, 20, 40, 80, 160)
 
 
@@ -64,6 +65,7 @@ class StudyConfig(Config):
 
     data: str = "artifacts/downloads/fractalx"  # folder of the sets that do not come along
     encode: EncodeConfig = EncodeConfig()
+    texts: bool = True  # whether vectors of texts are tried, too
     reports: str = str(REPORTS)
     parts: tuple[str, ...] = ()  # () = all
     split: SplitConfig = SplitConfig()  # the published protocol
@@ -152,7 +154,11 @@ class World:
     def _encode(self, name: str) -> NDArray[np.float32] | None:
         ratings = self.ratings(name)
         try:
-            return None if ratings is None else of_texts(ratings, self.config.encode)
+            return (
+                None
+                if ratings is None or not self.config.texts
+                else of_texts(ratings, self.config.encode)
+            )
         except InputError as error:
             self.left_out[f"texts of {name}"] = str(error)
             return None

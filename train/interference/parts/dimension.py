@@ -36,7 +36,11 @@ def results(world: World) -> dict[str, Any]:
             spaces["text"] = texts
         histories = _histories(ratings, config.stability)
         found[name] = _of_set(spaces, histories, config.stability)
-    return {"sets": found, "least_history": config.stability.least_history}
+    return {
+        "sets": found,
+        "least_history": config.stability.least_history,
+        "most_history": config.stability.most_history,
+    }
 
 
 def _histories(ratings: Ratings, config: Stability) -> list[Ids]:
@@ -44,7 +48,8 @@ def _histories(ratings: Ratings, config: Stability) -> list[Ids]:
     rows, start = ratings.rows_of(ratings.value >= LIKED)
     able = np.flatnonzero(np.diff(start) >= config.least_history)
     drawn = np.random.default_rng(0).permutation(able)[: config.num_viewers]
-    return [ratings.item[rows[start[v] : start[v + 1]]] for v in np.sort(drawn)]
+    histories = [ratings.item[rows[start[v] : start[v + 1]]] for v in np.sort(drawn)]
+    return [history[-config.most_history :] for history in histories]
 
 
 def _of_set(
@@ -58,13 +63,14 @@ def _of_set(
     found: dict[str, Any] = {"viewers": len(histories), "spaces": {}}
     for space, vectors in spaces.items():
         one, other = (estimates(vectors, half) for half in halves)
+        grown = _by_length(vectors, histories, config)
         found["spaces"][space] = {
             name: {
                 "mean": float(whole[space][name].mean()),
                 "sd": float(whole[space][name].std(ddof=1)),
                 "halves": correlation(one[name], other[name]),
                 "log_length": correlation(whole[space][name], length),
-                "by_length": _by_length(vectors, histories, name, config),
+                "by_length": {num: of[name] for num, of in grown.items()},
             }
             for name in ESTIMATES
         }
@@ -103,16 +109,17 @@ def correlation(a: Floats, b: Floats) -> dict[str, float]:
 
 
 def _by_length(
-    vectors: NDArray, histories: list[Ids], name: str, config: Stability
-) -> dict[str, float]:
-    """Mean estimate of the newest so many posts, of the viewers that have the most of them."""
+    vectors: NDArray, histories: list[Ids], config: Stability
+) -> dict[str, dict[str, float]]:
+    """Mean estimates of the newest so many posts, of the viewers that have the most of them."""
     most = max((n for n in config.lengths if sum(len(h) >= n for h in histories) >= 20), default=0)
     long = [history for history in histories if len(history) >= most > 0]
-    return {
-        str(num): float(estimates(vectors, [history[-num:] for history in long])[name].mean())
-        for num in config.lengths
-        if num <= most
-    }
+    found = {}
+    for num in config.lengths:
+        if num <= most:
+            of = estimates(vectors, [history[-num:] for history in long])
+            found[str(num)] = {name: float(values.mean()) for name, values in of.items()}
+    return found
 
 
 def section(part: Mapping[str, Any]) -> Lines:
@@ -120,7 +127,8 @@ def section(part: Mapping[str, Any]) -> Lines:
     lines = [
         "## H1: is the dimension stable?",
         "",
-        f"Of viewers with {part['least_history']} liked posts or more. An estimate that is a "
+        f"Of viewers with {part['least_history']} liked posts or more, the newest "
+        f"{part['most_history']} at most. An estimate that is a "
         "property of a viewer's taste agrees between halves of a history drawn at random, and "
         "between spaces of vectors, and does not follow the history's length. Pearson's r over "
         "viewers, 95 % intervals in brackets.",
