@@ -14,6 +14,7 @@ _SHOWN = ("top 10", "sweep", "T=0.1", "T=0.5", "T=1", "T=10", "T=1, unit scores"
 
 
 def predictors(record: Record) -> Lines:
+    """How often each cosine is right on random pairs."""
     lines = ["## Which cosine foretells who gains", ""]
     lines += [
         "Random (target, hidden) pairs in both directions: the share whose sign each cosine tells, "
@@ -39,6 +40,7 @@ def predictors(record: Record) -> Lines:
 
 
 def decoupling(record: Record) -> Lines:
+    """Pairs and steps, varied apart."""
     lines = ["## Pairs or steps", ""]
     lines += [
         "Worth of the target's choice to the hidden one at T = 1, with pairs and optimiser steps "
@@ -75,6 +77,7 @@ def _cell(cell: Mapping[str, float]) -> str:
 
 
 def pairs(record: Record) -> Lines:
+    """Named stakeholders of each set."""
     lines = ["## Named stakeholders", ""]
     for name, of in record["sets"].items():
         accuracy = ", ".join(f"{who} {value:.3f}" for who, value in of["accuracy"].items())

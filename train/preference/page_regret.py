@@ -12,6 +12,7 @@ Record = Mapping[str, Any]
 
 
 def budget(record: Record) -> Lines:
+    """Regret by pairs, and prices."""
     lines = ["## What it costs to hear one who was left out", ""]
     lines += [
         "Regret by pairs learned from. As published the learned vector keeps its length, and "
@@ -49,6 +50,7 @@ def _price(value: float | None, largest: int) -> str:
 
 
 def frontier(record: Record) -> Lines:
+    """Geometric regret, and composed frontiers."""
     lines = ["## Who loses when one is left out", ""]
     lines += [
         "The others keep what is Pareto-optimal for them; regret is the best point for the one "
@@ -99,6 +101,7 @@ def frontier(record: Record) -> Lines:
 
 
 def losses(record: Record) -> Lines:
+    """Cosines between losses and settings."""
     lines = ["## Labels or loss", ""]
     lines += [
         "Mean cosine of weights learned from the same pairs by Bradley-Terry, margin and "
@@ -121,6 +124,7 @@ def losses(record: Record) -> Lines:
 
 
 def real(record: Record) -> Lines:
+    """Accuracy on pairs that people showed."""
     sources = real_sources(record)
     if not sources:
         return []
@@ -146,6 +150,7 @@ def real(record: Record) -> Lines:
 
 
 def audit(record: Record) -> Lines:
+    """Scenarios and where signs flip."""
     of = record["audit"]
     rows = [(name, row["society"], row["user"]) for name, row in of["scenarios"].items()]
     flips = ", ".join(f"{at:+.4f} for α = {alpha}" for alpha, at in of["flips_at"].items())

@@ -84,6 +84,7 @@ def study(config: StudyConfig) -> Path:
     """Run all parts that the files allow; returns the page's path."""
     started, busy = time.monotonic(), time.process_time()
     spaces, left_out = _spaces(config)
+    head = header(" ".join(map(_fingerprint, spaces.values())), config.seeds)
     found, seconds = {}, {}
     for name, space in spaces.items():
         begun = time.monotonic()
@@ -103,7 +104,7 @@ def study(config: StudyConfig) -> Path:
     )
     record = {
         "page": "train.preference.page",
-        "header": header(" ".join(map(_fingerprint, spaces.values())), config.seeds),
+        "header": head,
         "settings": config.model_dump(mode="json", exclude={"reports"}),
         "seconds": {
             "wall": time.monotonic() - started,
