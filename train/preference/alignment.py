@@ -111,7 +111,7 @@ def audit(
         cosines of stakeholders among themselves; worst: the lowest cosine's stakeholder.
     """
     unit = np.ones(len(ACTION_NAMES)) if scale is None else scale
-    ours, theirs = weights * unit, {name: w * unit for name, w in wanted.items()}
+    theirs = {name: w * unit for name, w in wanted.items()}
     found = {name: _one(name, weights, theirs, unit, seed) for name in theirs}
     names = list(theirs)
     pairs = {
