@@ -27,6 +27,7 @@ def record(tmp_path_factory):
         "budgets": [25, 100],
         "num_budget_seeds": 2,
         "num_random_pairs": 5,
+        "num_workers": 1,
     }
     page = study(check(values, StudyConfig, place="test"))
     return json.loads(page.with_suffix(".json").read_text()), page
