@@ -111,8 +111,8 @@ def audit(
         cosines of stakeholders among themselves; worst: the lowest cosine's stakeholder.
     """
     unit = np.ones(len(ACTION_NAMES)) if scale is None else scale
-    ours, theirs = weights * unit, {name: w * unit for name, w in wanted.items()}
-    found = {name: _one(name, ours, theirs, unit, seed) for name in theirs}
+    theirs = {name: w * unit for name, w in wanted.items()}
+    found = {name: _one(name, weights, theirs, unit, seed) for name in theirs}
     names = list(theirs)
     pairs = {
         f"{a} / {b}": _with_interval(theirs[a], theirs[b], seed)
@@ -145,17 +145,16 @@ def summary(weights: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _one(
-    name: str, ours: Floats, theirs: Mapping[str, Floats], unit: Floats, seed: int
+    name: str, weights: Floats, theirs: Mapping[str, Floats], unit: Floats, seed: int
 ) -> dict[str, Any]:
-    wanted = theirs[name]
+    ours, wanted = weights * unit, theirs[name]
     value = float(cosine(ours, wanted))
-    flip = flips_at(ours / unit, wanted * unit)
     part = ours * wanted / (np.linalg.norm(ours) * np.linalg.norm(wanted))
     driver = int(_attainable(ours, wanted).argmax())
     return {
         **_with_interval(ours, wanted, seed),
         "risk": risk(value),
-        "flips_at": flip,
+        "flips_at": flips_at(weights, wanted * unit),
         "driver": ACTION_NAMES[driver],
         "contributions": dict(zip(ACTION_NAMES, part.tolist(), strict=True)),
         "safer": _safer(name, ours, theirs, unit, driver) if value <= LOW_RISK else None,

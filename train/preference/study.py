@@ -11,13 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from pydantic import Field, PositiveInt, field_validator
 
 from configs import Config, ConfigError, check, near_miss, parse_overrides
@@ -30,6 +34,8 @@ from train.preference.real import REAL, real_preferences
 from train.preference.space import Space
 from train.preference.stakeholders import kindle, mind, movielens, synthetic
 from train.report import REPORTS, header, plain, write
+
+T = TypeVar("T")
 
 NAME = "preference"
 _log = logging.getLogger(__name__)
@@ -49,6 +55,7 @@ class StudyConfig(Config):
     num_budget_seeds: PositiveInt = 20  # 42, 142, ...
     num_random_pairs: PositiveInt = Field(default=200, ge=2)  # each in both directions
     seed: int = 0  # of the random pairs
+    num_workers: PositiveInt = 2  # processes, each of one thread and busy with one set at a time
 
     @field_validator("sets")
     @classmethod
@@ -82,22 +89,21 @@ _DECOUPLED = {
 
 def study(config: StudyConfig) -> Path:
     """Run all parts that the files allow; returns the page's path."""
-    started, busy = time.monotonic(), time.process_time()
+    started = time.monotonic()
     spaces, left_out = _spaces(config)
     head = header(" ".join(map(_fingerprint, spaces.values())), config.seeds)
-    found, seconds = {}, {}
-    for name, space in spaces.items():
-        begun = time.monotonic()
-        found[name] = of_set(space, config)
-        seconds[name] = time.monotonic() - begun
-        _log.info("%s: %.0f s", name, seconds[name])
-    begun = time.monotonic()
-    real, real_left_out = real_preferences(config.real, config)
-    seconds["real"] = time.monotonic() - begun
+    parts: dict[str, Callable[[], Any]] = {
+        name: partial(of_set, space, config) for name, space in spaces.items()
+    }
+    parts["real"] = partial(real_preferences, config.real, config)
+    if "synthetic" in spaces:
+        parts["protocol"] = protocol.synthetic_protocol
+    done, seconds, cpu = _run(parts, config.num_workers)
+    real, real_left_out = done["real"]
     results = plain(
         {
-            "sets": found,
-            "protocol": protocol.synthetic_protocol() if "synthetic" in spaces else None,
+            "sets": {name: done[name] for name in spaces},
+            "protocol": done.get("protocol"),
             "audit": protocol.audits(),
             "real": real,
         }
@@ -106,11 +112,7 @@ def study(config: StudyConfig) -> Path:
         "page": "train.preference.page",
         "header": head,
         "settings": config.model_dump(mode="json", exclude={"reports"}),
-        "seconds": {
-            "wall": time.monotonic() - started,
-            "cpu": time.process_time() - busy,
-            **seconds,
-        },
+        "seconds": {"wall": time.monotonic() - started, "cpu": cpu, **seconds},
         "left_out": left_out | real_left_out,
         "checks": checks(results),
         "claims": claims(results),
@@ -122,6 +124,30 @@ def study(config: StudyConfig) -> Path:
     except ImportError as error:
         _log.warning("no plots: %s", error)
     return page
+
+
+def _run(
+    parts: Mapping[str, Callable[[], Any]], num_workers: int
+) -> tuple[dict[str, Any], dict[str, float], float]:
+    """Results of all parts, seconds that each took on the wall, and CPU seconds of all."""
+    if num_workers == 1:
+        timed = {name: _timed(part) for name, part in parts.items()}
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_workers, spawn, torch.set_num_threads, (1,)) as pool:
+            futures = {name: pool.submit(_timed, part) for name, part in parts.items()}
+            timed = {name: future.result() for name, future in futures.items()}
+    for name, (_, wall, cpu) in timed.items():
+        _log.info("%s: %.0f s, of them %.0f s of CPU", name, wall, cpu)
+    results = {name: result for name, (result, _, _) in timed.items()}
+    seconds = {name: wall for name, (_, wall, _) in timed.items()}
+    return results, seconds, sum(cpu for _, _, cpu in timed.values())
+
+
+def _timed(part: Callable[[], T]) -> tuple[T, float, float]:
+    started, busy = time.monotonic(), time.process_time()
+    result = part()
+    return result, time.monotonic() - started, time.process_time() - busy
 
 
 def of_set(space: Space, config: StudyConfig) -> dict[str, Any]:

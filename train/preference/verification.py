@@ -43,13 +43,17 @@ _FEWEST_ROWS, _LEAST_RATE, _NEAR = 100, 0.05, 0.15  # of the published behaviour
 _FEWEST_LIKES, _MOST_PAIRS = 3, 200
 
 
-def worth(observed: Sequence[str]) -> Floats:
-    """What a prediction counts for: 1 for each learned positive action, else 0. [A].
+def worth(observed: Sequence[str], act: str | None = None) -> Floats:
+    """What a prediction counts for: 1 for each learned positive action but the act itself. [A].
+
+    Whoever has followed an author cannot do so again, which says nothing against the follow.
 
     Probabilities of the negative ones are left out: a block that raises the chance of another
     block must not be hidden in a mean, nor help the test.
     """
-    return np.array([float(name in LIKED and name in observed) for name in ACTION_NAMES])
+    return np.array(
+        [float(name in LIKED and name in observed and name != act) for name in ACTION_NAMES]
+    )
 
 
 def behaviour(predicted: NDArray[np.floating], examples: pa.Table, posts: Posts) -> dict[str, Any]:
@@ -106,15 +110,14 @@ def counterfactuals(
         action -> share moved (down for a negative act, up for a follow) with interval, that of
         each control, and the differences; only actions that the ranker has learned.
     """
-    value = worth(observed)
-    before = scores(predict, [with_event(case, None) for case in made], value)
+    plain = [with_event(case, None) for case in made]
 
     def moved(action: str, direction: int, unrelated: bool) -> NDArray[np.bool_]:
         rows = []
         for case in made:
             post, author = case.unrelated if unrelated else (case.met, case.author_id)
             rows.append(with_event(case, Event(post, author, action)))
-        after = scores(predict, rows, value)
+        before, after = (scores(predict, each, worth(observed, action)) for each in (plain, rows))
         return falls(before, after) if direction < 0 else falls(after, before)
 
     found = {}

@@ -87,7 +87,7 @@ def learn_from(features: Floats, pairs: ShownPairs, config: FitConfig | None = N
         start=np.zeros(features.shape[1]),
     )
     told = Pairs(pairs.first[None], pairs.second[None], pairs.prefers_first[None, None])
-    return fit(space, told, config or FitConfig(num_epochs=10, batch_size=1_024))[0, 0] / spread
+    return fit(space, told, config or FitConfig(num_steps=600, batch_size=1_024))[0, 0] / spread
 
 
 def accuracies(pairs: ShownPairs, scores: Mapping[str, Floats], majority: bool) -> dict[str, Any]:
