@@ -44,6 +44,7 @@ def study(config: StudyConfig) -> Path:
     """
     torch.set_num_threads(1)
     world = World(config)
+    head = header("", [config.split.seed, *range(config.num_seeds)])  # of the code that runs now
     _last(config)  # one that cannot be read is said before the work
     found: dict[str, Any] = {}
     made: dict[str, Any] = {}
@@ -51,22 +52,20 @@ def study(config: StudyConfig) -> Path:
         _log.info("%s", part)
         started = time.process_time()
         found[part] = plain(SECTIONS[part].results(world))
-        made[part] = {"cpu_minutes": (time.process_time() - started) / 60}
+        made[part] = {
+            "cpu_minutes": (time.process_time() - started) / 60,
+            "settings_key": settings_key(config, part),
+            **{name: head[name] for name in ("date", "git_commit")},
+        }
+    prints = {name: story["fingerprint"] for name, story in world.stories.items()}
+    made = {part: {**of, "data": prints} for part, of in made.items()}
     last = _last(config)  # as it is now: other parts may have been made meanwhile
     stories = {**last.get("data", {}), **world.stories}
-    for part, of in last.get("parts", {}).items():
-        same = of["settings_key"] == settings_key(config, part) and all(
-            stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
-        )
-        if part not in found and same:
-            found[part], made[part] = last[part], of
-        elif part not in found:
-            _log.warning("%s: left out of the report: made of other settings or data", part)
-    head = header(" ".join(f"{n} {s['fingerprint']}" for n, s in stories.items()), _seeds(config))
-    prints = {name: story["fingerprint"] for name, story in world.stories.items()}
-    for part in config.wanted:
-        made[part] |= {"settings_key": settings_key(config, part), "data": prints}
-        made[part] |= {name: head[name] for name in ("date", "git_commit")}
+    for part in _still_true(last, config, stories):
+        found.setdefault(part, last[part])
+        made.setdefault(part, last["parts"][part])
+    head["data_fingerprint"] = " ".join(f"{n} {of['fingerprint']}" for n, of in stories.items())
+    missing = {**last.get("left_out", {}), **world.left_out}
     order = [part for part in PARTS if part in found]
     record = {
         "page": "train.interference.page",
@@ -74,11 +73,7 @@ def study(config: StudyConfig) -> Path:
         "parts": {part: made[part] for part in order},
         "settings": config.model_dump(mode="json", exclude={"reports", "parts"}),
         "data": stories,
-        "left_out": {
-            name: why
-            for name, why in {**last.get("left_out", {}), **world.left_out}.items()
-            if name not in stories
-        },
+        "left_out": {name: why for name, why in missing.items() if name not in stories},
         "checks": checks(found),
         **{part: found[part] for part in order},
         "conclusion": conclusion(found),
@@ -89,6 +84,20 @@ def study(config: StudyConfig) -> Path:
     except ImportError as error:
         _log.warning("no plots: %s", error)
     return page
+
+
+def _still_true(last: dict[str, Any], config: StudyConfig, stories: dict[str, Any]) -> list[str]:
+    """Parts of the last report that the settings and data of now would make again."""
+    same, gone = [], []
+    for part, of in last.get("parts", {}).items():
+        known = of["settings_key"] == settings_key(config, part) and all(
+            stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
+        )
+        if part not in config.wanted:
+            (same if known else gone).append(part)
+    if gone:
+        _log.warning("left out: %s, made of other settings or data", ", ".join(gone))
+    return same
 
 
 def settings_key(config: StudyConfig, part: str) -> str:
@@ -107,10 +116,6 @@ def _last(config: StudyConfig) -> dict[str, Any]:
     except ValueError as error:
         told = f"{file}: not JSON ({error}); remove it to begin a new report"
         raise InputError(told) from None
-
-
-def _seeds(config: StudyConfig) -> list[int]:
-    return [config.split.seed, *range(config.num_seeds)]
 
 
 def settings(arguments: Sequence[str]) -> StudyConfig:

@@ -137,7 +137,9 @@ def fitted(
         valid_sets=[held_out],
         callbacks=[lightgbm.early_stopping(patience, verbose=False)],
     )
-    return lambda rows: model.predict(rows, num_iteration=model.best_iteration)
+    return lambda rows: np.asarray(
+        model.predict(rows, num_iteration=model.best_iteration), np.float64
+    )
 
 
 def _observed(log: Rows) -> list[int]:

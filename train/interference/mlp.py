@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from configs import Config
@@ -88,13 +88,12 @@ def _fit(x: NDArray, y: NDArray, config: MlpConfig, rng: np.random.Generator) ->
     """Adam until the held-out tenth is no better; the best epoch's weights."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = nn.Sequential(
-            nn.Linear(x.shape[1], config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
-        )
-        for layer in (model[0], model[2]):
+        first, last = nn.Linear(x.shape[1], config.hidden), nn.Linear(config.hidden, 1)
+        model = nn.Sequential(first, nn.ReLU(), last)
+        for layer in (first, last):
             # Uniform within sqrt(6 / (in + out)), or 2 of the last layer, biases too.
-            gain = 6.0 if layer is model[0] else 2.0
-            bound = (gain / sum(layer.weight.shape)) ** 0.5
+            gain = 6.0 if layer is first else 2.0
+            bound = (gain / (layer.in_features + layer.out_features)) ** 0.5
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
     order = rng.permutation(len(x))
@@ -107,7 +106,9 @@ def _fit(x: NDArray, y: NDArray, config: MlpConfig, rng: np.random.Generator) ->
         shuffled = torch.from_numpy(rng.permutation(kept))
         for rows in shuffled.split(config.batch_size):
             adam.zero_grad()
-            _loss(model, inputs[rows], labels[rows], config.alpha).backward()
+            squares = first.weight.square().sum() + last.weight.square().sum()
+            fit = F.binary_cross_entropy_with_logits(model(inputs[rows])[:, 0], labels[rows])
+            (fit + config.alpha / 2 * squares / len(rows)).backward()
             adam.step()
         with torch.no_grad():
             guess = model(inputs[held])[:, 0] > 0
@@ -119,8 +120,3 @@ def _fit(x: NDArray, y: NDArray, config: MlpConfig, rng: np.random.Generator) ->
             break
     model.load_state_dict(best_state)
     return model
-
-
-def _loss(model: nn.Sequential, x: Tensor, y: Tensor, alpha: float) -> Tensor:
-    squares = model[0].weight.square().sum() + model[2].weight.square().sum()
-    return F.binary_cross_entropy_with_logits(model(x)[:, 0], y) + alpha / 2 * squares / len(x)

@@ -46,11 +46,8 @@ class FieldScores:
         """Weighted sum of the first scales, all by default. [V, C]."""
         weights = self.weights[:, :num_scales]
         weights = weights / weights.sum(1, keepdims=True)
-        scales, weights, growth = (
-            torch.from_numpy(x)
-            for x in (self.by_scale[:, :, :num_scales], weights, self.multiplier)
-        )
-        return combined(scales, weights, growth).numpy()
+        parts = (self.by_scale[:, :, :num_scales], weights, self.multiplier)
+        return combined(*map(torch.from_numpy, parts)).numpy()
 
 
 def field(vectors: NDArray, split: Split, config: FieldConfig, most: int = MOST) -> FieldScores:
@@ -79,10 +76,10 @@ def field(vectors: NDArray, split: Split, config: FieldConfig, most: int = MOST)
         parts.append(
             (scores.by_scale, made.scale_weights, made.multiplier, made.dimension.value, away)
         )
-    by_scale, weights, multiplier, dimension, away = (
-        torch.cat(of).double().numpy() for of in zip(*parts, strict=True)
-    )
-    return FieldScores(by_scale, weights, multiplier, dimension, away if config.signed else None)
+    joined = [torch.cat(of).double().numpy() for of in zip(*parts, strict=True)]
+    by_scale, weights, multiplier, dimension, disliked = joined
+    signed = disliked if config.signed else None
+    return FieldScores(by_scale, weights, multiplier, dimension, signed)
 
 
 def cosine(vectors: NDArray, split: Split) -> Floats:

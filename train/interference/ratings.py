@@ -125,7 +125,10 @@ def kuairand(_: Path) -> Ratings:
     )
     rows = pl.concat([watched, shown]).sort("value", "at", maintain_order=True)
     rows = rows.unique(["user_id", "post_id"], keep="last", maintain_order=True)
-    return made(*(rows[name].to_numpy() for name in ("user_id", "post_id", "value", "at")))
+    user, item, value, at = (
+        rows[name].to_numpy() for name in ("user_id", "post_id", "value", "at")
+    )
+    return made(user, item, value, at)
 
 
 def kuairand_likes(file: Path) -> Ratings:

@@ -149,6 +149,15 @@ def test_movielens_layouts(layout, zipped, tmp_path):
         assert tables["users"]["attributes"].to_list() == [["gender=F", "age=25", "occupation=4"]]
 
 
+def test_movielens_ratings_keep_their_stars(tmp_path):
+    """Beside events, ratings come with half stars and in the order of the file."""
+    lines = "userId,movieId,rating,timestamp\n7,3,3.5,20\n7,2,0.5,10\n"
+    for name, text in (ML_25M | {"ratings.csv": lines}).items():
+        (tmp_path / name).write_text(text)
+    reader = make_reader({"name": "movielens", "path": str(tmp_path)})
+    assert reader.ratings().rows() == [(7, 3, 20, 3.5), (7, 2, 10, 0.5)]
+
+
 @needs_shared
 @pytest.mark.parametrize(("name", "num_rows"), [("latest-small", 100_836), ("100k", 100_000)])
 def test_movielens_archives(name, num_rows):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from train.interference.lift import rank, told
 from train.interference.parts.features import ARMS, PAIRS, Maker, arms_section
 from train.interference.study import World
@@ -19,7 +21,7 @@ def results(world: World) -> dict[str, Any]:
     most = config.lift.cold_history
     found: dict[str, Any] = {}
     for name, ratings in world.here(config.lift_sets).items():
-        spaces = {"als": None}
+        spaces: dict[str, NDArray | None] = {"als": None}
         if name in config.text_lift_sets and (texts := world.texts(name)) is not None:
             spaces["text"] = texts
         found[name] = {

@@ -48,7 +48,7 @@ def results(world: World) -> dict[str, Any]:
     config = world.config
     found: dict[str, Any] = {}
     for name, ratings in world.here(config.lift_sets).items():
-        spaces = {"als": None}
+        spaces: dict[str, NDArray | None] = {"als": None}
         if name in config.text_lift_sets and (texts := world.texts(name)) is not None:
             spaces["text"] = texts
         found[name] = {}

@@ -132,12 +132,11 @@ def newest(ratings: Ratings, config: Feedback, seed: int) -> Later:
         candidates[at, : len(of)] = ratings.item[of]
         known[at, : len(of)] = True
         hit[at, : len(of)] = value[of] >= LIKED
-    viewer = np.array([v for v, _, _ in chosen])
     popularity = np.bincount(ratings.item[train], minlength=ratings.num_items)
     split, both = (
         Split(
             train,
-            viewer,
+            np.array([viewer for viewer, _, _ in chosen]),
             *_sources(ratings, [b[keep(value[b])] for _, b, _ in chosen]),
             candidates,
             hit,

@@ -67,7 +67,7 @@ def _of_set(ratings: Ratings, config: StudyConfig, mlp_seeds: int) -> dict[str, 
     for seed in range(mlp_seeds):
         of_seed = config.mlp.model_copy(update={"seed": config.mlp.seed + seed})
         scores["mlp" if seed == 0 else f"mlp, seed {seed}"] = mlp(vectors, split, of_seed)
-    zero = ~vectors.any(1)
+    zero = np.linalg.norm(vectors, axis=1) == 0
     return {
         "viewers": len(split.viewer),
         "ratings_to_learn_from": int(split.train.sum()),
