@@ -26,11 +26,11 @@ _PAST = ("post_id", "author_id", "did", "surface", "dwell_s", "at_ms")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that is put at the end of a history."""
+    """Something that is put at the end of a history; None = it was seen and nothing done."""
 
     post_id: int
     author_id: int
-    action: str
+    action: str | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ def with_event(case: Case, event: Event | None) -> dict[str, Any]:
     num = len(case.candidates)
     if event is not None:
         at = row["at_ms"] - JUST_BEFORE_MS
-        new = (event.post_id, event.author_id, 1 << ACTION_NAMES.index(event.action))
+        did = 0 if event.action is None else 1 << ACTION_NAMES.index(event.action)
+        new = (event.post_id, event.author_id, did)
         surface = (row["surface"] or [0])[0]
         for name, value in zip(_PAST, (*new, surface, float("nan"), at), strict=True):
             row[f"history_{name}"] = [*row[f"history_{name}"], value]

@@ -104,7 +104,8 @@ def counterfactuals(
 
     Controls: `placebo`, PLACEBO on an unrelated author's post in the same place of the history;
     `other_author`, the same act on the unrelated author, which asks whether the model knows whom
-    it is about.
+    it is about. An event of any kind also says that the author's post was seen and not liked:
+    `beyond_seen` compares with the same post seen and nothing done, in place of no event.
 
     Returns:
         action -> share moved (down for a negative act, up for a follow) with interval, that of
@@ -112,12 +113,16 @@ def counterfactuals(
     """
     plain = [with_event(case, None) for case in made]
 
-    def moved(action: str, direction: int, unrelated: bool) -> NDArray[np.bool_]:
+    seen = [with_event(case, Event(case.met, case.author_id, None)) for case in made]
+
+    def moved(
+        action: str, direction: int, unrelated: bool, than: Sequence[dict[str, Any]] = plain
+    ) -> NDArray[np.bool_]:
         rows = []
         for case in made:
             post, author = case.unrelated if unrelated else (case.met, case.author_id)
             rows.append(with_event(case, Event(post, author, action)))
-        before, after = (scores(predict, each, worth(observed, action)) for each in (plain, rows))
+        before, after = (scores(predict, each, worth(observed, action)) for each in (than, rows))
         return falls(before, after) if direction < 0 else falls(after, before)
 
     found = {}
@@ -127,8 +132,10 @@ def counterfactuals(
         act = moved(action, direction, unrelated=False)
         placebo = moved(PLACEBO, direction, unrelated=True)
         other = moved(action, direction, unrelated=True)
+        beyond = moved(action, direction, unrelated=False, than=seen)
         found[action] = {
             "moved": wilson(act).as_dict(),
+            "beyond_seen": wilson(beyond).as_dict(),
             "placebo": wilson(placebo).as_dict(),
             "other_author": wilson(other).as_dict(),
             "less_placebo": float(act.mean() - placebo.mean()),

@@ -91,6 +91,7 @@ def test_a_ranker_that_minds_blocks_passes(examples, posts):
     found = counterfactuals(ranker(True, posts), cases(examples, posts, 15), OBSERVED)
     assert found["block_author"]["less_placebo"] == 1.0
     assert found["block_author"]["less_other_author"] == 1.0
+    assert found["block_author"]["beyond_seen"]["share"] == 1.0
     assert "mute_author" not in found  # never learned
 
 
@@ -98,6 +99,7 @@ def test_a_ranker_that_ignores_blocks_fails(examples, posts):
     """A block that changes nothing but the length of the history is no better than a placebo."""
     found = counterfactuals(ranker(False, posts), cases(examples, posts, 15), OBSERVED)
     assert found["block_author"]["less_placebo"] == 0.0
+    assert found["block_author"]["beyond_seen"]["share"] == 0.0
 
 
 def test_worth_leaves_negative_actions_out():
