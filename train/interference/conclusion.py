@@ -74,7 +74,7 @@ def _lift(results: Results) -> Iterator[Claim]:
         if part not in results:
             continue
         for pair, other in (
-            ("field − base", "trees without it"),
+            ("field − base", "trees without it (of texts: that know no texts)"),
             ("field − local", "trees with the nearest likes"),
             ("field − kernel", "trees with kernels without waves"),
         ):
@@ -84,7 +84,7 @@ def _lift(results: Results) -> Iterator[Claim]:
                     for name, spaces in results[part]["sets"].items()
                     for space, of in spaces.items()
                 }
-                decides = pair == "field − base" and key == "ndcg_10"
+                decides = pair == "field − local" and key == "ndcg_10"
                 yield _claim(f"{when}as features, it adds {words} to {other}", found, decides)
         found = {
             f"{name}, {space}": of["long_tail"]["50"]["field − base"]
@@ -143,9 +143,9 @@ def section(part: Mapping[str, Any]) -> Lines:
         return lines
     default = part["default"]
     words = (
-        "gains over trees without it in most sets, with long and with short histories"
+        "beats the nearest likes as features in most sets, with long and with short histories"
         if part["field_wins"]
-        else "does not gain over trees without it in most sets"
+        else "does not beat the nearest likes as features in most sets"
     )
     return [
         *lines,

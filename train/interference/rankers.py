@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from train.interference.ratings import Floats
 from train.interference.split import Split
-from train.models.fractal.combination import combined
+from train.models.fractal.combination import combined, scale_weights, suppression
 from train.models.fractal.config import FieldConfig
 from train.models.fractal.field import fit
 
@@ -29,25 +29,29 @@ class FieldScores:
     """The fields of many viewers at their candidates.
 
     Attributes:
+        config: of the fields.
         by_scale: longest wave first. float64 [V, C, S].
-        weights: of the scales. float64 [V, S].
-        multiplier: of totals below 0. float64 [V].
         dimension: of each history. float64 [V].
+        ratio: the same over the vectors' width. float64 [V].
         disliked: as by_scale, of the sources with negative amplitude; None unless signed.
     """
 
+    config: FieldConfig
     by_scale: Floats
-    weights: Floats
-    multiplier: Floats
     dimension: Floats
+    ratio: Floats
     disliked: Floats | None = None
+
+    def weights(self, num_scales: int | None = None) -> Floats:
+        """Of the first scales, as a field of so many has them; all by default. [V, S]."""
+        config = self.config.model_copy(update={"num_scales": num_scales or self.config.num_scales})
+        return scale_weights(torch.from_numpy(self.ratio), config).numpy()
 
     def total(self, num_scales: int | None = None) -> Floats:
         """Weighted sum of the first scales, all by default. [V, C]."""
-        weights = self.weights[:, :num_scales]
-        weights = weights / weights.sum(1, keepdims=True)
-        parts = (self.by_scale[:, :, :num_scales], weights, self.multiplier)
-        return combined(*map(torch.from_numpy, parts)).numpy()
+        growth = suppression(torch.from_numpy(self.ratio), self.config)
+        scales = torch.from_numpy(self.by_scale[:, :, :num_scales])
+        return combined(scales, torch.from_numpy(self.weights(num_scales)), growth).numpy()
 
 
 def field(vectors: NDArray, split: Split, config: FieldConfig, most: int = MOST) -> FieldScores:
@@ -72,14 +76,11 @@ def field(vectors: NDArray, split: Split, config: FieldConfig, most: int = MOST)
             config=config,
         )
         scores = made.score(torch.from_numpy(vectors[newest.candidates[rows]]))
-        away = scores.disliked if scores.disliked is not None else scores.by_scale[:, :0]
-        parts.append(
-            (scores.by_scale, made.scale_weights, made.multiplier, made.dimension.value, away)
-        )
+        away = scores.disliked if scores.disliked is not None else scores.by_scale[:, :, :0]
+        parts.append((scores.by_scale, made.dimension.value, made.dimension.ratio, away))
     joined = [torch.cat(of).double().numpy() for of in zip(*parts, strict=True)]
-    by_scale, weights, multiplier, dimension, disliked = joined
-    signed = disliked if config.signed else None
-    return FieldScores(by_scale, weights, multiplier, dimension, signed)
+    by_scale, dimension, ratio, away_from = joined
+    return FieldScores(config, by_scale, dimension, ratio, away_from if config.signed else None)
 
 
 def cosine(vectors: NDArray, split: Split) -> Floats:

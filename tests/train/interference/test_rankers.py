@@ -63,11 +63,12 @@ def test_a_batch_is_its_viewers_alone(vectors, split):
 
 
 def test_fewer_scales_have_the_first_scales_weights(vectors, split):
-    """A total of S scales weighs the first S columns by weights that sum to 1."""
+    """A total of S scales is that of a field of S scales, which weighs by their number."""
     found = field(vectors, split, GUARDED)
-    np.testing.assert_allclose(found.total(1), found.by_scale[:, :, 0])
-    weights = found.weights[:, :2] / found.weights[:, :2].sum(1, keepdims=True)
-    np.testing.assert_allclose(found.total(2), (found.by_scale[:, :, :2] * weights[:, None]).sum(2))
+    for num in (1, 2, 3):
+        fewer = field(vectors, split, GUARDED.model_copy(update={"num_scales": num}))
+        np.testing.assert_allclose(found.total(num), fewer.total())
+        np.testing.assert_allclose(found.weights(num).sum(1), 1)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.3, 5.0])

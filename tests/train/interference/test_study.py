@@ -131,13 +131,13 @@ def test_the_default_follows_from_the_gains(record):
     pair = {"difference": 0.0, "low": -0.1, "high": 0.1, "p_holm": 1.0}
     parts = json.loads(json.dumps({part: record[part] for part in ("features", "cold_start")}))
     for part in parts.values():
-        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − base"] = pair
+        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − local"] = pair
     found = conclusion(parts)
     assert not found["field_wins"]
     assert found["agrees"]
     for part in parts.values():
         won = pair | {"difference": 0.1, "low": 0.05, "p_holm": 0.001}
-        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − base"] = won
+        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − local"] = won
     found = conclusion(parts)
     assert found["field_wins"]
     assert not found["agrees"]

@@ -123,6 +123,12 @@ def arms_section(sets: Mapping[str, Any]) -> Lines:
             middle = of["history"]
             head = f"{of['viewers']} viewers, median history {middle['median']:.0f}"
             lines += measured(of["arms"], head)
+            if space == "text":
+                lines += [
+                    "`base` knows no texts: what is gained over it is what texts tell. `local` and "
+                    "`kernel` read the same vectors as the field.",
+                    "",
+                ]
             rows = [
                 (
                     pair,

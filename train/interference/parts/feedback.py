@@ -73,7 +73,7 @@ def _of_set(ratings: Ratings, config: StudyConfig) -> dict[str, Any]:
     signed = field(vectors, both, waves.model_copy(update={"signed": True}))
     assert kernels.disliked is not None
     assert signed.disliked is not None
-    weights = kernels.weights[:, None]
+    weights = kernels.weights()[:, None]
     scores = {
         ITEM_MEAN: later.means[split.candidates],
         "the viewer's own factors": np.einsum(
@@ -84,7 +84,7 @@ def _of_set(ratings: Ratings, config: StudyConfig) -> dict[str, Any]:
         "kernels": field(vectors, split, KERNEL).total(),
         "signed kernels": ((kernels.by_scale - kernels.disliked) * weights).sum(2),
         **fields,
-        SIGNED: ((signed.by_scale - signed.disliked) * signed.weights[:, None]).sum(2),
+        SIGNED: ((signed.by_scale - signed.disliked) * signed.weights()[:, None]).sum(2),
     }
     by_viewer = {name: _auc(later, of, later.seen) for name, of in scores.items()}
     everything = {name: _auc(later, of, later.known) for name, of in scores.items()}

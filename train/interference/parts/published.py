@@ -107,7 +107,9 @@ def section(part: Mapping[str, Any]) -> Lines:
         "rated; factors and popularity learned from all other ratings; a field by principal "
         "directions, nothing guarded. Means over viewers ± standard errors. The numbers of single "
         "cases are held by `python -m train.check_fractalx`. The network has its own draws of "
-        "negatives and weights, and differs by seed more than by its distance to the original. "
+        "negatives and weights, and its numbers differ by seed. Films without a vector stand at "
+        "one point; rounding orders them in the original, and a shuffle here: that is what is left "
+        "of the differences of the field on ML-100K. "
         "ML-100K's original numbers come from a run of the original code, ML-1M's are published.",
         "",
     ]
