@@ -88,12 +88,15 @@ def _budget(record: Record, plt: Any) -> Any:
     figure, panels = _panels(record, plt, 3.6)
     for name, of, axis in panels:
         for color, (who, row) in zip(COLORS, of["budget"].items(), strict=False):
-            axis.plot(row["pairs"], row["published"], "o--", ms=3, color=color, alpha=0.6)
-            axis.plot(row["pairs"], row["norm_matched"], "o-", ms=3, color=color, label=who)
+            axis.plot(
+                range(len(row["pairs"])), row["published"], "o--", ms=3, color=color, alpha=0.6
+            )
+            axis.plot(
+                range(len(row["pairs"])), row["norm_matched"], "o-", ms=3, color=color, label=who
+            )
             axis.axhline(row["oracle"], color=color, ls=":", lw=1)
-        axis.set(title=name, xlabel="pairs of the one left out", xscale="symlog")
-        axis.set_xticks(row["pairs"], [str(num) for num in row["pairs"]], fontsize=8)
-        axis.minorticks_off()
+        axis.set(title=name, xlabel="pairs of the one left out")
+        axis.set_xticks(range(len(row["pairs"])), [str(num) for num in row["pairs"]])
         axis.legend(frameon=False, fontsize=8)
     panels[0][2].set_ylabel("regret (dashed: as published;\ndotted: with the true weights)")
     figure.tight_layout()
