@@ -88,7 +88,8 @@ def study(config: StudyConfig) -> Path:
 
 def _still_true(last: dict[str, Any], config: StudyConfig, stories: dict[str, Any]) -> list[str]:
     """Parts of the last report that the settings and data of now would make again."""
-    same, gone = [], []
+    same: list[str] = []
+    gone: list[str] = []
     for part, of in last.get("parts", {}).items():
         known = of["settings_key"] == settings_key(config, part) and all(
             stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
