@@ -28,16 +28,21 @@ _SETTING_SEEDS = 2  # of the seeds, for settings
 _STEPS = 5  # a mixture's shares are multiples of a fifth
 
 
-def by_loss(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, Any]]:
+def by_loss(
+    space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
+) -> dict[str, dict[str, Any]]:
     """Cosines of weights learned by each two losses from the same pairs, means over seeds.
 
     Returns:
         stakeholder -> one for each two losses, `mean` over those of the three that need no
         actions, and held-out `accuracy` of each loss.
     """
+    base = fit or FitConfig()
     names = [name for name in LOSSES if name != "constrained" or space.negative.any()]
     learned = {
-        name: learn(space, space.utility, NUM_TRAINED, seeds, FitConfig(loss=name))
+        name: learn(
+            space, space.utility, NUM_TRAINED, seeds, base.model_copy(update={"loss": name})
+        )
         for name in names
     }
     found = {}
@@ -52,17 +57,20 @@ def by_loss(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, dict[str, A
     return found
 
 
-def by_setting(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+def by_setting(
+    space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
+) -> dict[str, Any]:
     """The same for Bradley-Terry, three margins and three weights of calibration.
 
     Returns:
         stakeholder -> `mean` cosine of two of the seven, over pairs of them and seeds, and `min`.
     """
-    fits = [FitConfig()]
-    fits += [FitConfig(loss="margin", margin=margin) for margin in MARGINS]
-    fits += [FitConfig(loss="calibrated", calibration=weight) for weight in CALIBRATIONS]
+    changes: list[dict[str, Any]] = [{}]
+    changes += [{"loss": "margin", "margin": margin} for margin in MARGINS]
+    changes += [{"loss": "calibrated", "calibration": weight} for weight in CALIBRATIONS]
+    fits = [(fit or FitConfig()).model_copy(update=change) for change in changes]
     few = seeds[:_SETTING_SEEDS]
-    learned = [learn(space, space.utility, NUM_TRAINED, few, fit)[0] for fit in fits]
+    learned = [learn(space, space.utility, NUM_TRAINED, few, each)[0] for each in fits]
     table = np.stack([cosine(a, b) for a, b in combinations(learned, 2)])  # [pairs, S, K]
     return {
         who: {"mean": float(table[..., at].mean()), "min": float(table[..., at].min())}
@@ -76,7 +84,9 @@ def mixtures(num: int) -> Floats:
     return np.array([m for m in grid if sum(m) == _STEPS and max(m) < _STEPS]) / _STEPS
 
 
-def composition(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+def composition(
+    space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
+) -> dict[str, Any]:
     """How well weights for a mixture of stakeholders are composed from each one's own.
 
     Weights are learned from pairs that a mixture's utility labels, and projected on the span of
@@ -90,8 +100,8 @@ def composition(space: Space, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """
     shares = mixtures(len(space.stakeholders))
     labellers = [0] * len(shares)  # Bradley-Terry does not ask who labels
-    own, _ = learn(space, space.utility, MANY, seeds)
-    mixed, _ = learn(space, shares @ space.utility, MANY, seeds, labellers=labellers)
+    own, _ = learn(space, space.utility, MANY, seeds, fit)
+    mixed, _ = learn(space, shares @ space.utility, MANY, seeds, fit, labellers)
     composed = np.stack([_projected(m, o) for m, o in zip(mixed, own, strict=True)])
     alike = cosine(mixed, composed).mean(axis=0)
     ratios = [

@@ -33,6 +33,7 @@ from train.preference.plots import draw
 from train.preference.real import REAL, real_preferences
 from train.preference.space import Space
 from train.preference.stakeholders import kindle, mind, movielens, synthetic
+from train.preference.training import FitConfig
 from train.report import REPORTS, header, plain, write
 
 T = TypeVar("T")
@@ -55,6 +56,9 @@ class StudyConfig(Config):
     num_budget_seeds: PositiveInt = 20  # 42, 142, ...
     num_random_pairs: PositiveInt = Field(default=200, ge=2)  # each in both directions
     seed: int = 0  # of the random pairs
+    fit: FitConfig = FitConfig()
+    steps: tuple[PositiveInt, ...] = (50, 250, 1_250)  # of decoupling, the published ends
+    num_curve_seeds: PositiveInt = 25  # of the made-up pool's curves, at most
     num_workers: PositiveInt = 2  # processes, each of one thread and busy with one set at a time
 
     @field_validator("sets")
@@ -97,7 +101,8 @@ def study(config: StudyConfig) -> Path:
     }
     parts["real"] = partial(real_preferences, config.real, config)
     if "synthetic" in spaces:
-        parts["protocol"] = protocol.synthetic_protocol
+        curve_seeds = protocol.CURVE_SEEDS[: config.num_curve_seeds]
+        parts["protocol"] = partial(protocol.synthetic_protocol, curve_seeds)
     done, seconds, cpu = _run(parts, config.num_workers)
     real, real_left_out = done["real"]
     results = plain(
@@ -152,12 +157,12 @@ def _timed(part: Callable[[], T]) -> tuple[T, float, float]:
 
 def of_set(space: Space, config: StudyConfig) -> dict[str, Any]:
     """All that is asked of one set."""
-    learned = goodhart.learn_all(space, config.seeds)
+    learned = goodhart.learn_all(space, config.seeds, config.fit)
     by_cosine = goodhart.cosines(space, learned)
     rows = list(goodhart.ordered_pairs(space, by_cosine, goodhart.changes(space, learned)))
     selections = list(rows[0]["change"])
     scorer = space.of_stakeholder(_SCORER.get(space.name, "platform"))
-    curves = budget.curves(space, config.budgets, config.budget_seeds)
+    curves = budget.curves(space, config.budgets, config.budget_seeds, config.fit)
     return {
         "items": len(space.features),
         "features": space.features.shape[1],
@@ -177,16 +182,16 @@ def of_set(space: Space, config: StudyConfig) -> dict[str, Any]:
         "budget": curves,
         "budget_medians": budget.medians(curves),
         "decoupling": [
-            decoupling.decouple(space, target, hidden, seeds=config.seeds)
+            decoupling.decouple(space, target, hidden, steps=config.steps, seeds=config.seeds)
             for target, hidden in _DECOUPLED.get(
                 space.name, (("user", "platform"), ("user", "diversity"))
             )
         ],
-        "by_loss": labels.by_loss(space, config.seeds),
-        "by_setting": labels.by_setting(space, config.seeds),
-        "composition": labels.composition(space, config.seeds),
+        "by_loss": labels.by_loss(space, config.seeds, config.fit),
+        "by_setting": labels.by_setting(space, config.seeds, config.fit),
+        "composition": labels.composition(space, config.seeds, config.fit),
         "predictors": directions.predictors(
-            space, config.num_random_pairs, config.seed, config.seeds
+            space, config.num_random_pairs, config.seed, config.seeds, config.fit
         ),
     }
 

@@ -28,6 +28,9 @@ def record(tmp_path_factory):
         "num_budget_seeds": 2,
         "num_random_pairs": 5,
         "num_workers": 1,
+        "fit": {"num_epochs": 3},
+        "steps": [5, 50],
+        "num_curve_seeds": 1,
     }
     page = study(check(values, StudyConfig, place="test"))
     return json.loads(page.with_suffix(".json").read_text()), page
