@@ -47,6 +47,7 @@ from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
+from train.preference.alignment import summary
 from train.prefix.posts import prefix_story, read_prefix
 from train.prefix_index import PREFIX, PrefixIndex, index_texts
 from train.runs import MODEL, read_run_for
@@ -265,6 +266,7 @@ def assemble(
             "content": manifest.get("content"),  # which encoder made the vectors of text
             PREFIX: None if prefix is None else prefix_story(prefix),
             "weights_sha256": digests,
+            "audit": summary(blend),  # whom the blend serves; python -m train.preference.audit
             "metrics": {},  # python -m train.evaluate fills them in
         }
         files = {

@@ -11,6 +11,7 @@ from configs import near_miss
 from pipelines.whole import new_folder, save_json
 from train.bundle import Bundle, BundleError, check_out, load
 from train.models.fractal.blend import InterferenceBlend
+from train.preference.alignment import summary
 
 
 def write_metrics(bundle: Bundle, metrics: dict[str, Any]) -> None:
@@ -55,6 +56,7 @@ def with_blend(
         if name not in blend:
             raise BundleError(f"{bundle}: {name!r}: no such action{near_miss(name, blend)}")
         blend[name] = float(weight)
+    card["audit"] = summary(blend)
     if interference is not None:
         card["interference"] = interference.model_dump(mode="json")
     if feed is not None:

@@ -105,14 +105,20 @@ def evaluate(
     return results
 
 
-def predict(ranker: Ranker, examples: pa.Table, facts: Facts) -> NDArray[np.float32]:
-    """The ranker's word on every candidate, in the order of `rows.flatten`. float32 [n, A]."""
+def predict(
+    ranker: Ranker, examples: pa.Table, facts: Facts, quiet: bool = False
+) -> NDArray[np.float32]:
+    """The ranker's word on every candidate, in the order of `rows.flatten`. float32 [n, A].
+
+    Tells how far it is, unless `quiet`.
+    """
     spec = ranker.config.features
     length = pc.list_value_length(examples["post_id"]).to_numpy()
     start = np.cumsum(length) - length
     order = np.argsort(length, kind="stable")  # equal lengths together: little padding
     predicted = np.empty((length.sum(), spec.num_actions), np.float32)
-    for first in track(range(0, len(order), _BATCH), description="Scoring candidates"):
+    starts = range(0, len(order), _BATCH)
+    for first in track(starts, description="Scoring candidates", disable=quiet):
         part = order[first : first + _BATCH]
         inputs = example_inputs(examples.take(part), spec, facts)
         with torch.inference_mode():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -42,6 +43,7 @@ class TrainConfig(Config):
     batch_size: PositiveInt = 256  # examples per worker and forward pass
     accumulate: PositiveInt = 1  # forward passes per step; see `Trainer.step`
     num_epochs: PositiveInt = 2
+    max_steps: PositiveInt | None = None  # the run ends here, validated, if its epochs do not first
     validate_every_steps: PositiveInt | None = None  # besides the end of every epoch
     patience: PositiveInt | None = None  # validations in a row without a new best, then stop
     seed: int = 0
@@ -58,6 +60,10 @@ class TrainConfig(Config):
     placement: Literal["PACK", "SPREAD"] = "PACK"  # workers together, or one per node
     checkpoint_every_steps: PositiveInt = 500
     max_failures: NonNegativeInt = 3  # lost workers a run survives
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Of the whole run."""
+        return min(steps_per_epoch * self.num_epochs, self.max_steps or sys.maxsize)
 
 
 @dataclass

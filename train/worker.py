@@ -83,7 +83,7 @@ def fit(config: TrainConfig, callbacks: Sequence[Any] = ()) -> Path:
     learner = make_learner(config.learning, data)  # says, once, what is wrong with the settings
     connect()
     steps = num_examples // needed
-    with shown(config.name, steps * config.num_epochs) as board:
+    with shown(config.name, config.num_steps(steps)) as board:
         result = _run(config, data, steps, board, callbacks)
     return _export(config, result, learner)
 
@@ -134,7 +134,8 @@ def worker(settings: dict[str, Any]) -> None:
     rank, steps_per_epoch = ray.train.get_context().get_world_rank(), settings["steps_per_epoch"]
 
     learner = make_learner(config.learning, Path(config.data))
-    trainer = Trainer(config, learner, steps_per_epoch * config.num_epochs)
+    num_steps = config.num_steps(steps_per_epoch)
+    trainer = Trainer(config, learner, num_steps)
     trainer.place(ray.train.torch.prepare_model(learner.model), ray.train.torch.get_device())
     progress = _restore(trainer)  # after the weights are in place: optimiser state follows them
 
@@ -153,13 +154,14 @@ def worker(settings: dict[str, Any]) -> None:
         every = config.validate_every_steps
         if progress.step == steps_per_epoch:
             return False  # validated below, when the epoch's data are let go of
-        if every and progress.total_steps % every == 0:
+        ends = progress.total_steps == num_steps
+        if ends or (every and progress.total_steps % every == 0):
             validate()
         elif progress.total_steps % config.checkpoint_every_steps == 0:
             _report(trainer, progress, {"val_loss": NOT_VALIDATED})
-        return progress.ran_out(config.patience)
+        return ends or progress.ran_out(config.patience)
 
-    while progress.epoch < config.num_epochs and not progress.ran_out(config.patience):
+    while progress.total_steps < num_steps and not progress.ran_out(config.patience):
         examples = _examples("train", config, seed=config.seed + progress.epoch)
         seeds = (config.seed, progress.epoch, rank)
         stream = batches(learner, examples, seeds, skip=progress.step * config.accumulate)

@@ -19,10 +19,16 @@ from pipelines.feed.replay import topic_entropy
 from pipelines.feed.table import Candidates
 from pipelines.schema import ACTIONS, DWELL_TIME
 from train.metrics import ndcg_at_k
+from train.preference.stakeholders.synthetic import ACTION_NAMES as NAMES
+from train.preference.stakeholders.synthetic import ALPHA, action_weights
 
 Floats = NDArray[np.float64]
 
 TOP = 10  # posts of a page that are looked at
+STAKEHOLDERS = {  # action -> weight of each, as train.preference has them
+    name: dict(zip(NAMES, action_weights(alpha).tolist(), strict=True))
+    for name, alpha in ALPHA.items()
+}
 _NEGATIVE = [at for at, action in enumerate(ACTIONS) if action.weight < 0]
 
 
@@ -95,6 +101,8 @@ class Judge:
         relevant, num_relevant: as in `Outcomes`.
         worth: by the bundle's own weights, whatever a trial's are. float64 [C].
         negative: learned negative actions expected of each. float64 [C].
+        wanted: by each of STAKEHOLDERS of what is expected of each; an action that was not
+            learned counts for nothing. float64 [C, K].
     """
 
     post_id: NDArray[np.int64]
@@ -102,6 +110,7 @@ class Judge:
     num_relevant: int
     worth: Floats
     negative: Floats
+    wanted: Floats
 
     @classmethod
     def of(
@@ -125,14 +134,16 @@ class Judge:
         expected = np.nan_to_num(expected)  # of a viewer of whom nothing is predicted
         worth = expected @ weights
         negative = expected[:, [at for at in _NEGATIVE if learned[at]]].sum(axis=1)
-        return cls(post_id, known.relevant, known.num_relevant, worth, negative)
+        wanted = expected @ _stakeholder_weights(expected.shape[1], learned)
+        return cls(post_id, known.relevant, known.num_relevant, worth, negative, wanted)
 
     def measure(self, page: Candidates) -> dict[str, float]:
         """What the first ten posts of a page are like; NaN = nothing to tell it by.
 
-        ndcg_10 counts relevant posts; value_10 and negative_10 are means over ten places, empty
-        ones worth nothing; authors_10 is the share of different authors among the known ones,
-        topics_10 the entropy of first topics in bits.
+        ndcg_10 counts relevant posts; value_10, negative_10 and what stakeholders want of them
+        (user_10, platform_10, society_10) are means over ten places, empty ones worth nothing;
+        authors_10 is the share of different authors among the known ones, topics_10 the entropy
+        of first topics in bits.
         """
         order = np.argsort(self.post_id)
         row = order[np.searchsorted(self.post_id, page.post_id[:TOP], sorter=order)]
@@ -147,7 +158,20 @@ class Judge:
             "authors_10": len(np.unique(known)) / len(known) if len(known) else float("nan"),
             "topics_10": topic_entropy(topics),
             "negative_10": float(self.negative[row].sum() / TOP),
+            **{
+                f"{name}_10": float(total / TOP)
+                for name, total in zip(STAKEHOLDERS, self.wanted[row].sum(axis=0), strict=True)
+            },
         }
+
+
+def _stakeholder_weights(num_actions: int, learned: NDArray[np.bool_]) -> Floats:
+    """Weights of each stakeholder, 0 for actions that were not learned. [A, K]."""
+    made = np.zeros((num_actions, len(STAKEHOLDERS)))
+    for column, weights in enumerate(STAKEHOLDERS.values()):
+        for at, action in enumerate(ACTIONS):
+            made[at, column] = weights.get(action.name, 0.0) * bool(learned[at])
+    return made
 
 
 def means(per_request: dict[str, Floats]) -> dict[str, float]:

@@ -17,12 +17,16 @@ from pydantic import (
 from configs import Config, ConfigError, load, near_miss
 from pipelines.feed.replay import SERVICES
 from pipelines.schema import ACTION_NAMES
+from train.preference.stakeholders.synthetic import ALPHA
 from train.tuning.space import Choice, Range
 
 Direction = Literal["maximize", "minimize"]
 
 # What the pages of a blend are measured by; see `train.tuning.measures`.
-BLEND_MEASURES = ("ndcg_10", "value_10", "authors_10", "topics_10", "negative_10")
+BLEND_MEASURES = (
+    *("ndcg_10", "value_10", "authors_10", "topics_10", "negative_10"),
+    *(f"{name}_10" for name in ALPHA),  # what a stakeholder of train.preference wants of a page
+)
 
 
 class Bound(Config):

@@ -66,6 +66,9 @@ def test_pages_by_hand():
     click, hide = weights[[CLICK, HIDE]]
     assert found["value_10"] == pytest.approx((click + hide + 0.2 * (click + hide)) / 10)
     assert found["negative_10"] == pytest.approx((1 + 0.2) / 10)  # no report: never learned
+    # Of what was learned stakeholders count hiding alone: 1 for the user, 4 for society.
+    assert found["user_10"] == pytest.approx(-(1 + 0.2) / 10)
+    assert found["society_10"] == pytest.approx(-4 * (1 + 0.2) / 10)
     best = 1 + 1 / np.log2(3)
     assert found["ndcg_10"] == pytest.approx(1 / np.log2(3) / best)
     assert found["authors_10"] == 0.5

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import ray
 import yaml
@@ -23,6 +27,12 @@ def test_groups_of_numbers_are_flattened():
     assert scalars(told) == {"loss": 1.0, "favorite.rate": 0.5}
 
 
+def num_examples(data: Path) -> int:
+    """To train on."""
+    parts = (data / "examples" / "split=train").glob("*")
+    return sum(pq.read_metadata(part).num_rows for part in parts)
+
+
 @pytest.fixture
 def cluster():
     """Ray on this machine, for one test."""
@@ -34,8 +44,12 @@ def cluster():
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_a_search_counts_what_was_finished(prepared, tmp_path, capsys):
-    """Two trials, then one more of the same study: the two stand as they were."""
+    """Two trials, then one more of the same study: the two stand as they were.
+
+    Each ends after `max_steps`, in its second epoch, with a validation of its own.
+    """
     run = train_config("ranker", prepared, tmp_path / "runs", batch_size=64, num_epochs=2)
+    steps = num_examples(prepared) // 64
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
 
     def config(num_trials: int) -> RunSearch:
@@ -44,6 +58,7 @@ def test_a_search_counts_what_was_finished(prepared, tmp_path, capsys):
             "out": str(tmp_path / "tune"),
             "run": str(tmp_path / "run.yaml"),
             "space": {"optim.lr": {"low": 1e-4, "high": 1e-2, "scale": "log"}},
+            "fixed": {"max_steps": steps + 1},
             "num_trials": num_trials,
         }
         return check(values, RunSearch, place="test")
@@ -57,5 +72,8 @@ def test_a_search_counts_what_was_finished(prepared, tmp_path, capsys):
     assert both[:2].equals(first)
     assert both["optim.lr"].n_unique() == 3
     assert both["measure.val_loss"].is_finite().all()
+    stories = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*/result.json")]
+    assert [story["total_steps"] for story in stories] == [steps + 1] * 3
+    assert all(len(story["epochs"]) == 2 for story in stories)
     assert "python -m train" in capsys.readouterr().out
     assert "optim.lr" in (tmp_path / "tune" / "rates" / SUMMARY).read_text()

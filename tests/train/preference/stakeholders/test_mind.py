@@ -1,0 +1,49 @@
+"""MIND's reader on a few made-up impressions and articles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from train.preference.stakeholders import mind
+
+ARTICLES = {"N1": ("news", "newsus"), "N2": ("sports", "soccer"), "N3": ("autos", "autosnews")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six impressions of three articles, the first of which is always clicked."""
+    inside = tmp_path / "MINDsmall_train"
+    inside.mkdir()
+    shown = "\t".join(["{}", "U1", "11/12/2019 2:14:46 PM", "N9", "N1-1 N2-0 N3-0 N4-0"])
+    (inside / "behaviors.tsv").write_text("\n".join(shown.format(at) for at in range(6)))
+    entity = '[{"Label": "x"}]'
+    rows = [
+        "\t".join([name, *of, f'A "title {name}', "Some words", "url", entity, "[]"])
+        for name, of in ARTICLES.items()
+    ]
+    (inside / "news.tsv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_readers_want_what_is_clicked(folder):
+    """The clicked article's category has the highest weight; quality follows the groups."""
+    space = mind.read(folder)
+    reader = space.weights[space.of_stakeholder("reader")]
+    names = space.feature_names
+    assert reader[names.index("news")] == 1.0
+    assert reader[names.index("sports")] == pytest.approx((0 + 1) / (6 + 1))
+    assert reader[-4:].tolist() == [0.2, 0.2, 0.3, 0.0]
+    assert len(space.features) == 3  # N4 has no text
+
+
+def test_the_named_stakeholders(folder):
+    """Advertisers want cars and not news; journalists want news of the country."""
+    space = mind.read(folder)
+    names = space.feature_names
+    advertiser, journalist = (
+        space.weights[space.of_stakeholder(n)] for n in ("advertiser", "journalist")
+    )
+    assert (advertiser[names.index("autos")], advertiser[names.index("news")]) == (1.0, -1.0)
+    assert journalist[names.index("newsus")] == 1.0

@@ -1,0 +1,88 @@
+"""The audit's command: exit codes for CI, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.train.preference.test_alignment import HARMFUL
+from train.bundle import load
+from train.bundle_versions import with_blend
+from train.preference.audit import main
+
+
+@pytest.fixture
+def harmful(tmp_path: Path) -> Path:
+    """A file of weights that rewards being blocked."""
+    path = tmp_path / "weights.yaml"
+    path.write_text(yaml.safe_dump(HARMFUL))
+    return path
+
+
+def test_a_harmful_blend_fails_ci(harmful, capsys):
+    """Exit code 1, and the page says who is below."""
+    assert main([str(harmful), "--stakeholders", "user", "society"]) == 1
+    page = capsys.readouterr().out
+    assert "**below**" in page
+    assert "platform" not in page
+
+
+def test_the_bar_can_be_set(harmful):
+    """A lower bar lets it pass, a bar that the user misses does not."""
+    assert main([str(harmful), "--at-least", "-0.9"]) == 0
+    assert main([str(harmful), "--stakeholders", "user", "--at-least", "0.99"]) == 1
+
+
+def test_presets_pass(capsys):
+    """Both published presets serve all three stakeholders to some degree."""
+    assert main(["x-algorithm-2026"]) == 0
+    assert main(["heavy-ranker-2023"]) == 0
+
+
+def test_it_writes_json_a_page_and_a_plot(harmful, tmp_path):
+    """What is written says the same as the exit code."""
+    pytest.importorskip("matplotlib")
+    assert main([str(harmful), "--out", str(tmp_path / "out")]) == 1
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["below"] == ["society"]
+    assert (tmp_path / "out" / "audit.md").read_text().startswith("# Audit of")
+    assert (tmp_path / "out" / "audit.png").stat().st_size > 5_000
+
+
+def test_own_stakeholders_can_be_given(harmful, tmp_path):
+    """NAME=FILE is a stakeholder of one's own: the blend serves itself entirely."""
+    assert main([str(harmful), "--stakeholders", f"mine={harmful}", "--at-least", "0.999"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["x-algoritm-2026"], ["x-algorithm-2026", "--stakeholders", "usr"]],
+)
+def test_what_cannot_be_read_is_another_exit_code(arguments, capsys):
+    """A misspelt preset or stakeholder is exit code 2 with the near miss."""
+    assert main(arguments) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, capsys):
+    """A list of weights names no actions."""
+    path = tmp_path / "weights.yaml"
+    path.write_text("[1, 2]")
+    assert main([str(path)]) == 2
+    assert "expected action: weight, got list" in capsys.readouterr().err
+
+
+def test_a_bundle_can_be_audited_and_its_card_says_the_same(bundle_path, tmp_path):
+    """A bundle's card carries the audit of its blend, anew for a bundle with another blend."""
+    assert main([str(bundle_path), "--out", str(tmp_path / "out")]) in (0, 1)
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    card = load(bundle_path).card["audit"]
+    assert card["worst"] == found["worst"]
+    for name, of in card["stakeholders"].items():
+        assert of["cosine"] == pytest.approx(found["stakeholders"][name]["cosine"])
+    harmful = {"block_author": 500.0, "report": 500.0}
+    with_blend(bundle_path, tmp_path / "other", weights=harmful)
+    assert load(tmp_path / "other").card["audit"]["risk"] == "goodhart"

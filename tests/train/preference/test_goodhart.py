@@ -1,0 +1,121 @@
+"""Who gains: cosines, changes, and the published figures of ML-100K."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.train.preference.planted import planted
+from tests.train.preference.shared_data import SHARED, needs_shared
+from train.preference.decoupling import decouple
+from train.preference.directions import predictors, with_random_stakeholders
+from train.preference.goodhart import (
+    COSINES,
+    UNIT,
+    changes,
+    cosines,
+    learn_all,
+    matches,
+    ordered_pairs,
+)
+from train.preference.published import COVARIANCE, DECOUPLED, PAIRS, SWEEP
+from train.preference.space import cosine
+from train.preference.stakeholders import movielens
+
+SEEDS = (42, 142)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """The planted pool with two seeds."""
+    space = planted()
+    return space, learn_all(space, SEEDS)
+
+
+def test_those_who_agree_gain_and_those_who_do_not_lose(learned):
+    """More of the user's pairs help the platform and harm diversity, softly and by the best."""
+    space, weights = learned
+    for name, change in changes(space, weights).items():
+        if name in ("T=1", "T=10", "top 10"):
+            assert change[0, 1] > 0 > change[0, 2], name
+
+
+def test_cosines_of_even_features_are_alike(learned):
+    """With uncorrelated features of one spread the covariance cosine is nearly the raw one."""
+    space, weights = learned
+    found = cosines(space, weights)
+    assert set(found) == set(COSINES)
+    np.testing.assert_allclose(found["covariance_true"], found["raw"], atol=0.15)
+    np.testing.assert_allclose(np.diag(found["raw"]), 1)
+
+
+def test_matches_count_strong_pairs_alone(learned):
+    """Pairs whose trained cosine is near 0 do not count."""
+    space, weights = learned
+    rows = list(ordered_pairs(space, cosines(space, weights), changes(space, weights)))
+    assert len(rows) == 6
+    assert matches(rows, "trained", "T=1") == (6, 6)
+    weak = [{**row, "cosine": {**row["cosine"], "trained": 0.1}} for row in rows]
+    assert matches(weak, "trained", "T=1") == (0, 0)
+
+
+def test_a_soft_change_follows_the_covariance(learned):
+    """Hot, the change of a hidden utility is the covariance with the change of score over T."""
+    space, weights = learned
+    hot = 1_000.0
+    ours = changes(space, weights, False, (hot,))[f"T={hot:g}"]
+    step = (weights.many - weights.few).mean(axis=0) @ space.features.T  # [K, C]
+    theory = np.cov(np.concatenate([step, space.utility]), ddof=0)[:3, 3:] / hot
+    np.testing.assert_allclose(ours, theory, rtol=0.02)
+
+
+def test_random_partners_have_all_cosines():
+    """Hidden partners are turned from their targets by angles of all sizes."""
+    space = with_random_stakeholders(planted(), 300, seed=0)
+    raw = cosine(space.weights[:300], space.weights[300:])
+    assert raw.min() < -0.9
+    assert raw.max() > 0.9
+    assert abs(raw.mean()) < 0.1
+
+
+def test_predictors_tell_more_than_the_majority():
+    """On random pairs the covariance cosine is right far more often than the commoner sign."""
+    found = predictors(planted(), num_pairs=40, seeds=SEEDS)["selections"]["T=10"]
+    assert found["covariance"]["low"] > found["majority"]["share"]
+    bins = found["bins"]["covariance"]
+    assert sum(row["num"] for row in bins.values()) == 80
+    assert found["covariance"]["num_clusters"] == 40
+
+
+def test_steps_make_the_change_of_raw_scores():
+    """Steps alone make more of the change than pairs alone, as long as scores may sharpen."""
+    found = decouple(planted(), "user", "platform", (25, 1_000), (20, 600), SEEDS)
+    assert found["shares"]["value"]["steps_alone"] > found["shares"]["value"]["pairs_alone"]
+    assert len(found["cells"]) == 4
+
+
+@needs_shared
+def test_the_published_figures_of_movielens_come_out():
+    """ML-100K: cosines, and changes by top ten, T = 1 and the sweep, to 0.003."""
+    space = movielens.space("ml_100k", movielens.read_100k(SHARED)[0])
+    weights = learn_all(space)
+    found = ordered_pairs(space, cosines(space, weights), changes(space, weights))
+    rows = {f"{row['target']} > {row['hidden']}": row for row in found}
+    for pair, (trained, ten, warm) in PAIRS["ml_100k"].items():
+        ours = (
+            rows[pair]["cosine"]["trained"],
+            *(rows[pair]["change"][s] for s in ("top 10", "T=1")),
+        )
+        assert ours == pytest.approx((trained, ten, warm), abs=0.003)
+        assert rows[pair]["change"]["sweep"] == pytest.approx(SWEEP[pair], abs=0.003)
+        assert rows[pair]["cosine"]["covariance"] == pytest.approx(COVARIANCE[pair], abs=0.003)
+        assert np.sign(rows[pair]["change"][UNIT]) == np.sign(trained)
+
+
+@needs_shared
+def test_the_decoupling_comes_out():
+    """ML-100K: fifty steps on 2,000 pairs change nothing; 1,250 on 25 make most of it."""
+    space = movielens.space("ml_100k", movielens.read_100k(SHARED)[0])
+    cells = decouple(space, "user", "platform", (25, 2_000), (50, 1_250))["cells"]
+    for cell in cells:
+        assert cell["value"] == pytest.approx(DECOUPLED[cell["pairs"], cell["steps"]], abs=0.01)

@@ -1,0 +1,164 @@
+"""Parts of the page about regret, budgets, losses, audits and what people showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.preference.plots import real_sources
+from train.prefix.tables import Lines, table
+
+Record = Mapping[str, Any]
+
+
+def budget(record: Record) -> Lines:
+    """Regret by pairs, and prices."""
+    lines = ["## What it costs to hear one who was left out", ""]
+    lines += [
+        "Regret by pairs learned from. As published the learned vector keeps its length, and "
+        "recovery above 100 % only says that it drowned the others out; norm-matched it has the "
+        "true length, and 100 % is what the true weights win back. A price above the largest "
+        "budget counts as larger than all others in the median.",
+        "",
+    ]
+    for name, of in record["sets"].items():
+        pairs = next(iter(of["budget"].values()))["pairs"]
+        rows = []
+        for who, row in of["budget"].items():
+            for kind in ("published", "norm_matched"):
+                cost = (_price(row[f"{kind}_{level}"], pairs[-1]) for level in ("n50", "n80"))
+                oracle = row["oracle"] if kind == "norm_matched" else None
+                regrets = (f"{value:.3f}" for value in row[kind])
+                rows.append((f"{who}, {kind.replace('_', '-')}", *regrets, oracle, *cost))
+        columns = (name, *(f"{num} pairs" for num in pairs), "true weights", "50 %", "80 %")
+        lines += table(columns, rows)
+        rows = [
+            (
+                key.replace("_", " "),
+                _price(row["median"], pairs[-1]),
+                row["median_of_those_reached"],
+                f"{row['reached']} of {row['of']}",
+            )
+            for key, row in of["budget_medians"].items()
+        ]
+        lines += table(("median pairs", "all", "of those that reach it", "reach it"), rows)
+    return lines
+
+
+def _price(value: float | None, largest: int) -> str:
+    return f"> {largest}" if value is None else f"{value:.0f}"
+
+
+def frontier(record: Record) -> Lines:
+    """Geometric regret, and composed frontiers."""
+    lines = ["## Who loses when one is left out", ""]
+    lines += [
+        "The others keep what is Pareto-optimal for them; regret is the best point for the one "
+        "left out less the mean of those. Slates of the same items are one point here. Compared "
+        "without tolerance, sums of the same items in another order differ in the last bit, and "
+        "chance decides how many of them count: the range says what figures that can make.",
+        "",
+    ]
+    rows = [
+        (
+            f"{name}, {who}",
+            row["regret"],
+            f"{row['published_could_be'][0]:.3f} to {row['published_could_be'][1]:.3f}",
+            f"{row['kept']} of {row['points']}",
+        )
+        for name, of in record["sets"].items()
+        for who, row in of["geometric"].items()
+    ]
+    columns = ("left out", "regret", "range by rounding", "points kept")
+    lines += table(columns, rows)
+    rows = [
+        (
+            name,
+            *(
+                of["composition"][key]
+                for key in (
+                    *("mixtures", "cosine_mean", "cosine_min", "above_0.95"),
+                    *("hypervolume_composed", "hypervolume_mean"),
+                )
+            ),
+        )
+        for name, of in record["sets"].items()
+    ]
+    lines += [
+        "Weights learned for mixtures of stakeholders, against their projection on the span of "
+        "what was learned of each; hypervolumes are exact, above the worst value of any frontier, "
+        "relative to that of the mixtures.",
+        "",
+        *table(
+            (
+                *("", "mixtures", "mean cosine", "least", "above 0.95"),
+                *("hypervolume, composed", "plain mean"),
+            ),
+            rows,
+        ),
+    ]
+    return lines
+
+
+def losses(record: Record) -> Lines:
+    """Cosines between losses and settings."""
+    lines = ["## Labels or loss", ""]
+    lines += [
+        "Mean cosine of weights learned from the same pairs by Bradley-Terry, margin and "
+        "calibrated losses; and over seven settings of these.",
+        "",
+    ]
+    rows = [
+        (
+            f"{name}, {who}",
+            row["mean"],
+            of["by_setting"][who]["mean"],
+            of["by_setting"][who]["min"],
+            ", ".join(f"{loss} {value:.3f}" for loss, value in row["accuracy"].items()),
+        )
+        for name, of in record["sets"].items()
+        for who, row in of["by_loss"].items()
+    ]
+    columns = ("", "losses", "settings", "least of any run", "held-out accuracy")
+    return [*lines, *table(columns, rows)]
+
+
+def real(record: Record) -> Lines:
+    """Accuracy on pairs that people showed."""
+    sources = real_sources(record)
+    if not sources:
+        return []
+    lines = ["## Preferences that people showed", ""]
+    lines += [
+        "Labels here come from people, not from the utility that is learned: which of two films a "
+        "viewer who was not learned from rates higher; which of two videos of one session was "
+        "clicked. Intervals over people; a tie counts half.",
+        "",
+    ]
+    for name, of in sources.items():
+        rows = [
+            (
+                key.replace("_", " "),
+                f"{row['accuracy']:.3f}",
+                f"{row['low']:.3f} to {row['high']:.3f}",
+            )
+            for key, row in of["accuracy"].items()
+        ]
+        head = f"{name}: {of['test_pairs']:,} pairs of {of['test_people']:,} people"
+        lines += table((head, "told right", "95 %"), rows)
+    return lines
+
+
+def audit(record: Record) -> Lines:
+    """Scenarios and where signs flip."""
+    of = record["audit"]
+    rows = [(name, row["society"], row["user"]) for name, row in of["scenarios"].items()]
+    flips = ", ".join(f"{at:+.4f} for α = {alpha}" for alpha, at in of["flips_at"].items())
+    lines = ["## The audit in closed form", ""]
+    lines += table(("weights", "cosine with society", "with user"), rows)
+    return [
+        *lines,
+        f"The sign flips where the negative actions weigh +5 / (4 α): {flips}; with the neutral "
+        f"actions at one half it is {of['flips_at_neutral_half']:+.4f} for α = 4 all the same.",
+        "",
+    ]
