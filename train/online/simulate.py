@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = {
         "page": "train.online.page",
         "header": header("the synthetic world", config.seeds),
-        "settings": config.model_dump(mode="json"),
+        "settings": config.model_dump(mode="json", exclude={"reports"}),
         **results(found, config),
     }
     page = write(NAME, record, config.reports)
