@@ -10,9 +10,7 @@ comes with the project. One process, one thread, no Ray.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import logging
 import sys
 import time
@@ -22,14 +20,16 @@ from typing import Any
 
 import torch
 
-from configs import ConfigError, load
+from configs import ConfigError
 from pipelines.data.reader import InputError
 from train.interference.checks import checks
 from train.interference.conclusion import conclusion
 from train.interference.parts import SECTIONS
 from train.interference.plots import draw
 from train.interference.study import PARTS, StudyConfig, World
-from train.report import header, plain, write
+from train.report import header, plain
+from train.report_parts import last_record, settings_of
+from train.report_plots import write_with_plots
 
 NAME = "fractalx"
 DEFAULT = "configs/fractalx/study.yaml"
@@ -78,12 +78,7 @@ def study(config: StudyConfig) -> Path:
         **{part: found[part] for part in order},
         "conclusion": conclusion(found),
     }
-    page = write(NAME, record, config.reports)
-    try:
-        draw(json.loads(page.with_suffix(".json").read_text()), page.parent)
-    except ImportError as error:
-        _log.warning("no plots: %s", error)
-    return page
+    return write_with_plots(NAME, record, config.reports, draw)
 
 
 def _still_true(last: dict[str, Any], config: StudyConfig, stories: dict[str, Any]) -> list[str]:
@@ -109,14 +104,7 @@ def settings_key(config: StudyConfig, part: str) -> str:
 
 
 def _last(config: StudyConfig) -> dict[str, Any]:
-    file = Path(config.reports) / f"{NAME}.json"
-    try:
-        return json.loads(file.read_text())
-    except OSError:
-        return {}
-    except ValueError as error:
-        told = f"{file}: not JSON ({error}); remove it to begin a new report"
-        raise InputError(told) from None
+    return last_record(Path(config.reports) / f"{NAME}.json")
 
 
 def settings(arguments: Sequence[str]) -> StudyConfig:
@@ -125,17 +113,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
     Raises:
         ConfigError: a setting or a part that there is not.
     """
-    parser = argparse.ArgumentParser(prog="python -m train.fractalx_study", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", default=DEFAULT, help=f"default {DEFAULT}")
-    parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these parts")
-    parser.add_argument("overrides", nargs="*", help="settings as a.b=value")
-    args = parser.parse_intermixed_args(arguments)
-    parts = [part for part in args.parts if "=" not in part]
-    overrides = [*args.overrides, *(part for part in args.parts if "=" in part)]  # behind --parts
-    if parts:
-        overrides.append(f"parts=[{', '.join(parts)}]")
-    return load(args.config, StudyConfig, overrides)
+    return settings_of(arguments, StudyConfig, DEFAULT, "python -m train.fractalx_study", __doc__)
 
 
 def main() -> int:

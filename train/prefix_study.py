@@ -10,8 +10,6 @@ epoch that a head keeps is the best on validation rows of its training texts.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import sys
 import time
@@ -19,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError, load
+from configs import ConfigError
 from pipelines.data.encode import Pool, over_actors
 from pipelines.data.reader import InputError
 from train.prefix import jobs
@@ -29,7 +27,9 @@ from train.prefix.jobs import Job, Kept, Record, Runner, SetData
 from train.prefix.parts import arms_of, results_of, set_of, sets, trend
 from train.prefix.plots import draw
 from train.prefix.study import CLINC, Arms, Runs, StudyConfig, set_data
-from train.report import header, plain, write
+from train.report import header, plain
+from train.report_parts import settings_of
+from train.report_plots import write_with_plots
 
 DEFAULT = "configs/prefix/study.yaml"
 _log = logging.getLogger(__name__)
@@ -79,12 +79,7 @@ def study(config: StudyConfig, pool: Pool, runner: Runner) -> Path:
         "checks": checks(found),
         **found,
     }
-    page = write(NAME, record, config.reports)
-    try:
-        draw(json.loads(page.with_suffix(".json").read_text()), page.parent)
-    except ImportError as error:
-        _log.warning("no plots: %s", error)
-    return page
+    return write_with_plots(NAME, record, config.reports, draw)
 
 
 def _data(
@@ -138,17 +133,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
     Raises:
         ConfigError: a setting or a part that there is not.
     """
-    parser = argparse.ArgumentParser(prog="python -m train.prefix_study", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config", default=DEFAULT, help=f"default {DEFAULT}")
-    parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these parts")
-    parser.add_argument("overrides", nargs="*", help="settings as a.b=value")
-    args = parser.parse_intermixed_args(arguments)
-    parts = [part for part in args.parts if "=" not in part]
-    overrides = [*args.overrides, *(part for part in args.parts if "=" in part)]  # behind --parts
-    if parts:
-        overrides.append(f"parts=[{', '.join(parts)}]")
-    return load(args.config, StudyConfig, overrides)
+    return settings_of(arguments, StudyConfig, DEFAULT, "python -m train.prefix_study", __doc__)
 
 
 def main() -> int:

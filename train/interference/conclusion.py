@@ -12,9 +12,10 @@ from typing import Any
 from pipelines.feed.scorers.interference import Interference
 from train.interference.parts.feedback import FIELD, ITEM_MEAN, SIGNED
 from train.interference.parts.rankers import LOCAL, PHASE_FREE, waves_name
-from train.interference.tables import Lines, table, verdict
+from train.interference.tables import verdict
 from train.models.fractal.blend import InterferenceBlend
 from train.models.fractal.config import FieldConfig
+from train.report_tables import Lines, table
 
 Results = Mapping[str, Any]
 Claim = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import Any
 
 from train.interference import conclusion
 from train.interference.parts import SECTIONS
-from train.interference.tables import Lines, table
 from train.report import text
+from train.report_tables import Lines, checks_section, table
 
 Record = Mapping[str, Any]
 PLOTS: dict[str, tuple[str, ...]] = {  # part -> its plots
@@ -32,7 +32,7 @@ def markdown(record: Record) -> str:
         "",
         *_parts(record),
         *_data(record),
-        *_checks(record),
+        *checks_section(record["checks"]),
     ]
     for part, of in SECTIONS.items():
         if part in record:
@@ -66,19 +66,3 @@ def _data(record: Record) -> Lines:
     for name, why in record["left_out"].items():
         lines += [f"{name} was left out: {why}", ""]
     return lines
-
-
-def _checks(record: Record) -> Lines:
-    """Bars, values and verdicts."""
-    rows = [
-        (
-            check["check"],
-            ("aim: " if check.get("aim") else "") + check["bar"],
-            check["value"],
-            "met" if check["met"] else "**MISSED**",
-        )
-        for check in record["checks"]
-    ]
-    if not rows:
-        return []
-    return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]

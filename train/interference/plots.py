@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from train.interference.page import PLOTS
+from train.report_plots import Plot, Record, save
 
-Record = Mapping[str, Any]
 FIELD, BESIDE, CHANCE = "#c8553d", "#1f5fa8", "#8f8f8f"
 
 
@@ -20,22 +20,8 @@ def draw(record: Record, folder: Path) -> list[Path]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    written = []
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        for part, names in PLOTS.items():
-            for name in names if part in record else ():
-                figure = _PLOTS[name](record, plt)
-                file = folder / f"{record['name']}_{name}.png"
-                figure.savefig(file, dpi=110, metadata={"Software": None})
-                plt.close(figure)
-                written.append(file)
-    return written
+    wanted = [name for part, names in PLOTS.items() if part in record for name in names]
+    return save(record, folder, ((name, _PLOTS[name]) for name in wanted))
 
 
 def _rankers(record: Record, plt: Any) -> Any:
@@ -198,7 +184,7 @@ def _whiskers(axis: Any, found: Sequence[Any], y: Any, color: str, label: str | 
     )
 
 
-_PLOTS: dict[str, Callable[[Record, Any], Any]] = {
+_PLOTS: dict[str, Plot] = {
     "rankers": _rankers,
     "lift": _lift,
     "dimension": _dimension,

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from train.interference.measures import MEASURES
-from train.report import text
-
-Lines = list[str]
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Lines:
-    """A table; cells are plain values."""
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return [*lines, *(f"| {' | '.join(map(text, row))} |" for row in rows), ""]
+from train.report_tables import Lines, table
 
 
 def measured(rows: Mapping[str, Mapping[str, Any]], first: str = "") -> Lines:

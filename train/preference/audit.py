@@ -22,7 +22,7 @@ from pipelines.feed.presets import PRESETS
 from pipelines.whole import save_json, save_text
 from train.preference.alignment import audit, stakeholders, vector
 from train.preference.stakeholders.synthetic import ACTION_NAMES, ALPHA, NEGATIVE, mask
-from train.prefix.tables import table
+from train.report_tables import table
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +33,9 @@ def read_weights(given: str) -> dict[str, float]:
     Raises:
         ValueError: it is none of these, or not a mapping.
     """
-    if given in PRESETS:
-        return dict(PRESETS[given])  # type: ignore[index]
+    presets = {str(name): weights for name, weights in PRESETS.items()}
+    if given in presets:
+        return dict(presets[given])
     path = Path(given)
     if path.is_dir():
         path = path / "blend.json"

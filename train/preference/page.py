@@ -7,8 +7,8 @@ from typing import Any
 
 from train.preference import page_goodhart, page_regret
 from train.preference.plots import names
-from train.prefix.tables import Lines, table
 from train.report import text
+from train.report_tables import Lines, checks_section, table
 
 Record = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ def markdown(record: Record) -> str:
         "",
         *(f"{name} was left out: {why}\n" for name, why in record["left_out"].items()),
         *_claims(record),
-        *_checks(record),
+        *checks_section(record["checks"]),
     ]
     plots = names(record)
     for name, section in _SECTIONS.items():
@@ -47,19 +47,6 @@ def _claims(record: Record) -> Lines:
         for row in record["claims"]
     ]
     return ["## What was claimed", "", *table(("claim", "found here", "verdict"), rows)]
-
-
-def _checks(record: Record) -> Lines:
-    rows = [
-        (
-            check["check"] + (f" ({check['note']})" if "note" in check else ""),
-            ("aim: " if check.get("aim") else "") + check["bar"],
-            check["value"],
-            "met" if check["met"] else "**MISSED**",
-        )
-        for check in record["checks"]
-    ]
-    return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]
 
 
 _SECTIONS = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from train.preference.goodhart import COSINES
-from train.prefix.tables import Lines, table
 from train.report import text
+from train.report_tables import Lines, table
 
 Record = Mapping[str, Any]
 _SHOWN = ("top 10", "sweep", "T=0.1", "T=0.5", "T=1", "T=10", "T=1, unit scores")

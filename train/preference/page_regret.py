@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from train.preference.plots import real_sources
-from train.prefix.tables import Lines, table
+from train.report_tables import Lines, table
 
 Record = Mapping[str, Any]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Record = Mapping[str, Any]
+from train.report_plots import Plot, Record, save
+
 COLORS = ("#1f5fa8", "#c8553d", "#0b6e4f", "#7b3fa0", "#b59f3b")
 COSINE_COLORS = {
     "raw": "#8f8f8f",
@@ -24,21 +24,7 @@ def draw(record: Record, folder: Path) -> list[Path]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    written = []
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        for name in names(record):
-            figure = PLOTS[name](record, plt)
-            file = folder / f"{record['name']}_{name}.png"
-            figure.savefig(file, dpi=110, metadata={"Software": None})
-            plt.close(figure)
-            written.append(file)
-    return written
+    return save(record, folder, ((name, PLOTS[name]) for name in names(record)))
 
 
 def names(record: Record) -> list[str]:
@@ -191,7 +177,7 @@ def real_sources(record: Record) -> dict[str, Any]:
     return found
 
 
-PLOTS: dict[str, Callable[[Record, Any], Any]] = {
+PLOTS: dict[str, Plot] = {
     "predictors": _predictors,
     "decoupling": _decoupling,
     "budget": _budget,

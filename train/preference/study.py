@@ -9,7 +9,6 @@ ours with a verdict each.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import multiprocessing
 import sys
@@ -34,7 +33,8 @@ from train.preference.real import REAL, real_preferences
 from train.preference.space import Space
 from train.preference.stakeholders import kindle, mind, movielens, synthetic
 from train.preference.training import FitConfig
-from train.report import REPORTS, header, plain, write
+from train.report import REPORTS, header, plain
+from train.report_plots import write_with_plots
 
 T = TypeVar("T")
 
@@ -123,12 +123,7 @@ def study(config: StudyConfig) -> Path:
         "claims": claims(results),
         **results,
     }
-    page = write(NAME, record, config.reports)
-    try:
-        draw(json.loads(page.with_suffix(".json").read_text()), page.parent)
-    except ImportError as error:
-        _log.warning("no plots: %s", error)
-    return page
+    return write_with_plots(NAME, record, config.reports, draw)
 
 
 def _run(

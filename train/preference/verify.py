@@ -40,8 +40,8 @@ from train.preference.verification import (
     made_cases,
     probe,
 )
-from train.prefix.tables import table
 from train.report import plain, text
+from train.report_tables import table
 from train.rows import read_examples
 
 _ACT_COLUMNS = ("moved", "beyond_seen", "placebo", "other_author")

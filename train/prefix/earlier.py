@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.reader import InputError
 from train.prefix.parts import arms_of, set_of
 from train.prefix.study import Arms, StudyConfig
+from train.report_parts import last_record
 
 NAME = "prefix"  # of the report
 _log = logging.getLogger(__name__)
@@ -47,13 +46,8 @@ class Earlier:
             InputError: it is no JSON.
         """
         file = Path(config.reports) / f"{NAME}.json"
-        try:
-            last = json.loads(file.read_text())
-        except OSError:
+        if not (last := last_record(file)):
             return cls()
-        except ValueError as error:
-            told = f"{file}: not JSON ({error}); remove it to begin a new report"
-            raise InputError(told) from None
         texts = last["data"] | stories
         others = {name: part for name, part in last["parts"].items() if name not in anew}
         same = {

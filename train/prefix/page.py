@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from train.prefix.parts import SECTIONS
-from train.prefix.tables import Lines, table
 from train.report import text
+from train.report_tables import Lines, checks_section, table
 
 Record = Mapping[str, Any]
 PLOTS = {  # part -> its plots
@@ -40,7 +40,7 @@ def markdown(record: Record) -> str:
         "",
         *_costs(record),
         *_data(record),
-        *_checks(record),
+        *checks_section(record["checks"]),
     ]
     for part, of in SECTIONS.items():
         if part in record:
@@ -77,19 +77,3 @@ def _data(record: Record) -> Lines:
     for name, why in record["left_out"].items():
         lines += [f"{name} was left out: {why}", ""]
     return lines
-
-
-def _checks(record: Record) -> Lines:
-    """Bars, values and verdicts."""
-    rows = [
-        (
-            check["check"],
-            ("aim: " if check.get("aim") else "") + check["bar"],
-            check["value"],
-            "met" if check["met"] else "**MISSED**",
-        )
-        for check in record["checks"]
-    ]
-    if not rows:
-        return []
-    return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]

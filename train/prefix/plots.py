@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from train.prefix.page import PLOTS
+from train.report_plots import Plot, Record, save
 
-Record = Mapping[str, Any]
 COLORS = {
     "own": "#0b6e4f",
     "v5": "#1f5fa8",
@@ -30,22 +29,8 @@ def draw(record: Record, folder: Path) -> list[Path]:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    written = []
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        for part, names in PLOTS.items():
-            for name in names if part in record else ():
-                figure = _PLOTS[name](record, plt)
-                file = folder / f"{record['name']}_{name}.png"
-                figure.savefig(file, dpi=110, metadata={"Software": None})
-                plt.close(figure)
-                written.append(file)
-    return written
+    wanted = [name for part, names in PLOTS.items() if part in record for name in names]
+    return save(record, folder, ((name, _PLOTS[name]) for name in wanted))
 
 
 def _curves(record: Record, plt: Any) -> Any:
@@ -241,7 +226,7 @@ def _color(name: str) -> str:
     return COLORS.get(name, "#555555")
 
 
-_PLOTS: dict[str, Callable[[Record, Any], Any]] = {
+_PLOTS: dict[str, Plot] = {
     "curves": _curves,
     "pools": _pools,
     "sets": _sets,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from train.report import text
+from train.report_tables import Lines, table
 
-Lines = list[str]
 POOLS = ("500", "2000", "all", "train")
 S_COLUMNS = {f"s_{pool}": f"S {pool}" for pool in POOLS} | {"s_probe": "S probe", "s_r": "S_R"}
 BESIDE = {
@@ -21,12 +20,6 @@ BESIDE = {
     "r_l1_whole": "R L1@whole",
 }
 TESTS = ("difference", "sd", "d", "t", "p", "p_holm")
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Lines:
-    """A table; cells are plain values."""
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return [*lines, *(f"| {' | '.join(map(text, row))} |" for row in rows), ""]
 
 
 def spread(value: Mapping[str, Any] | None, digits: int = 3) -> str:

@@ -18,8 +18,9 @@ from train.interference.ratings import DISLIKED, NEUTRAL, Ratings
 from train.interference.spaces import factors, unit
 from train.interference.split import Split, published
 from train.interference.study import StudyConfig, World
-from train.interference.tables import Lines, interval, measured, table
+from train.interference.tables import interval, measured
 from train.models.fractal.config import FieldConfig
+from train.report_tables import Lines, table
 
 _WAVES = 16
 PLAIN = f"{_WAVES} random waves"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from train.interference.lift import rank, told
 from train.interference.parts.features import ARMS, PAIRS, Maker, arms_section
 from train.interference.study import World
-from train.interference.tables import Lines
+from train.report_tables import Lines
 
 SETTINGS = ("factors", "encode", "lift", "lift_sets", "text_lift_sets")
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from train.interference.ratings import LIKED, Floats, Ids, Ratings
 from train.interference.spaces import factors, unit
 from train.interference.study import Stability, World
-from train.interference.tables import Lines, table
 from train.models.fractal.dimension import two_nn
+from train.report_tables import Lines, table
 
 ESTIMATES = {
     "slope": "TwoNN",

@@ -15,8 +15,9 @@ from train.interference.ratings import Ratings
 from train.interference.spaces import Factors, factors, unit
 from train.interference.split import Split
 from train.interference.study import StudyConfig, World
-from train.interference.tables import Lines, interval, measured, table
+from train.interference.tables import interval, measured
 from train.models.fractal.config import FieldConfig
+from train.report_tables import Lines, table
 
 ARMS: Arms = {
     "base": ("base",),

@@ -15,9 +15,10 @@ from train.interference.ratings import DISLIKED, LIKED, NEUTRAL, Floats, Ratings
 from train.interference.spaces import factors, unit
 from train.interference.split import Split
 from train.interference.study import Feedback, StudyConfig, World
-from train.interference.tables import Lines, interval, table
+from train.interference.tables import interval
 from train.metrics import auc
 from train.models.fractal.config import FieldConfig
+from train.report_tables import Lines, table
 
 ITEM_MEAN = "item mean"
 _PRIOR = 5.0  # ratings that the overall mean counts for in a post's

@@ -14,8 +14,9 @@ from train.interference.ratings import Ratings
 from train.interference.spaces import factors, unit
 from train.interference.split import published
 from train.interference.study import StudyConfig, World
-from train.interference.tables import Lines, measured, table
+from train.interference.tables import measured
 from train.models.fractal.config import PUBLISHED
+from train.report_tables import Lines, table
 
 _SCALES = (1, 2, 4, 8)
 _MLP_SEEDS = 3  # on the first set

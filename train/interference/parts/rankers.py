@@ -13,8 +13,9 @@ from train.interference.rankers import beside, drawn, field, popular
 from train.interference.spaces import factors, unit
 from train.interference.split import Split, published
 from train.interference.study import StudyConfig, World
-from train.interference.tables import Lines, interval, measured, table
+from train.interference.tables import interval, measured
 from train.models.fractal.config import GUARDED, FieldConfig
+from train.report_tables import Lines, table
 
 WAVES = (GUARDED.num_waves, 16, 64)
 LOCAL = "nearest 5"

@@ -78,7 +78,8 @@ def read_100k(folder: Path) -> tuple[Ratings, Ratings]:
     genres = np.array([[flag == "1" for flag in row[5:24]] for row in rows])
     base = base.sort("user", "film")
     kept = np.random.default_rng(ORDER_SEED).permutation(len(base))[int(_VALIDATE * len(base)) :]
-    return tuple(_ratings(table, film_id, genres) for table in (base[np.sort(kept)], test))  # type: ignore[return-value]
+    train = base[np.sort(kept)]
+    return _ratings(train, film_id, genres), _ratings(test, film_id, genres)
 
 
 def read_1m(folder: Path) -> tuple[Ratings, Ratings]:
@@ -107,8 +108,8 @@ def read_1m(folder: Path) -> tuple[Ratings, Ratings]:
         place = (pl.col("at").rank("ordinal") / pl.len()).over("user")
         table = table.with_columns(place.alias("place")).sort("place", "user", maintain_order=True)
     num = len(table)
-    parts = table[: int(0.8 * num)], table[int(0.9 * num) :]
-    return tuple(_ratings(part, film_id, genres) for part in parts)  # type: ignore[return-value]
+    train, test = table[: int(0.8 * num)], table[int(0.9 * num) :]
+    return _ratings(train, film_id, genres), _ratings(test, film_id, genres)
 
 
 def space(name: str, train: Ratings, named: bool = False) -> Space:

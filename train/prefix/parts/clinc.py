@@ -8,8 +8,9 @@ from typing import Any
 from train.prefix.jobs import RAW
 from train.prefix.scalars import all_scalars, bootstrap, compare, mean_curves, summaries
 from train.prefix.study import Arms, Runs, StudyConfig
-from train.prefix.tables import BESIDE, S_COLUMNS, TESTS, Lines, summaries_table, table
+from train.prefix.tables import BESIDE, S_COLUMNS, TESTS, summaries_table
 from train.report import text
+from train.report_tables import Lines, table
 
 TESTED = ("s_500", "s_2000", "s_all", "s_train", "s_probe", "s_r")
 TESTED_ENDS = ("l0_first_train", "l1_whole_train", "l0_first_2000", "l1_whole_2000", "r_l0_first")

@@ -10,8 +10,9 @@ import numpy as np
 from train.prefix.scalars import all_scalars, summaries
 from train.prefix.statistics import peak_interval
 from train.prefix.study import BLOCKS, Arms, Runs, StudyConfig
-from train.prefix.tables import Lines, spread, table
+from train.prefix.tables import spread
 from train.report import text
+from train.report_tables import Lines, table
 
 MEASURES = ("s_500", "s_2000", "s_train", "s_r")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from train.prefix.scalars import all_scalars, summaries
 from train.prefix.study import Arms, Runs, StudyConfig
-from train.prefix.tables import BESIDE, S_COLUMNS, Lines, spread, table
+from train.prefix.tables import BESIDE, S_COLUMNS, spread
+from train.report_tables import Lines, table
 
 
 def arms(study: StudyConfig) -> Arms:

@@ -7,7 +7,7 @@ from typing import Any
 
 from train.prefix.scalars import mean_curves
 from train.prefix.study import Arms, Runs, StudyConfig
-from train.prefix.tables import Lines, table
+from train.report_tables import Lines, table
 
 
 def arms(study: StudyConfig) -> Arms:

@@ -11,7 +11,7 @@ from train.prefix.jobs import Record
 from train.prefix.measure import THRESHOLDS
 from train.prefix.scalars import Run, ends
 from train.prefix.study import Arms, Runs, StudyConfig, by_seed
-from train.prefix.tables import Lines, table
+from train.report_tables import Lines, table
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(21))  # of coarse queries
 

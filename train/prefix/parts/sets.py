@@ -12,8 +12,9 @@ from typing import Any
 from train.prefix.jobs import RAW
 from train.prefix.scalars import compare
 from train.prefix.statistics import meta_of_pairs, sign_test
-from train.prefix.tables import POOLS, TESTS, Lines, spread, table
+from train.prefix.tables import POOLS, TESTS, spread
 from train.report import text
+from train.report_tables import Lines, table
 
 TESTED = ("s_r", "s_train", "s_all", "s_2000", "s_500")
 Found = Mapping[str, Mapping[str, Any]]

@@ -8,7 +8,8 @@ from typing import Any
 from train.prefix.metrics import zoom
 from train.prefix.scalars import Run, mean_curves, summaries
 from train.prefix.study import Arms, Runs, StudyConfig
-from train.prefix.tables import Lines, spread, table
+from train.prefix.tables import spread
+from train.report_tables import Lines, table
 
 
 def arms(study: StudyConfig) -> Arms:

@@ -7,7 +7,7 @@ from typing import Any
 
 from train.prefix.jobs import RAW
 from train.prefix.statistics import trend
-from train.prefix.tables import Lines, table
+from train.report_tables import Lines, table
 
 MEASURES = ("s_500", "s_all", "s_train", "s_r")
 

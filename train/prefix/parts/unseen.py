@@ -8,7 +8,8 @@ from typing import Any
 from train.prefix.jobs import RAW
 from train.prefix.scalars import compare, mean_curves, summaries
 from train.prefix.study import CLINC, Arms, Runs, StudyConfig, by_seed
-from train.prefix.tables import TESTS, Lines, summaries_table, table
+from train.prefix.tables import TESTS, summaries_table
+from train.report_tables import Lines, table
 
 
 def arms(study: StudyConfig) -> Arms:
