@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,10 +121,11 @@ def name_of(arm: int) -> str:
 def begin(config: OnlineConfig, since_ms: int = 0) -> State:
     """The first round: thompson serves all values alike, gradient begins in the middle."""
     if config.method == "thompson":
-        values = np.linspace(config.low, config.high, config.num_arms).tolist()
-        return _state(0, values, [1 / len(values)] * len(values), None, since_ms)
-    centre = (config.low + config.high) / 2
-    return _state(0, _around(config, centre, 0), [0.5, 0.5], centre, since_ms)
+        num = config.num_arms
+        values = tuple(np.linspace(config.low, config.high, num).tolist())
+        none = (0.0,) * num
+        return State(0, values, (1 / num,) * num, (0,) * num, none, none, None, since_ms)
+    return _both(config, (config.low + config.high) / 2, 0, since_ms)
 
 
 def after(
@@ -169,8 +170,15 @@ def _thompson(
         drawn = centre + 1e-12 * noise  # ties are drawn for
     won = np.bincount(drawn.argmax(1), minlength=len(num)) / _DRAWS
     shares = config.floor + (1 - config.floor * len(num)) * won
-    told = (num.astype(int).tolist(), mean.tolist(), squares.tolist())
-    return _state(state.round + 1, list(state.values), _whole(shares), None, since_ms, *told)
+    return replace(
+        state,
+        round=state.round + 1,
+        shares=tuple(_whole(shares)),
+        num=tuple(num.astype(int).tolist()),
+        mean=tuple(mean.tolist()),
+        squares=tuple(squares.tolist()),
+        since_ms=since_ms,
+    )
 
 
 def _gradient(
@@ -186,15 +194,17 @@ def _gradient(
         slope = (right.mean() - left.mean()) / (apart * deviation) if deviation else 0.0
         moved = np.clip(config.rate * slope / math.sqrt(step), -_LONGEST, _LONGEST)
         centre += float(moved) * (config.high - config.low)
-    values = _around(config, centre, step)
-    return _state(step, values, [0.5, 0.5], (values[0] + values[1]) / 2, since_ms)
+    return _both(config, centre, step, since_ms)
 
 
-def _around(config: OnlineConfig, centre: float, step: int) -> list[float]:
-    """Both values of a round; the centre gives way so that they stay within the bounds."""
+def _both(config: OnlineConfig, centre: float, step: int, since_ms: int) -> State:
+    """A round of gradient; the centre gives way so that both values stay within the bounds."""
     half = config.width * (config.high - config.low) / (step + 1) ** (1 / 6)
     centre = min(max(centre, config.low + half), config.high - half)
-    return [max(config.low, centre - half), min(config.high, centre + half)]
+    low, high = max(config.low, centre - half), min(config.high, centre + half)
+    none = (0.0, 0.0)
+    middle = (low + high) / 2
+    return State(step, (low, high), (0.5, 0.5), (0, 0), none, none, middle, since_ms)
 
 
 def _with(num: float, mean: float, squares: float, more: Floats) -> tuple[float, float, float]:
@@ -217,29 +227,6 @@ def _whole(shares: Floats) -> list[float]:
     rounded[most] = 0.0
     rounded[most] = round(1 - math.fsum(rounded), 4)
     return rounded
-
-
-def _state(
-    step: int,
-    values: list[float],
-    shares: list[float],
-    centre: float | None,
-    since_ms: int,
-    num: list[int] | None = None,
-    mean: list[float] | None = None,
-    squares: list[float] | None = None,
-) -> State:
-    none = [0] * len(values)
-    return State(
-        step,
-        tuple(values),
-        tuple(shares),
-        tuple(num or none),
-        tuple(mean or map(float, none)),
-        tuple(squares or map(float, none)),
-        centre,
-        since_ms,
-    )
 
 
 def save(path: Path, state: State, config: OnlineConfig) -> None:

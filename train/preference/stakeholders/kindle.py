@@ -23,8 +23,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from train.downloads import found
 from train.preference.space import Space, unit_max
-from train.prefix.readers._files import found
 
 Floats = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from train.downloads import member
 from train.preference.space import Space, unit_max
-from train.prefix.readers._files import member
 
 Floats = NDArray[np.float64]
 

@@ -20,8 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.data.reader import InputError, MissingInputError
+from train.downloads import member
 from train.preference.space import Space, unit_max
-from train.prefix.readers._files import member
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from train.prefix.labelled import LabelledTexts
 
 def names() -> list[str]:
     """Sets that have a reader."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def read(name: str, folder: Path) -> LabelledTexts:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from train.downloads import found
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import found
 
 FILE = "arxiv_balanced_250_per_category.parquet"
 FETCH = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from train.downloads import member
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import member
 
 FETCH = (
     "fetch data_full.json and domains.json from the folder data of "

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from train.downloads import member
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import member
 
 FETCH = (
     "fetch the folder of https://github.com/google-research/google-research/tree/master/goemotions "

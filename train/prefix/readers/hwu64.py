@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from train.downloads import member
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import member
 
 FETCH = (
     "fetch the test files of the ten folds of https://github.com/xliuhw/NLU-Evaluation-Data and "

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from train.downloads import found
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import found
 
 FILE = "20newsgroups_bydate.parquet"
 FETCH = (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from train.downloads import member
 from train.prefix.labelled import LabelledTexts
-from train.prefix.readers._files import member
 
 FETCH = (
     "fetch train_5500.label and TREC_10.label from "
