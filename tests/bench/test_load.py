@@ -1,0 +1,99 @@
+"""The load generator against a server that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from tests.bench.load import Connection, Measured, closed_loop, open_loop, zipf
+
+Answer = Callable[[int], Awaitable[bytes]]  # of the number of a request -> status and body
+_PAGE = b'200 {"degraded":[]}'
+
+
+def against(answer: Answer, ask: Callable[[str], Awaitable[Measured]]) -> Measured:
+    """What `ask` measures of a server that gives `answer` to each request in turn."""
+
+    async def run() -> Measured:
+        number = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal number
+            try:
+                while head := (await reader.readuntil(b"\r\n\r\n")).lower():
+                    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+                    await reader.readexactly(length)
+                    number += 1
+                    status, _, body = (await answer(number - 1)).partition(b" ")
+                    said = (status, len(body), body)
+                    writer.write(b"HTTP/1.1 %b OK\r\nContent-Length: %d\r\n\r\n%b" % said)
+            except asyncio.IncompleteReadError:
+                pass
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            return await ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    return asyncio.run(run())
+
+
+def test_a_stall_is_seen_in_full_by_an_open_loop():
+    """Whoever was due while the server stood still waited from then on."""
+    free_s = 0.3
+
+    async def stalls(_: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, begin + free_s - loop.time()))
+        return _PAGE
+
+    async def ask(url: str) -> Measured:
+        nonlocal begin
+        begin = asyncio.get_running_loop().time()
+        return await open_loop(url, [1], rate=100, seconds=0.5)
+
+    begin = 0.0
+    measured = against(stalls, ask)
+    assert len(measured.ms) == 50
+    waited = [ms for due, ms in zip(measured.due_s, measured.ms, strict=True) if due < 0.2]
+    assert len(waited) == 20  # a closed loop would have asked once
+    assert min(waited) >= 1000 * (free_s - 0.2) - 20
+    assert max(waited) >= 1000 * free_s - 20
+
+
+def test_every_answer_is_counted_as_what_it_was():
+    """Pages, refusals, errors and pages made without something are told apart."""
+    answers = [_PAGE, b'200 {"degraded":["scorers.actions"]}', b"503 busy", b"500 oops"]
+
+    async def answer(number: int) -> bytes:
+        await asyncio.sleep(0.005)
+        return answers[number % 4]
+
+    measured = against(answer, lambda url: closed_loop(url, [1, 2], clients=1, seconds=0.3))
+    told = measured.summary(0.3)
+    num = told["requests"]
+    assert num >= 4
+    assert told["refused_503"] == len(range(2, num, 4))
+    assert told["other_non_2xx"] == len(range(3, num, 4))
+    assert told["degraded"] == len(range(1, num, 4))
+    assert told["rps"] == pytest.approx((len(range(0, num, 4)) + told["degraded"]) / 0.3)
+
+
+def test_nobody_there_is_no_answer():
+    """Where nothing listens the status is 0; no exception ends the loop."""
+    assert asyncio.run(Connection("http://127.0.0.1:9").feed(1)) == (0, b"")
+
+
+def test_visits_follow_zipf():
+    """The k-th viewer comes about as often as 1 / k, and all of them are real."""
+    users = np.arange(100, 150)
+    visits = Counter(zipf(users, 200_000))
+    assert set(visits) == set(users.tolist())
+    often = [num for _, num in visits.most_common()]
+    total = sum(1 / k for k in range(1, 51))
+    for k in (1, 2, 5, 10):
+        assert often[k - 1] / 200_000 == pytest.approx(1 / k / total, rel=0.1)
