@@ -1,0 +1,115 @@
+"""Feeds to put load on, each in processes of its own, which end with the block that uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from serve.deploy import deploy, writing_to
+
+ROOT = Path(__file__).parents[2]
+_START_S, _STOP_S = 240.0, 60.0
+
+
+@contextmanager
+def served(
+    config: str,
+    args: Mapping[str, Any],
+    feed: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """A Serve config file deployed on a cluster of its own; gives its URL.
+
+    Args:
+        config: path of the file.
+        args: what differs in the application's `args`.
+        feed: settings of the timeline instead of those of its file; None = as they are.
+        environment: variables that Ray starts with, beside those of configs/ray.env.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {**args, **writing_to(folder)}
+        if feed is not None:
+            path = Path(folder) / "feed.yaml"
+            path.write_text(yaml.safe_dump(dict(feed)))
+            changes["feeds"] = {"timeline": str(path)}
+        command = [sys.executable, "-m", __name__, config, json.dumps(changes)]
+        with _running(command, environment or {}) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(b"http://"):
+                    yield line.decode().strip()
+                    return
+            raise RuntimeError(f"{config}: was not deployed; see above")
+
+
+@contextmanager
+def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[str]:
+    """The server written by hand, see `tests.bench.plain_server`; gives its URL."""
+    module = "tests.bench.plain_server"
+    options = ["--port", str(port), "--candidates", str(num_candidates)]
+    url = f"http://127.0.0.1:{port}"
+    with _running([sys.executable, "-m", module, bundle, *options], {}) as process:
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                httpx.get(url).raise_for_status()
+                break
+            except httpx.TransportError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{module}: did not start; see above") from None
+                time.sleep(0.1)
+        yield url
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    """Deploy, say where, and stay until interrupted."""
+    import ray
+
+    from pipelines.runtime import connect
+
+    config, changes = sys.argv[1:]
+    connect()
+    from ray import serve  # after `connect`: it reads its flags when imported
+
+    try:
+        print(deploy(config, json.loads(changes)), flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
