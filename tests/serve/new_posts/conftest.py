@@ -15,7 +15,8 @@ from pipelines.facts import CONTENT, CONTENT_IDS
 from pipelines.prepared import note
 from tests.conftest import train_config, write_untrained
 from tests.serve.new_posts.world import LATER, SIZE, text_of
-from train.bundle import Bundle, load, write
+from train.bundle import Bundle, load
+from train.bundle.writing import write
 
 
 @pytest.fixture(scope="session")
