@@ -115,12 +115,7 @@ def _with(index: Any, parameters: Any, name: str, value: int) -> Search:
 
 def compared(stored: Vectors) -> Search:
     """The nearest by comparing all, in no order: quicker than an index that sorts thousands."""
-
-    def search(query: Vectors, k: int) -> Ids:
-        near = stored @ query[0]
-        return np.argpartition(-near, min(k, len(near) - 1))[:k][None]
-
-    return search
+    return lambda query, k: _best(stored, query[0], k)[None]
 
 
 def in_stages(first: Search, size: int, stages: Sequence[tuple[Vectors, int]]) -> Search:
@@ -137,11 +132,16 @@ def in_stages(first: Search, size: int, stages: Sequence[tuple[Vectors, int]]) -
         rows = first(prefix(query, size), stages[0][1])[0]
         rows = rows[rows >= 0]
         for (stored, _), num in zip(stages, (*kept, k), strict=True):
-            near = stored[rows] @ query[0, : stored.shape[1]]
-            rows = rows[np.argpartition(-near, min(num, len(near) - 1))[:num]]
+            rows = rows[_best(stored[rows], query[0, : stored.shape[1]], num)]
         return rows[None]
 
     return search
+
+
+def _best(stored: Vectors, query: Vectors, num: int) -> Ids:
+    """Rows of the largest inner products. Torch keeps to one thread, as numpy's BLAS may not."""
+    near = torch.mv(torch.from_numpy(stored), torch.from_numpy(query))
+    return near.topk(min(num, len(near)), sorted=False).indices.numpy()
 
 
 def measured(search: Search, queries: Vectors, truth: Ids, own: Ids | None) -> dict[str, Any]:
