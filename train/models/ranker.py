@@ -19,8 +19,21 @@ from configs import Config
 from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
 from pipelines.signals import OVERALL_SCALE
-from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
+from train.models.context import ContextCache
+from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig
+from train.models.layout import after_newest, make_layout
+from train.models.packing import Packing
 from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
+
+# What the inputs of each side are called, and the ids among them -> their table.
+_CONTEXT, _CANDIDATES = ("user_", "history_"), ("candidate_",)
+_IDS = {
+    "user": "user",
+    "history_post": "post",
+    "history_author": "author",
+    "candidate_post": "post",
+    "candidate_author": "author",
+}
 
 
 class RankerConfig(Config):
@@ -36,7 +49,9 @@ class RankerConfig(Config):
     # A linear term from the as-of rates to the log-odds, on top of those of all showings so far: a
     # drift of a rate then needs no learning. Needs features.rates.
     wide: bool = False
-    split: bool = True  # False = one attention mask over all tokens: the reference, and slower
+    # The viewer's tokens, then the candidates given what they see of those (see `context`); False =
+    # one attention mask over all tokens: the reference, and slower.
+    split: bool = True
     packed: bool = False  # padding is computed only where tokens look at each other
     # How the time spent is learned and what its output means: mae, the median of stays up to
     # features.dwell_cap_s; tweedie, the mean of those up to tweedie_cap_s.
@@ -56,7 +71,14 @@ class RankerConfig(Config):
 
 
 class Ranker(nn.Module):
-    """Hash tables, tokens, transformer, one output per action."""
+    """Hash tables, tokens, transformer, one output per action.
+
+    `forward` is `context`, what the viewers' side comes to, then `score_candidates`. A context may
+    be kept: it is the same for any candidates, and changes with any of the viewer's own inputs
+    (`features.history_inputs`). Some of these change by the clock (FeatureSpec.since) or with what
+    becomes known of old posts, and not by an event alone; `extended` is exact where all inputs of
+    the events before are what they were.
+    """
 
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()
@@ -94,23 +116,96 @@ class Ranker(nn.Module):
             float32 [B, C, A]. The dwell_time column is no log-odds: see `predict`. Rows of
             padding candidates mean nothing.
         """
-        if self.config.packed:
-            inputs = pack(inputs)
-        return self.logits(inputs, self.embed(inputs))
+        return self.logits(*self._looked_up(inputs, _CONTEXT + _CANDIDATES))
+
+    def context(self, inputs: Tensors) -> ContextCache:
+        """What candidates see of viewers, whoever the candidates are.
+
+        Args:
+            inputs: as `features.history_inputs` gives them.
+        """
+        return self._context(*self._looked_up(inputs, _CONTEXT))
+
+    def score_candidates(self, context: ContextCache, inputs: Tensors) -> Tensor:
+        """As `forward`, given the viewers' context; `inputs` as `features.candidate_inputs`."""
+        return self._scores(context, *self._looked_up(inputs, _CANDIDATES))
+
+    def extended(self, context: ContextCache, inputs: Tensors) -> ContextCache:
+        """The context of histories with one event more; nothing but its token is computed.
+
+        Exact if all else that `context` was made of is the same: see the class.
+
+        Args:
+            context: of the viewers before.
+            inputs: the event's, named as `features.history_inputs` does, [B, 1, ...]; a first
+                hash of 0 leaves its viewer as they were.
+
+        Raises:
+            ValueError: a viewer's history is full. Its oldest event would drop out, which all
+                later ones have seen: only `context` of the new history is exact.
+        """
+        slot = after_newest(context.seen)
+        most = self.tokens.num_leading + self.config.features.history_len
+        event = {n: v for n, v in inputs.items() if n.startswith("history_")}
+        token, valid = self.tokens.events(event, self.embed(event))
+        if (full := (slot >= most) & valid[:, 0]).any():
+            raise ValueError(
+                f"viewers {full.nonzero().flatten().tolist()} have a full history, "
+                f"{self.config.features.history_len} events: compute the context anew"
+            )
+        _, layers = self.transformer.beside(
+            token.to(self.dtype), slot[:, None], context.layers, context.seen
+        )
+        return context.with_event(layers, valid[:, 0], self.config.anchored)
 
     def embed(self, inputs: Tensors) -> Tensors:
         """Look up the rows of every id. Each [..., n, D]."""
         return {
-            "user": self.tables("user", inputs["user_hashes"]),
-            "history_post": self.tables("post", inputs["history_post_hashes"]),
-            "history_author": self.tables("author", inputs["history_author_hashes"]),
-            "candidate_post": self.tables("post", inputs["candidate_post_hashes"]),
-            "candidate_author": self.tables("author", inputs["candidate_author_hashes"]),
+            name: self.tables(kind, inputs[f"{name}_hashes"])
+            for name, kind in _IDS.items()
+            if f"{name}_hashes" in inputs
         }
 
     def logits(self, inputs: Tensors, embeddings: Tensors) -> Tensor:
         """As `forward`, from embeddings that were looked up elsewhere."""
+        if self.config.split:
+            return self._scores(self._context(inputs, embeddings), inputs, embeddings)
         history, history_valid = self.tokens(inputs, embeddings)
+        candidates, candidate_valid = self._candidate_tokens(inputs, embeddings)
+        valid = torch.cat([history_valid, candidate_valid], dim=1)
+        start, c = history.shape[1], self.config
+        tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
+        h = self.transformer(tokens, make_layout(valid, start, c.anchored, c.packed))
+        return self._outputs(h[:, start:], inputs)
+
+    def _looked_up(self, inputs: Tensors, names: tuple[str, ...]) -> tuple[Tensors, Tensors]:
+        """Inputs whose names begin so, packed if the model is, and the embeddings of their ids."""
+        inputs = {name: values for name, values in inputs.items() if name.startswith(names)}
+        if self.config.packed:
+            inputs = pack(inputs)
+        return inputs, self.embed(inputs)
+
+    def _context(self, inputs: Tensors, embeddings: Tensors) -> ContextCache:
+        tokens, valid = self.tokens(inputs, embeddings)
+        layout = make_layout(valid, packed=self.config.packed)
+        layers = self.transformer.context(tokens.to(self.dtype), layout)
+        after = after_newest(valid)
+        start = after if self.config.anchored else torch.full_like(after, valid.shape[1])
+        return ContextCache(layers, valid, start)
+
+    def _scores(self, context: ContextCache, inputs: Tensors, embeddings: Tensors) -> Tensor:
+        candidates, valid = self._candidate_tokens(inputs, embeddings)
+        position = context.start[:, None].expand_as(valid)
+        if not self.config.anchored:
+            position = position + torch.arange(valid.shape[1], device=valid.device)
+        packing = Packing.of(valid) if self.config.packed else None
+        h, _ = self.transformer.beside(
+            candidates.to(self.dtype), position, context.layers, context.seen, packing
+        )
+        return self._outputs(h, inputs)
+
+    def _candidate_tokens(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """Tokens [B, C, D] and which are valid, bool [B, C]."""
         candidates = self.candidate(
             torch.cat(
                 [
@@ -124,27 +219,28 @@ class Ranker(nn.Module):
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
-        candidates, candidate_valid = padded("candidate", candidates, inputs)
-        valid = torch.cat([history_valid, candidate_valid], dim=1)
-        start = history.shape[1]
-        tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
-        c = self.config
-        layout = make_layout(valid, start, c.anchored, c.split, c.packed)
-        h = self.transformer(tokens, layout)
-        out = self.unembed(self.norm(h[:, start:]).float()).to(self.dtype).float()
+        return padded("candidate", candidates, inputs)
+
+    def _outputs(self, h: Tensor, inputs: Tensors) -> Tensor:
+        """What `forward` gives, of candidates after the transformer."""
+        out = self.unembed(self.norm(h).float()).to(self.dtype).float()
         if self.config.wide:
-            known = inputs["candidate_signals"]
+            known, _ = padded("candidate", inputs["candidate_signals"], inputs)
             out = out + self.wide(known) + overall_log_odds_of(known, self.config.features)
         return out + self.shift
 
     @torch.inference_mode()
-    def predict(self, inputs: Tensors) -> Tensor:
+    def predict(self, inputs: Tensors, context: ContextCache | None = None) -> Tensor:
         """What the viewer would do: probabilities, and seconds in the dwell_time column.
+
+        Args:
+            inputs: as for `forward`.
+            context: the viewers' own, if it is known; then only candidates are computed.
 
         Returns:
             float32 [B, C, A]. Rows of padding candidates mean nothing.
         """
-        logits = self.forward(inputs)
+        logits = self.forward(inputs) if context is None else self.score_candidates(context, inputs)
         p_action = logits.sigmoid()
         p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config).clamp(
             max=self.config.dwell_cap_s
