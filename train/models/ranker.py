@@ -20,6 +20,7 @@ from pipelines.features import FeatureSpec
 from pipelines.schema import DWELL_TIME
 from pipelines.signals import OVERALL_SCALE
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig, make_layout
+from train.models.likeness import LikenessConfig, likeness
 from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
 
 
@@ -36,6 +37,9 @@ class RankerConfig(Config):
     # A linear term from the as-of rates to the log-odds, on top of those of all showings so far: a
     # drift of a rate then needs no learning. Needs features.rates.
     wide: bool = False
+    # What candidates have in common with liked posts of the history, by vectors of text, as inputs:
+    # the interference field or the nearest likes. Needs features.content_size.
+    likeness: LikenessConfig | None = None
     split: bool = True  # False = one attention mask over all tokens: the reference, and slower
     packed: bool = False  # padding is computed only where tokens look at each other
     # How the time spent is learned and what its output means: mae, the median of stays up to
@@ -54,6 +58,14 @@ class RankerConfig(Config):
             raise ValueError("wide reads the as-of rates; set features.rates: true or wide: false")
         return self
 
+    @model_validator(mode="after")
+    def _likeness_reads_texts(self) -> RankerConfig:
+        if self.likeness and not self.features.content_size:
+            raise ValueError(
+                "likeness compares vectors of text; set features.content_size or likeness: null"
+            )
+        return self
+
 
 class Ranker(nn.Module):
     """Hash tables, tokens, transformer, one output per action."""
@@ -68,11 +80,9 @@ class Ranker(nn.Module):
         num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
         self.candidate = Linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
         if spec.rates:
-            self.signals = nn.Sequential(
-                Linear(spec.num_signals, D, variance=1 / spec.num_signals),
-                nn.SiLU(),
-                Linear(D, D, variance=1 / D),
-            )
+            self.signals = _mapped(spec.num_signals, D)
+        if config.likeness:
+            self.likeness = _mapped(config.likeness.size, D)
         if config.wide:
             self.wide = nn.Linear(spec.num_signals, spec.num_actions, bias=False)
             nn.init.zeros_(self.wide.weight)  # starts as the overall rate
@@ -125,6 +135,8 @@ class Ranker(nn.Module):
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
         candidates, candidate_valid = padded("candidate", candidates, inputs)
+        if self.config.likeness:
+            candidates = candidates + self.likeness(likeness(inputs, self.config.likeness))
         valid = torch.cat([history_valid, candidate_valid], dim=1)
         start = history.shape[1]
         tokens = torch.cat([history, candidates], dim=1).to(self.dtype)
@@ -150,6 +162,15 @@ class Ranker(nn.Module):
             max=self.config.dwell_cap_s
         )
         return p_action
+
+
+def _mapped(num_inputs: int, size: int) -> nn.Sequential:
+    """Numbers of a candidate as a part of its token."""
+    return nn.Sequential(
+        Linear(num_inputs, size, variance=1 / num_inputs),
+        nn.SiLU(),
+        Linear(size, size, variance=1 / size),
+    )
 
 
 def overall_log_odds_of(signals: Tensor, spec: FeatureSpec) -> Tensor:
