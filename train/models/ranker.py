@@ -22,11 +22,13 @@ from pipelines.signals import OVERALL_SCALE
 from train.models.context import ContextCache
 from train.models.layers import Linear, RMSNorm, Transformer, TransformerConfig
 from train.models.layout import after_newest, make_layout
+from train.models.likeness import LikenessConfig, likeness
 from train.models.packing import Packing
 from train.models.tokens import HashTables, HistoryTokens, Tensors, pack, padded
 
 # What the inputs of each side are called, and the ids among them -> their table.
 _CONTEXT, _CANDIDATES = ("user_", "history_"), ("candidate_",)
+_LIKED = ("history_post_hashes", "history_content", "history_actions")  # what `likeness` reads
 _IDS = {
     "user": "user",
     "history_post": "post",
@@ -49,6 +51,9 @@ class RankerConfig(Config):
     # A linear term from the as-of rates to the log-odds, on top of those of all showings so far: a
     # drift of a rate then needs no learning. Needs features.rates.
     wide: bool = False
+    # What candidates have in common with liked posts of the history, by vectors of text, as inputs:
+    # the interference field or the nearest likes. Needs features.content_size.
+    likeness: LikenessConfig | None = None
     # The viewer's tokens, then the candidates given what they see of those (see `context`); False =
     # one attention mask over all tokens: the reference, and slower.
     split: bool = True
@@ -67,6 +72,14 @@ class RankerConfig(Config):
     def _wide_reads_rates(self) -> RankerConfig:
         if self.wide and not self.features.rates:
             raise ValueError("wide reads the as-of rates; set features.rates: true or wide: false")
+        return self
+
+    @model_validator(mode="after")
+    def _likeness_reads_texts(self) -> RankerConfig:
+        if self.likeness and not self.features.content_size:
+            raise ValueError(
+                "likeness compares vectors of text; set features.content_size or likeness: null"
+            )
         return self
 
 
@@ -90,11 +103,9 @@ class Ranker(nn.Module):
         num_parts = spec.num_post_hashes + spec.num_author_hashes + 1
         self.candidate = Linear(num_parts * D, D, variance=1 / (num_parts * D))  # proj_mat_2
         if spec.rates:
-            self.signals = nn.Sequential(
-                Linear(spec.num_signals, D, variance=1 / spec.num_signals),
-                nn.SiLU(),
-                Linear(D, D, variance=1 / D),
-            )
+            self.signals = _mapped(spec.num_signals, D)
+        if config.likeness:
+            self.likeness = _mapped(config.likeness.size, D)
         if config.wide:
             self.wide = nn.Linear(spec.num_signals, spec.num_actions, bias=False)
             nn.init.zeros_(self.wide.weight)  # starts as the overall rate
@@ -127,8 +138,15 @@ class Ranker(nn.Module):
         return self._context(*self._looked_up(inputs, _CONTEXT))
 
     def score_candidates(self, context: ContextCache, inputs: Tensors) -> Tensor:
-        """As `forward`, given the viewers' context; `inputs` as `features.candidate_inputs`."""
-        return self._scores(context, *self._looked_up(inputs, _CANDIDATES))
+        """As `forward`, given the viewers' context.
+
+        Args:
+            context: of the viewers.
+            inputs: as `features.candidate_inputs` gives them; where the config has a `likeness`,
+                those of the history, too.
+        """
+        names = _CANDIDATES + (_LIKED if self.config.likeness else ())
+        return self._scores(context, *self._looked_up(inputs, names))
 
     def extended(self, context: ContextCache, inputs: Tensors) -> ContextCache:
         """The context of histories with one event more; nothing but its token is computed.
@@ -219,7 +237,10 @@ class Ranker(nn.Module):
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
-        return padded("candidate", candidates, inputs)
+        tokens, valid = padded("candidate", candidates, inputs)
+        if self.config.likeness:
+            tokens = tokens + self.likeness(likeness(inputs, self.config.likeness))
+        return tokens, valid
 
     def _outputs(self, h: Tensor, inputs: Tensors) -> Tensor:
         """What `forward` gives, of candidates after the transformer."""
@@ -246,6 +267,15 @@ class Ranker(nn.Module):
             max=self.config.dwell_cap_s
         )
         return p_action
+
+
+def _mapped(num_inputs: int, size: int) -> nn.Sequential:
+    """Numbers of a candidate as a part of its token."""
+    return nn.Sequential(
+        Linear(num_inputs, size, variance=1 / num_inputs),
+        nn.SiLU(),
+        Linear(size, size, variance=1 / size),
+    )
 
 
 def overall_log_odds_of(signals: Tensor, spec: FeatureSpec) -> Tensor:
