@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipelines.features import CANDIDATE_CONTEXT, EVENT_CONTEXT, FeatureSpec
 from train.models.layers import TransformerConfig
+from train.models.likeness import LikenessConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors
 
@@ -39,7 +40,9 @@ def configs(draw: st.DrawFn, **fixed: Any) -> RankerConfig:
         num_code_levels=draw(st.integers(0, 2)),
         content_size=draw(st.integers(0, 3)),
     )
+    kind = draw(st.sampled_from([None, "field", "nearest"])) if spec.content_size else None
     options = {
+        "likeness": kind and LikenessConfig(kind=kind),
         "anchored": draw(st.booleans()),
         "packed": draw(st.booleans()),
         "wide": rates and draw(st.booleans()),

@@ -108,9 +108,9 @@ def test_a_context_grows_by_an_event(config, seed, data):
         context = model.extended(context, event)
 
     expected = by_one_mask(model, whole | asked)
-    assert_same(model.score_candidates(context, asked), expected, asked)
+    assert_same(model.score_candidates(context, whole | asked), expected, asked)
     again = joined(context.viewers())  # kept without the slots that nobody used
-    assert_same(model.score_candidates(again, asked), expected, asked)
+    assert_same(model.score_candidates(again, whole | asked), expected, asked)
 
 
 @torch.inference_mode()
