@@ -111,9 +111,14 @@ def _added(places: Mapping[str, Any], how: str, to: str, of_base: str = "") -> I
         ("field − kernel", f"{to} with kernels without waves"),
     ):
         for key, words in (("ndcg_10", "NDCG@10"), ("tail_50", "long-tail recall@50")):
-            found = {where: of["differences"][key][pair] for where, of in places.items()}
+            found = {
+                where: of["differences"][key][pair]
+                for where, of in places.items()
+                if pair in of["differences"][key]
+            }
             decides = pair == "field − local" and key == "ndcg_10"
-            yield _claim(f"{how}, it adds {words} to {other}", found, decides)
+            if found:
+                yield _claim(f"{how}, it adds {words} to {other}", found, decides)
 
 
 def _h1(results: Results) -> Iterator[Claim]:

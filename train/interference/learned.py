@@ -42,12 +42,12 @@ _SCORED = 50  # viewers in one pass
 
 
 class TowersRun(TrainConfig):
-    """Two small towers: a minute of a core on a million ratings."""
+    """Two small towers: half a minute of a core on a million ratings."""
 
     name: str = "towers"
     batch_size: PositiveInt = 32
     num_epochs: PositiveInt = 5
-    max_steps: PositiveInt | None = 800
+    max_steps: PositiveInt | None = 400
     optim: OptimConfig = OptimConfig(lr=2e-3, table_lr=5e-3)
     learning: NextEventLearning = NextEventLearning(
         warm_start=True,
@@ -76,7 +76,7 @@ class PhoenixRun(TrainConfig):
 
     name: str = "phoenix"
     batch_size: PositiveInt = 16
-    num_epochs: PositiveInt = 12
+    num_epochs: PositiveInt = 8
     patience: PositiveInt | None = 3
     optim: OptimConfig = OptimConfig(lr=6e-3, warmup_steps=20)
     learning: RankerLearning = RankerLearning(

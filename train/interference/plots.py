@@ -11,6 +11,7 @@ import numpy as np
 from train.interference.page import PLOTS
 from train.report_plots import Plot, Record, save
 
+_NOT_TRIED = {"difference": None}
 FIELD, BESIDE, CHANCE = "#c8553d", "#1f5fa8", "#8f8f8f"
 
 
@@ -79,7 +80,7 @@ def _added(record: Record, plt: Any, parts: Mapping[str, str]) -> Any:
     for axis, (key, words, part, when) in zip(axes[0], panels, strict=True):
         places = [(n, s, of) for n, by in record[part]["sets"].items() for s, of in by.items()]
         for at, (name, space, of) in enumerate(places):
-            found = [of["differences"][key][pair] for pair in pairs]
+            found = [of["differences"][key].get(pair, _NOT_TRIED) for pair in pairs]
             y = np.arange(len(pairs)) + 0.12 * (at - (len(places) - 1) / 2)
             color = colors.setdefault(f"{name}, {space}", f"C{len(colors)}")
             _whiskers(axis, found, y, color, f"{name}, {space}")

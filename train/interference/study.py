@@ -58,7 +58,7 @@ class Spaces(Config):
 class Phoenix(Config):
     """The field as an input of the ranker."""
 
-    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m", "kuairand")
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
     run: PhoenixRun = PhoenixRun()
     num_repeats: PositiveInt = 2
 

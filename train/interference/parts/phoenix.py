@@ -17,13 +17,7 @@ from train.models.fractal.config import FieldConfig
 from train.models.likeness import LikenessConfig
 from train.report_tables import Lines
 
-PAIRS = (
-    ("local", "base"),
-    ("kernel", "base"),
-    ("field", "base"),
-    ("field", "local"),
-    ("field", "kernel"),
-)
+PAIRS = (("local", "base"), ("field", "base"), ("field", "local"))
 SETTINGS = ("encode", "lift", "spaces", "phoenix", "text_lift_sets")
 
 
@@ -32,7 +26,6 @@ def arms(num_waves: int) -> dict[str, LikenessConfig | None]:
     return {
         "base": None,
         "local": LikenessConfig(kind="nearest"),
-        "kernel": LikenessConfig(field=FieldConfig(phase=False)),
         "field": LikenessConfig(field=FieldConfig(num_waves=num_waves)),
     }
 
@@ -76,10 +69,10 @@ def section(part: Mapping[str, Any]) -> Lines:
         "A small Phoenix ranker (one layer of 32, no tables of ids) learns by the project's own "
         "learner from the rows that the trees learn from, and ranks the same candidates. `base` "
         "reads the history and the candidates by their vectors, and how often each was rated, "
-        "liked and given five stars. `local`, `kernel` and `field` add to each candidate's token "
-        "what `likeness` of the served ranker computes from the newest 64 likes: cosines of the "
-        "nearest and the five nearest; or scales, total, sign and dimension, of kernels or of "
-        f"waves. {part['num_repeats']} repeats, each with fresh negatives and weights.",
+        "liked and given five stars. `local` and `field` add to each candidate's token what "
+        "`likeness` of the served ranker computes from the newest 64 likes: cosines of the nearest "
+        "and the five nearest; or the field's scales, total and sign, and the dimension. "
+        f"{part['num_repeats']} repeats, each with fresh negatives and weights.",
         "",
     ]
     return lines + arms_section(part["sets"], knows_vectors=True)
