@@ -6,7 +6,7 @@ No `from __future__ import annotations` here: with it Serve would not check `Arg
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -75,12 +75,20 @@ class RankerReplica(LearningReplica):
 
     def __init__(self, args: Args) -> None:
         super().__init__(args, "ranker")
+        self._settings = args.ranking
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """As for other replicas; from the start on it tells what it keeps."""
+        first = self._version is None
+        await super().reconfigure(user_config)
+        if first:
+            StoreMetrics(lambda: self._ranker.stats()).start()
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        ranker = Ranker(bundle)
+        ranker = Ranker(bundle, self._settings)
         self._new_posts.use(bundle, ranker)
-        self._rank = Batcher(ranker.rank)
+        self._ranker, self._rank = ranker, Batcher(ranker.rank)
 
     async def rank(self, ranking: Ranking) -> NDArray:
         """As `Models.rank`."""
@@ -117,6 +125,7 @@ class FeedHandlerReplica(Reloading):
         # Handles may be touched on the event loop only, so here and not in `use`.
         self._remote = _behind(*models) if models else None
         self._args = args
+        self._ranker_stats: Callable[[], Mapping[str, float]] = dict  # of a ranker in this replica
         if not models:
             self._new_posts = NewPostsOf(args, "models")
         replica_id = serve.get_replica_context().replica_id.unique_id
@@ -167,7 +176,7 @@ class FeedHandlerReplica(Reloading):
                 timeout_s = self._args.live.ready_timeout_s
                 waiting.append(asyncio.to_thread(self._new_posts.wait, timeout_s))
             await asyncio.gather(*waiting)
-            StoreMetrics(self._handler.store_stats).start()
+            StoreMetrics(lambda: {**self._handler.store_stats(), **self._ranker_stats()}).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._handler)
@@ -190,10 +199,11 @@ class FeedHandlerReplica(Reloading):
         """As `Reloading.use`."""
         models = self._remote
         if models is None:
-            retriever, ranker = Retriever(bundle, self._args.retrieval), Ranker(bundle)
-            scorer = Scorer(bundle)
+            retriever = Retriever(bundle, self._args.retrieval)
+            ranker, scorer = Ranker(bundle, self._args.ranking), Scorer(bundle)
             self._new_posts.use(bundle, retriever, ranker, scorer.fields)
             models = replace(models_of(retriever, ranker, scorer), problems=self._own_problems)
+            self._ranker_stats = ranker.stats
         self._handler.use(bundle, models)
 
 

@@ -6,18 +6,19 @@ Axes: B requests answered together, C candidates, A actions, k posts found.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
+from serve.context_caches import ContextCaches
 from serve.interference import InterferenceFields
 from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
 from serve.stores.prefix import PrefixPosts, PrefixSettings
@@ -25,6 +26,7 @@ from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle
 from train.index import place_posts
+from train.models.ranker import Ranker as Phoenix
 from train.models.tokens import tensors
 
 
@@ -130,12 +132,23 @@ class Retriever:
             return self._towers.user(tensors(inputs)).numpy()
 
 
+class RankerSettings(Config):
+    """How candidates are scored."""
+
+    # Of what was computed of viewers, kept for their next request; bytes per replica, 0 = none.
+    context_bytes: NonNegativeInt = 128 * 2**20
+
+
 class Ranker:
     """Phoenix: what a viewer would do with each candidate."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, settings: RankerSettings | None = None) -> None:
+        settings = settings or RankerSettings()
         self._model, self._facts = bundle.load_ranker(), bundle.facts
         self._spec = self._model.config.features
+        self._contexts: ContextCaches | None = None
+        if settings.context_bytes and isinstance(self._model, Phoenix):
+            self._contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
 
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
@@ -143,12 +156,16 @@ class Ranker:
         Candidates are scored as if shown on the ranking's surface at its time, and where the
         surface is unknown on that of the viewer's newest event.
         """
+        answers = self._predict(self.inputs(rankings))
         return [
             p_action[: len(ranking.post_id)]
-            for ranking, p_action in zip(
-                rankings, self._model.predict(tensors(self.inputs(rankings))).numpy(), strict=True
-            )
+            for ranking, p_action in zip(rankings, answers, strict=True)
         ]
+
+    def _predict(self, inputs: Inputs) -> NDArray[np.float32]:
+        if self._contexts is None:
+            return self._model.predict(tensors(inputs)).numpy()
+        return self._contexts.predict(inputs).numpy()
 
     def inputs(self, rankings: Sequence[Ranking]) -> Inputs:
         """What the model reads, as `features.example_inputs` gives it in training."""
@@ -173,6 +190,11 @@ class Ranker:
         """As `new_posts.Knows`."""
         self._facts = self._facts.without_posts(post_id)
 
+    def stats(self) -> Mapping[str, float]:
+        """As `ContextCaches.stats`, for metrics; empty where no contexts are kept."""
+        kept = self._contexts.stats() if self._contexts else {}
+        return {f"contexts_{name}": value for name, value in kept.items()}
+
 
 class Scorer:
     """The value model: what a page is worth to the feed; and the interference field beside it."""
@@ -190,9 +212,13 @@ class Scorer:
         return p_action @ self._weights
 
 
-def local_models(bundle: Bundle, settings: RetrieverSettings | None = None) -> Models:
+def local_models(
+    bundle: Bundle,
+    retrieval: RetrieverSettings | None = None,
+    ranking: RankerSettings | None = None,
+) -> Models:
     """All three models in this process, concurrent requests batched."""
-    return models_of(Retriever(bundle, settings), Ranker(bundle), Scorer(bundle))
+    return models_of(Retriever(bundle, retrieval), Ranker(bundle, ranking), Scorer(bundle))
 
 
 def models_of(retriever: Retriever, ranker: Ranker, scorer: Scorer) -> Models:

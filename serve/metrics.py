@@ -16,7 +16,14 @@ from serve.stores.recent.stats import COUNTED
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]  # upper bounds
 _PLACE = ("feed", "stage", "component")
-_COUNTERS = {f"recent_{name}" for name in COUNTED}
+_COUNTERS = {f"recent_{name}" for name in COUNTED} | {
+    f"contexts_{name}" for name in ("hits", "extensions", "misses", "evictions")
+}
+_ABOUT = {
+    "recent": "Recent posts by author",
+    "live": "What is kept beside the bundle",
+    "contexts": "Contexts of viewers that the ranker keeps",
+}
 _log = logging.getLogger("ray.serve")
 
 
@@ -62,7 +69,8 @@ class StoreMetrics:
     """Numbers on the stores in memory, told every few seconds by a thread of their own.
 
     Sums since the start are counters: `rayfeed_recent_<name>` for those of
-    `serve.stores.recent.stats`, and what ends in `_let_go`. The rest are gauges.
+    `serve.stores.recent.stats`, what is done with contexts, and what ends in `_let_go`. The rest
+    are gauges. A sum that begins anew, as with another bundle, goes on from what was told.
     """
 
     def __init__(self, stats: Callable[[], Mapping[str, float]], every_s: float = 10.0) -> None:
@@ -83,7 +91,8 @@ class StoreMetrics:
             if name in _COUNTERS or name.endswith("_let_go"):
                 if name not in self._counters:
                     self._counters[name] = Counter(full, _about(name))
-                if more := value - self._told.get(name, 0.0):
+                before = self._told.get(name, 0.0)
+                if more := value - (before if value >= before else 0.0):
                     self._counters[name].inc(more)
                 self._told[name] = value
             else:
@@ -103,5 +112,4 @@ class StoreMetrics:
 
 def _about(name: str) -> str:
     store, what = name.split("_", 1)
-    where = "Recent posts by author" if store == "recent" else "What is kept beside the bundle"
-    return f"{where}: {what.replace('_', ' ')}."
+    return f"{_ABOUT[store]}: {what.replace('_', ' ')}."

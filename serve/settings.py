@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from configs import Config, near_miss
 from serve.admission import Limits
-from serve.deployments import RetrieverSettings
+from serve.deployments import RankerSettings, RetrieverSettings
 from serve.live.following import LiveSettings
 from serve.live.journals import JournalSettings
 from serve.live.sqlite_file import SqliteSettings
@@ -55,6 +55,7 @@ class Args(Config):
     # What viewers did lately and were shown: the file holds for one machine, several need Redis.
     viewers: ViewerSettings = ViewersInFile(path="artifacts/live/viewers.db")
     retrieval: RetrieverSettings = RetrieverSettings()  # how posts near a viewer are found
+    ranking: RankerSettings = RankerSettings()  # how candidates are scored
     new_posts: NewPostsSettings = NewPostsSettings()  # how models learn of posts told since
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from configs import check
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.synthetic import SyntheticConfig, World
-from train.bundle import Bundle, load, write
+from train.bundle import Bundle, load
+from train.bundle.writing import write
 from train.learners import make_learner
 from train.loop import TrainConfig
 from train.runs import MODEL, new_run, resolve

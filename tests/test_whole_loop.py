@@ -30,7 +30,8 @@ from pipelines.runtime import connect
 from pipelines.schema import ACTION_NAMES
 from serve.deploy import deploy, writing_to
 from tests.conftest import UNKNOWN_USER, data_config, train_config
-from train.bundle import Bundle, load, write
+from train.bundle import Bundle, load
+from train.bundle.writing import write
 from train.metrics import auc
 from train.rows import flatten, read_examples
 from train.worker import _read, fit

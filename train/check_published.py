@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from train import verdicts
-from train.models.layers import attention_mask, ffn_width
+from train.models.layers import ffn_width
+from train.models.layout import attention_mask
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import Tensors
@@ -218,7 +219,10 @@ def recorded(model: Ranker) -> Iterator[Arrays]:
         seen["padding_mask"] = args[1].seen.numpy()  # all tokens: the model is not split
 
     def keep(name: str) -> Any:
-        return lambda module, args, out: seen.__setitem__(name, out.float().numpy())
+        def hook(_: nn.Module, args: Any, out: Any) -> None:
+            seen[name] = (out[0] if isinstance(out, tuple) else out).float().numpy()
+
+        return hook
 
     handles = [model.transformer.register_forward_pre_hook(before)]
     for i, layer in enumerate(model.transformer.layers):

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipelines.facts import Facts
 from pipelines.features import FeatureSpec
 from pipelines.prepared import read_manifest
-from train.bundle import assemble
+from train.bundle.writing import assemble
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import make_towers
 

@@ -30,7 +30,7 @@ from pipelines.schema import ACTION_NAMES, DWELL_TIME
 from train import trees
 from train.baselines import fit_retrievers, top_posts
 from train.bundle import Bundle, BundleError, load
-from train.bundle_versions import write_metrics
+from train.bundle.versions import write_metrics
 from train.compare import (
     CUTOFFS,
     Results,

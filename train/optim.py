@@ -20,7 +20,7 @@ from configs import Config
 from train.models.sharded import Shards
 
 # Maps from something whose size has nothing to do with the model's width, and to such a thing.
-INPUTS = ("tokens.action", "facts.content", "signals.0", "wide", "_projection")
+INPUTS = ("tokens.action", "facts.content", "signals.0", "likeness.0", "wide", "_projection")
 OUTPUTS = ("unembed",)
 
 

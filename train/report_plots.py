@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ def save(record: Record, folder: Path, plots: Iterable[tuple[str, Plot]]) -> lis
     Raises:
         ImportError: matplotlib is not installed.
     """
+    return figures(
+        (folder / f"{record['name']}_{name}.png", partial(plot, record)) for name, plot in plots
+    )
+
+
+def figures(plots: Iterable[tuple[Path, Callable[[Any], Any]]]) -> list[Path]:
+    """Write each file with what its function draws by pyplot; none where it gives None.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,12 +44,11 @@ def save(record: Record, folder: Path, plots: Iterable[tuple[str, Plot]]) -> lis
     written = []
     style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     with plt.rc_context(style):
-        for name, plot in plots:
-            figure = plot(record, plt)
-            file = folder / f"{record['name']}_{name}.png"
-            figure.savefig(file, dpi=110, metadata={"Software": None})
-            plt.close(figure)
-            written.append(file)
+        for file, plot in plots:
+            if (figure := plot(plt)) is not None:
+                figure.savefig(file, dpi=110, metadata={"Software": None})
+                plt.close(figure)
+                written.append(file)
     return written
 
 

@@ -18,7 +18,7 @@ from serve.models import Interfering
 from tests.serve.feed_server import FEED, serving
 from tests.train.models import field_oracle as oracle
 from train.bundle import Bundle, BundleError, load
-from train.bundle_versions import with_blend
+from train.bundle.versions import with_blend
 from train.models.fractal.blend import InterferenceBlend
 from train.models.fractal.config import FieldConfig
 

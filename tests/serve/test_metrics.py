@@ -13,7 +13,7 @@ from serve.stores.recent.stats import COUNTED
 
 
 def test_sums_are_counters_and_the_rest_are_gauges(monkeypatch: pytest.MonkeyPatch):
-    """A counter grows by what was added since it was told; a gauge is what there is."""
+    """A counter grows by what was added since it was told, or began anew; a gauge is what is."""
     counted: dict[str, float] = defaultdict(float)
     there: dict[str, float] = {}
 
@@ -37,13 +37,18 @@ def test_sums_are_counters_and_the_rest_are_gauges(monkeypatch: pytest.MonkeyPat
         return {
             **{f"recent_{name}": value for name, value in recent.stats().items()},
             **{f"live_{name}": value for name, value in live.stats().items()},
+            "contexts_hits": hits[-1],
+            "contexts_bytes": 10 * hits[-1],
         }
 
+    hits: list[int] = []
     told = metrics.StoreMetrics(stats)
-    for num in (1, 2, 2):
+    for num, num_hits in ((1, 5), (2, 7), (2, 1)):  # the last of another bundle
+        hits.append(num_hits)
         recent.read(1, [2], (), num, 10)
         told.tell()
     assert counted["rayfeed_recent_requests"] == 3
+    assert (counted["rayfeed_contexts_hits"], there["rayfeed_contexts_bytes"]) == (7 + 1, 10)
     assert counted["rayfeed_recent_posts_asked"] == 30
     assert there["rayfeed_live_deletions"] == there["rayfeed_recent_posts"] == 0
     assert not {f"rayfeed_recent_{name}" for name in COUNTED} & set(there)

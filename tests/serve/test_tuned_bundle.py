@@ -14,7 +14,7 @@ from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.variants import open_to
 from tests.serve.feed_server import FEED, serving
 from train.bundle import Bundle, BundleError, load
-from train.bundle_versions import with_blend
+from train.bundle.versions import with_blend
 from train.models.fractal.blend import InterferenceBlend
 
 USER = 1

@@ -18,8 +18,9 @@ from pipelines.facts import Facts
 from pipelines.features import candidate_inputs, example_inputs, history_inputs
 from pipelines.schema import ACTION_NAMES, SPLITS, action_weights
 from tests.conftest import data_config, write_bundle, write_run
-from train.bundle import BundleError, load, write
-from train.bundle_versions import write_metrics
+from train.bundle import BundleError, load
+from train.bundle.versions import write_metrics
+from train.bundle.writing import write
 from train.rows import flatten, read_examples
 from train.runs import RunError
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs import check
-from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
+from train.models.layers import Linear, Transformer, TransformerConfig
+from train.models.layout import make_layout
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.optim import Average, OptimConfig, RowwiseAdagrad, kind_of, make_optimizer

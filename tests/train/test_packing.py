@@ -90,7 +90,7 @@ def test_padding_is_not_computed(inputs):  # noqa: F811
     )
     model(inputs)
 
-    assert seen == [6 + 3 + 0 + 3 * (1 + 1 + 5)]  # events; viewer, profile and candidates each
+    assert seen == [6 + 3 + 0 + 3 * (1 + 1), 3 * 5]  # events, viewers, profiles; candidates
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=5))

@@ -13,7 +13,8 @@ from pipelines.facts import Facts
 from pipelines.prepared import note
 from tests.conftest import train_config, write_run
 from tests.serve.prefix_data import FIT, SIZE, fitted, with_texts
-from train.bundle import BundleError, load, write
+from train.bundle import BundleError, load
+from train.bundle.writing import write
 from train.learners import make_learner
 from train.prefix.posts import Labelled, PostsRun
 from train.prefix_index import embed

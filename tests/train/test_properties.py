@@ -19,7 +19,8 @@ from torch import Tensor
 from pipelines.features import FeatureSpec
 from tests.train.phoenix_oracle import Shape, may_look
 from tests.train.published_files import batch
-from train.models.layers import TransformerConfig, attention_mask, ffn_width, make_layout
+from train.models.layers import TransformerConfig, ffn_width
+from train.models.layout import attention_mask, make_layout
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import Tensors
@@ -147,7 +148,7 @@ def test_masks_are_the_published_ones(start, rows):
 def test_padding_is_never_looked_at(valid, start):
     """Of a padded sequence a token may look at what the mask allows and is no padding."""
     start = min(start, len(valid))
-    layout = make_layout(torch.tensor([valid]), start, split=False)
+    layout = make_layout(torch.tensor([valid]), start)
 
     assert torch.equal(layout.allowed[0], attention_mask(len(valid), start) & torch.tensor(valid))
 

@@ -12,6 +12,8 @@ from typing import Any
 from pipelines.feed.scorers.interference import Interference
 from train.interference.parts.feedback import FIELD, ITEM_MEAN, SIGNED
 from train.interference.parts.rankers import LOCAL, PHASE_FREE, waves_name
+from train.interference.parts.spaces import ALONE
+from train.interference.parts.spaces import FIELD as ALONE_FIELD
 from train.interference.tables import verdict
 from train.models.fractal.blend import InterferenceBlend
 from train.models.fractal.config import FieldConfig
@@ -21,6 +23,7 @@ Results = Mapping[str, Any]
 Claim = dict[str, Any]
 _WAVES = 64  # of the field alone: the most that are tried
 _VERDICTS = ("gain", "null", "loss")
+_UNKNOWN = "(which know no texts, prefixes or towers)"
 _STABLE = 0.5  # correlation of halves below which an estimate is mostly noise
 
 
@@ -54,50 +57,68 @@ def _claim(words: str, found: Mapping[str, Any], decides: bool = False) -> Claim
     return {"claim": words, "found": kept, "decides": decides}
 
 
+def _places(results: Results, *parts: str) -> dict[str, Any]:
+    """What parts found by set and space; where several did, the first."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        for name, spaces in results.get(part, {"sets": {}})["sets"].items():
+            for space, of in spaces.get("spaces", spaces).items():
+                found.setdefault(f"{name}, {space}", of)
+    return found
+
+
 def _alone(results: Results) -> Iterator[Claim]:
-    if "rankers" not in results:
-        return
     ours = waves_name(_WAVES)
+    published, learned = _places(results, "rankers"), _places(results, "spaces")
     for other, words in (
         (LOCAL, "alone, it ranks better than the five nearest likes (NDCG@10)"),
         (PHASE_FREE, "alone, it ranks better than the same sum without waves (NDCG@10)"),
         ("popular", "alone, it ranks better than popularity (NDCG@10)"),
     ):
         found = {
-            f"{name}, {space}": of["differences"]["ndcg_10"][f"{ours} − {other}"]
-            for name, spaces in results["rankers"]["sets"].items()
-            for space, of in spaces["spaces"].items()
+            where: of["differences"]["ndcg_10"][pair]
+            for places, pair in (
+                (published, f"{ours} − {other}"),
+                (learned, f"{ALONE_FIELD} − {ALONE}{other}"),
+            )
+            for where, of in places.items()
         }
-        yield _claim(words, found)
+        if found:
+            yield _claim(words, found)
 
 
 def _lift(results: Results) -> Iterator[Claim]:
-    for part, when in (("features", ""), ("cold_start", "with eight likes, ")):
-        if part not in results:
-            continue
-        for pair, other in (
-            ("field − base", "trees without it (of texts: that know no texts)"),
-            ("field − local", "trees with the nearest likes"),
-            ("field − kernel", "trees with kernels without waves"),
-        ):
-            for key, words in (("ndcg_10", "NDCG@10"), ("tail_50", "long-tail recall@50")):
-                found = {
-                    f"{name}, {space}": of["differences"][key][pair]
-                    for name, spaces in results[part]["sets"].items()
-                    for space, of in spaces.items()
-                }
-                decides = pair == "field − local" and key == "ndcg_10"
-                yield _claim(f"{when}as features, it adds {words} to {other}", found, decides)
-        for pair, other in (
-            ("field − base", "trees without it (of texts: that know no texts)"),
-            ("field − local", "trees with the nearest likes"),
-        ):
+    for parts, when in ((("features", "spaces"), ""), (("cold_start",), "with eight likes, ")):
+        if places := _places(results, *parts):
+            yield from _added(places, f"{when}as features", "trees", of_base=_UNKNOWN)
+            for pair, other in (
+                ("field − base", f"trees without it {_UNKNOWN}"),
+                ("field − local", "trees with the nearest likes"),
+            ):
+                found = {where: of["long_tail"]["50"][pair] for where, of in places.items()}
+                yield _claim(
+                    f"H2: {when}more long-tail recall at the precision@50 of {other}", found
+                )
+    if places := _places(results, "phoenix"):
+        yield from _added(places, "as inputs", "the neural ranker")
+
+
+def _added(places: Mapping[str, Any], how: str, to: str, of_base: str = "") -> Iterator[Claim]:
+    """What the field adds to rankers; beside the nearest likes it decides."""
+    for pair, other in (
+        ("field − base", f"{to} without it {of_base}".rstrip()),
+        ("field − local", f"{to} with the nearest likes"),
+        ("field − kernel", f"{to} with kernels without waves"),
+    ):
+        for key, words in (("ndcg_10", "NDCG@10"), ("tail_50", "long-tail recall@50")):
             found = {
-                f"{name}, {space}": of["long_tail"]["50"][pair]
-                for name, spaces in results[part]["sets"].items()
-                for space, of in spaces.items()
+                where: of["differences"][key][pair]
+                for where, of in places.items()
+                if pair in of["differences"][key]
             }
-            yield _claim(f"H2: {when}more long-tail recall at the precision@50 of {other}", found)
+            decides = pair == "field − local" and key == "ndcg_10"
+            if found:
+                yield _claim(f"{how}, it adds {words} to {other}", found, decides)
 
 
 def _h1(results: Results) -> Iterator[Claim]:
@@ -150,7 +171,8 @@ def section(part: Mapping[str, Any]) -> Lines:
         "## What it comes to",
         "",
         "Gains and losses are clear of zero after correction; everything else is a null result. "
-        "`als` are factors of the ratings, `text` is MiniLM's of titles and genres.",
+        "`als` are factors of the ratings, `towers` vectors of posts by the project's two towers, "
+        "`text` is MiniLM's of titles and genres, `prefix` the same through a prefix head.",
         "",
         *table(("claim", *_VERDICTS), rows),
     ]
@@ -158,7 +180,8 @@ def section(part: Mapping[str, Any]) -> Lines:
         return lines
     default = part["default"]
     words = (
-        "beats the nearest likes as features in most sets, with long and with short histories"
+        "beats the nearest likes as features in most sets: of trees, with long and with short "
+        "histories, and of the neural ranker"
         if part["field_wins"]
         else "does not beat the nearest likes as features in most sets"
     )

@@ -26,6 +26,7 @@ from train.trees import fitted
 
 Arms = Mapping[str, tuple[str, ...]]  # arm -> its groups of columns
 Pairs = Sequence[tuple[str, str]]
+Scorer = Callable[[Split, Split, int], Mapping[str, Floats]]  # learn, test, repeat -> arm -> [V, C]
 TESTED = ("ndcg_10", "tail_50")
 BUCKETS = {"1 to 8": (1, 8), "9 to 20": (9, 20), "21 to 100": (21, 100), "over 100": (101, 10**9)}
 _STOP = 5  # one viewer in this many says when to stop
@@ -55,7 +56,7 @@ def rank(
     make: Callable[[Split], Groups],
     most_history: int | None = None,
 ) -> Ranked:
-    """Teach every arm and rank the test's candidates, in each repeat.
+    """Teach trees of every arm and rank the test's candidates, in each repeat.
 
     Args:
         ratings: of the set.
@@ -64,19 +65,24 @@ def rank(
         make: columns of a split; learned from its `train` alone.
         most_history: newest likes that are known; None = all.
     """
-    values: dict[str, list[dict[str, Floats]]] = {arm: [] for arm in arms}
-    scores: dict[str, list[Floats]] = {arm: [] for arm in arms}
+    return repeated(ratings, config, tree_scores(config, arms, make), most_history)
+
+
+def repeated(
+    ratings: Ratings, config: Lift, score: Scorer, most_history: int | None = None
+) -> Ranked:
+    """As `rank`, of arms that are scored by anything."""
+    values: dict[str, list[dict[str, Floats]]] = {}
+    scores: dict[str, list[Floats]] = {}
     splits, lengths = [], np.empty(0, np.int64)
     for repeat in range(config.num_repeats):
         learn, test = for_ranker(ratings, config.split, repeat, config.num_learn)
         lengths = test.lengths
         if most_history is not None:
             learn, test = learn.newest(most_history), test.newest(most_history)
-        columns = make(learn), make(test)
-        for arm, names in arms.items():
-            found = _predicted(columns, learn, names, config, repeat).reshape(test.hit.shape)
-            values[arm].append(measures(found, test))
-            scores[arm].append(found)
+        for arm, found in score(learn, test, repeat).items():
+            values.setdefault(arm, []).append(measures(found, test))
+            scores.setdefault(arm, []).append(found)
         splits.append(test)
     means = {
         arm: {key: np.mean([one[key] for one in of], axis=0) for key in MEASURES}
@@ -85,15 +91,32 @@ def rank(
     return Ranked(lengths, means, splits, scores)
 
 
+def tree_scores(config: Lift, arms: Arms, make: Callable[[Split], Groups]) -> Scorer:
+    """Boosted trees of every arm; arguments as of `rank`."""
+
+    def score(learn: Split, test: Split, repeat: int) -> dict[str, Floats]:
+        columns = make(learn), make(test)
+        return {
+            arm: _predicted(columns, learn, names, config, repeat).reshape(test.hit.shape)
+            for arm, names in arms.items()
+        }
+
+    return score
+
+
+def stopping(learn: Split, config: Lift, repeat: int) -> NDArray[np.bool_]:
+    """The fifth of the viewers that says when to stop. [V]."""
+    rng = np.random.default_rng([config.split.seed, repeat])
+    return rng.permutation(len(learn.viewer)) % _STOP == 0
+
+
 def _predicted(
     columns: tuple[Groups, Groups], learn: Split, names: tuple[str, ...], config: Lift, repeat: int
 ) -> Floats:
     """Scores of the test's candidates, one after the other. [V C]."""
     _, rows = matrix(columns[0], names)
     _, test = matrix(columns[1], names)
-    rng = np.random.default_rng([config.split.seed, repeat])
-    stops = rng.permutation(len(learn.viewer)) % _STOP == 0
-    stops = np.repeat(stops, learn.hit.shape[1])
+    stops = np.repeat(stopping(learn, config, repeat), learn.hit.shape[1])
     label = learn.hit.reshape(-1).astype(np.float32)
     trees = replace(config.trees, seed=config.trees.seed + repeat)
     header = [str(at) for at in range(rows.shape[1])]  # lightgbm allows no commas

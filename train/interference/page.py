@@ -14,6 +14,7 @@ Record = Mapping[str, Any]
 PLOTS: dict[str, tuple[str, ...]] = {  # part -> its plots
     "rankers": ("rankers",),
     "cold_start": ("lift",),
+    "phoenix": ("learned",),
     "dimension": ("dimension",),
     "feedback": ("feedback",),
     "ablations": ("ablations",),

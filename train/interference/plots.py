@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from train.interference.page import PLOTS
 from train.report_plots import Plot, Record, save
 
+_NOT_TRIED = {"difference": None}
 FIELD, BESIDE, CHANCE = "#c8553d", "#1f5fa8", "#8f8f8f"
 
 
@@ -55,28 +56,44 @@ def _rankers(record: Record, plt: Any) -> Any:
 
 def _lift(record: Record, plt: Any) -> Any:
     """What features add, of viewers with all of their history and with eight likes."""
+    return _added(record, plt, {"features": "all history", "cold_start": "eight likes"})
+
+
+def _learned(record: Record, plt: Any) -> Any:
+    """What features add in spaces that the product's models learn: to trees, and to the ranker."""
+    return _added(record, plt, {"spaces": "trees", "phoenix": "ranker"})
+
+
+def _added(record: Record, plt: Any, parts: Mapping[str, str]) -> Any:
+    """Differences of arms in parts of the study, a panel a part and measure."""
     pairs = ("local − base", "kernel − base", "field − base", "field − local", "field − kernel")
     panels = [
         (key, words, part, when)
         for key, words in (("ndcg_10", "NDCG@10"), ("tail_50", "LT recall@50"))
-        for part, when in (("features", "all history"), ("cold_start", "eight likes"))
+        for part, when in parts.items()
         if part in record
     ]
     figure, axes = plt.subplots(
         1, len(panels), figsize=(2.9 * len(panels) + 1.4, 4.4), sharey=True, squeeze=False
     )
+    colors: dict[str, str] = {}
     for axis, (key, words, part, when) in zip(axes[0], panels, strict=True):
         places = [(n, s, of) for n, by in record[part]["sets"].items() for s, of in by.items()]
         for at, (name, space, of) in enumerate(places):
-            found = [of["differences"][key][pair] for pair in pairs]
+            found = [of["differences"][key].get(pair, _NOT_TRIED) for pair in pairs]
             y = np.arange(len(pairs)) + 0.12 * (at - (len(places) - 1) / 2)
-            _whiskers(axis, found, y, f"C{at}", f"{name}, {space}")
+            color = colors.setdefault(f"{name}, {space}", f"C{len(colors)}")
+            _whiskers(axis, found, y, color, f"{name}, {space}")
         axis.set_yticks(range(len(pairs)), pairs)
         axis.set_title(f"{words}, {when}")
         axis.axvline(0, color="black", lw=0.6)
     axes[0, 0].invert_yaxis()
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, ncol=3, loc="lower center", frameon=False)
+    told = {
+        label: handle
+        for axis in axes[0]
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(told.values(), told.keys(), ncol=4, loc="lower center", frameon=False)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
@@ -187,6 +204,7 @@ def _whiskers(axis: Any, found: Sequence[Any], y: Any, color: str, label: str | 
 _PLOTS: dict[str, Plot] = {
     "rankers": _rankers,
     "lift": _lift,
+    "learned": _learned,
     "dimension": _dimension,
     "feedback": _feedback,
     "ablations": _ablations,

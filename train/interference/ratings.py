@@ -33,6 +33,7 @@ class Ratings:
         at: later is larger; equal ones are in the order of the rows. int64 [n].
         num_users, num_items: how many there are.
         texts: of each item, None where it has none.
+        topic: first topic of each item, 0 = none. int64 [P]; None where there are none.
     """
 
     user: Ids
@@ -42,6 +43,7 @@ class Ratings:
     num_users: int
     num_items: int
     texts: tuple[str, ...] | None = None
+    topic: Ids | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -57,13 +59,19 @@ class Ratings:
 
 
 def made(
-    user_id: Ids, item_id: Ids, value: Floats, at: Ids, texts: dict[int, str] | None = None
+    user_id: Ids,
+    item_id: Ids,
+    value: Floats,
+    at: Ids,
+    texts: dict[int, str] | None = None,
+    topics: dict[int, int] | None = None,
 ) -> Ratings:
-    """Ratings of any ids. [n] each; texts by item id."""
+    """Ratings of any ids. [n] each; texts and first topics by item id."""
     users, user = np.unique(user_id, return_inverse=True)
     items, item = np.unique(item_id, return_inverse=True)
     of_items = None if texts is None else tuple(texts.get(int(i), "") for i in items)
-    return Ratings(user, item, value, at, len(users), len(items), of_items)
+    topic = None if topics is None else np.array([topics.get(int(i), 0) for i in items])
+    return Ratings(user, item, value, at, len(users), len(items), of_items, topic)
 
 
 def movielens(file: Path) -> Ratings:
@@ -80,12 +88,12 @@ def movielens(file: Path) -> Ratings:
         if fragment.table == "posts"
         for batch in reader.read(fragment)
     )
-    texts = {
-        film: f"{title}. {', '.join(GENRES[t - 1] for t in topics)}"
-        for film, title, topics in films.select("post_id", "text", "topic_ids").iter_rows()
-    }
+    texts, first = {}, {}
+    for film, title, topics in films.select("post_id", "text", "topic_ids").iter_rows():
+        texts[film] = f"{title}. {', '.join(GENRES[t - 1] for t in topics)}"
+        first[film] = topics[0] if topics else 0
     user, item, stars = (rows[name].to_numpy() for name in ("userId", "movieId", "rating"))
-    return made(user, item, stars, rows["timestamp"].fill_null(0).to_numpy(), texts)
+    return made(user, item, stars, rows["timestamp"].fill_null(0).to_numpy(), texts, first)
 
 
 def kuairand(_: Path) -> Ratings:

@@ -1,4 +1,4 @@
-"""Vectors of posts: factors of the ratings, and of texts.
+"""Vectors of posts: factors of the ratings, of texts, and of texts through a prefix head.
 
 Axes: U viewers, P posts, F factors, E width of the encoder.
 """
@@ -14,6 +14,10 @@ from pydantic import PositiveFloat, PositiveInt
 from configs import Config
 from pipelines.data.encode import EncodeConfig, encode_texts, in_process
 from train.interference.ratings import NEUTRAL, Floats, Ids, Ratings
+from train.models.prefix import SeparatedHead
+from train.prefix.objectives import FitConfig
+from train.prefix.training import fit_head
+from train.prefix_index import embed, split
 
 
 class FactorConfig(Config):
@@ -99,3 +103,23 @@ def of_texts(ratings: Ratings, config: EncodeConfig) -> NDArray[np.float32] | No
         return None
     vectors, _ = encode_texts(ratings.texts, config, in_process)
     return unit(vectors.astype(np.float32))
+
+
+def of_prefixes(
+    content: NDArray[np.float32], topic: Ids, config: FitConfig, seed: int
+) -> NDArray[np.float32]:
+    """Unit vectors of texts by a head whose coarse part learned their first topics. [P, W].
+
+    Both parts weigh the same, as in a served search by whole vectors.
+
+    Args:
+        content: of the texts, by the encoder. [P, E].
+        topic: 0 = none. [P]; posts without one teach nothing.
+        config: of a head with a part of its own for topics.
+        seed: of the head.
+    """
+    has = topic > 0
+    labels = np.unique(topic[has], return_inverse=True)[1][:, None]
+    head = fit_head(content[has], labels, config, seed).head
+    assert isinstance(head, SeparatedHead)
+    return unit(np.concatenate(split(embed(head, content), head.config.part_sizes[0]), axis=1))

@@ -13,10 +13,12 @@ from pydantic import PositiveInt, field_validator, model_validator
 from configs import Config, near_miss
 from pipelines.data.encode import EncodeConfig
 from pipelines.data.reader import InputError
+from train.interference.learned import PhoenixRun, TowersRun, towers
 from train.interference.mlp import MlpConfig
 from train.interference.ratings import SETS, Ratings, read
-from train.interference.spaces import FactorConfig, of_texts
-from train.interference.split import SplitConfig
+from train.interference.spaces import FactorConfig, of_prefixes, of_texts
+from train.interference.split import SplitConfig, for_ranker
+from train.prefix.objectives import FitConfig, condition
 from train.report import REPORTS
 from train.trees import TreeSettings
 
@@ -25,11 +27,12 @@ PARTS = (
     "rankers",
     "features",
     "cold_start",
+    "spaces",
+    "phoenix",
     "dimension",
     "feedback",
     "ablations",
 )
-SPACES = ("als", "text")
 
 
 class Lift(Config):
@@ -41,6 +44,23 @@ class Lift(Config):
     num_waves: PositiveInt = 16
     cold_history: PositiveInt = 8  # newest likes that are known of a cold viewer
     trees: TreeSettings = TreeSettings(learning_rate=0.1, num_rounds=300, patience=30)
+
+
+class Spaces(Config):
+    """Further vectors of posts, learned by the product's own models."""
+
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m", "kuairand")
+    towers: TowersRun = TowersRun()
+    prefix: FitConfig = condition("own", num_levels=1)  # a part for genres, one for what is said
+    num_waves: PositiveInt = 64  # of the field alone
+
+
+class Phoenix(Config):
+    """The field as an input of the ranker."""
+
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
+    run: PhoenixRun = PhoenixRun()
+    num_repeats: PositiveInt = 2
 
 
 class Feedback(Config):
@@ -81,6 +101,8 @@ class StudyConfig(Config):
     ablation_seeds: PositiveInt = 3
     text_lift_sets: tuple[str, ...] = ("ml-100k", "ml-latest-small")
     lift: Lift = Lift()
+    spaces: Spaces = Spaces()
+    phoenix: Phoenix = Phoenix()
     feedback: Feedback = Feedback()
     stability: Stability = Stability()
 
@@ -96,19 +118,22 @@ class StudyConfig(Config):
     def _known_sets(self) -> StudyConfig:
         lists = ("published_sets", "ranker_sets", "lift_sets", "feedback_sets")
         for of in (*lists, "dimension_sets", "text_lift_sets"):
-            for name in getattr(self, of):
-                if name not in SETS:
-                    raise ValueError(f"{of}: {name!r}{near_miss(name, SETS)}")
-        if self.ablation_set not in SETS:
-            raise ValueError(
-                f"ablation_set: {self.ablation_set!r}{near_miss(self.ablation_set, SETS)}"
-            )
+            _known(of, getattr(self, of))
+        for of, sets in (("spaces.sets", self.spaces.sets), ("phoenix.sets", self.phoenix.sets)):
+            _known(of, sets)
+        _known("ablation_set", (self.ablation_set,))
         return self
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The parts that `parts` says, in the order of the report."""
         return tuple(part for part in PARTS if part in (self.parts or PARTS))
+
+
+def _known(setting: str, sets: tuple[str, ...]) -> None:
+    for name in sets:
+        if name not in SETS:
+            raise ValueError(f"{setting}: {name!r}{near_miss(name, SETS)}")
 
 
 class World:
@@ -121,6 +146,8 @@ class World:
         self.stories: dict[str, dict[str, Any]] = {}
         self._read = cache(self._find)
         self._texts = cache(self._encode)
+        self._towers = cache(self._learn)
+        self._prefixes = cache(self._fit)
 
     def ratings(self, name: str) -> Ratings | None:
         """A set, None where its file is not there."""
@@ -134,6 +161,28 @@ class World:
     def texts(self, name: str) -> NDArray[np.float32] | None:
         """Unit vectors of a set's texts, None where it has none or the encoder is missing."""
         return self._texts(name)
+
+    def towers(self, name: str) -> NDArray[np.float32] | None:
+        """Vectors of two towers that learned what the rankers of the lift may learn from."""
+        return self._towers(name)
+
+    def prefixes(self, name: str) -> NDArray[np.float32] | None:
+        """Vectors of a set's texts through a prefix head, None where it has none."""
+        return self._prefixes(name)
+
+    def _learn(self, name: str) -> NDArray[np.float32] | None:
+        ratings = self.ratings(name)
+        if ratings is None:
+            return None
+        lift = self.config.lift
+        learn, _ = for_ranker(ratings, lift.split, 0, lift.num_learn)
+        return towers(ratings, learn.train, self.config.spaces.towers)
+
+    def _fit(self, name: str) -> NDArray[np.float32] | None:
+        ratings, content = self.ratings(name), self.texts(name)
+        if ratings is None or content is None or ratings.topic is None:
+            return None
+        return of_prefixes(content, ratings.topic, self.config.spaces.prefix, seed=0)
 
     def _find(self, name: str) -> Ratings | None:
         try:

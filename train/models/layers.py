@@ -1,13 +1,14 @@
 """The Phoenix transformer: causal history, isolated candidates, sandwich norms.
 
-Axes: B batch, T tokens, S tokens of the context, N tokens of a whole batch that are no padding,
-D model width, H query heads, K key/value heads, d head size. Formulas are those of xAI's public
-release of January 2026; matrices have no biases.
+Axes: B batch, T tokens, S tokens of the context, C candidates, N tokens of a whole batch that are
+no padding, D model width, H query heads, K key/value heads, d head size. Formulas are those of
+xAI's public release of January 2026; matrices have no biases.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,13 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from configs import Config
+from train.models.layout import Layout, Place, rope
 from train.models.packing import Packing
+
+KeyValue = tuple[Tensor, Tensor]  # after RoPE, [B, K, T, d] each
 
 _MASKED = -1e30  # finite, so that a row with no permitted key becomes uniform, not NaN
 _LOGIT_CAP = 30.0
-_ROPE_BASE = 10_000.0
 # A normal truncated at two sigma has this standard deviation.
 _TRUNCATED_STD = 0.87962566
 
@@ -45,111 +48,10 @@ class TransformerConfig(Config):
         return self
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where tokens stand and who may look at whom.
-
-    The first S tokens are the context; those after it are candidates, which look at the
-    context and at themselves. With S = T there are none, and `allowed` says everything.
-
-    Attributes:
-        position: int64 [B, T], for RoPE, which sees differences only.
-        allowed: bool [B, S, S], row = the context token that looks.
-        seen: bool [B, S], what candidates look at.
-        packing: keeps padding out of everything but the attention product; None = does not.
-    """
-
-    position: Tensor
-    allowed: Tensor
-    seen: Tensor
-    packing: Packing | None = None
-
-
-def attention_mask(num_tokens: int, candidate_start: int | None = None) -> Tensor:
-    """Who may look at whom: causal, and candidates never see each other.
-
-    Args:
-        num_tokens: T.
-        candidate_start: slot of the first candidate; None = there are none.
-
-    Returns:
-        bool [T, T], row = the token that looks.
-    """
-    allowed = torch.ones(num_tokens, num_tokens, dtype=torch.bool).tril()
-    if candidate_start is not None:
-        num_candidates = num_tokens - candidate_start
-        allowed[candidate_start:, candidate_start:] = torch.eye(num_candidates, dtype=torch.bool)
-    return allowed
-
-
-def make_layout(
-    valid: Tensor,
-    candidate_start: int | None = None,
-    anchored: bool = True,
-    split: bool = True,
-    packed: bool = False,
-) -> Layout:
-    """The layout of padded sequences, [context | candidates].
-
-    Args:
-        valid: bool [B, T]; padding is never looked at. Its own outputs mean nothing.
-        candidate_start: slot of the first candidate, None = there are none.
-        anchored: the newest valid token of every context stands at -1 and all candidates at
-            0; otherwise each token in its own slot, so that a score depends on the order of
-            the candidates.
-        split: candidates are handled apart, at a cost that grows with their number and not
-            its square; otherwise through one mask over all tokens, the reference.
-        packed: padding is left out of what is computed token by token; outputs of padding
-            are then 0, all others the same.
-    """
-    num_tokens = valid.shape[1]
-    start = num_tokens if candidate_start is None else candidate_start
-    slot = torch.arange(num_tokens, device=valid.device)
-    position = slot.expand_as(valid)
-    if anchored and candidate_start is not None:
-        newest = (slot[:start] * valid[:, :start]).amax(dim=1, keepdim=True)
-        position = torch.where(slot < start, slot - newest - 1, 0)
-    num_masked = start if split else num_tokens
-    mask = attention_mask(num_masked, None if split else candidate_start).to(valid.device)
-    seen = valid[:, :num_masked]
-    packing = Packing.of(valid) if packed else None
-    return Layout(position, mask & seen[:, None, :], seen, packing)
-
-
 def ffn_width(emb_size: int, widening_factor: float) -> int:
     """Hidden width of the gated block: 2/3 of the widened size, rounded up to 8."""
     width = int(widening_factor * emb_size) * 2 // 3
     return width + (8 - width) % 8
-
-
-def rope_angles(position: Tensor, key_size: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each pair's angle at each position.
-
-    Args:
-        position: [B, T].
-        key_size: d.
-
-    Returns:
-        float32 [B, T, 1, d] each, the halves equal.
-    """
-    half = key_size // 2
-    exponent = torch.arange(half, device=position.device, dtype=torch.float32) / half
-    phase = position.to(torch.float32)[..., None] * _ROPE_BASE**-exponent  # [B, T, d/2]
-    phase = torch.cat([phase, phase], dim=-1)[:, :, None, :]
-    return phase.cos(), phase.sin()
-
-
-def rope(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each head's halves by an angle that grows with the token's position.
-
-    Args:
-        x: [B, T, heads, d].
-        angles: as `rope_angles` gives them.
-    """
-    cos, sin = angles
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x.float() * cos + turned * sin).to(x.dtype)
 
 
 def init_normal_(weight: Tensor, variance: float) -> None:
@@ -199,41 +101,81 @@ class Attention(nn.Module):
             self.query_norm = RMSNorm(config.key_size)
             self.key_norm = RMSNorm(config.key_size)
 
-    def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """[B, T, D], or packed [N, D] -> the same; `angles` are those of the tokens' positions."""
-        c = self.config
-        query, key, value = (
-            project(x).unflatten(-1, (-1, c.key_size))  # [B, T, heads, d] or [N, heads, d]
-            for project in (self.query, self.key, self.value)
-        )
-        if c.qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
-        query, key = rope(query, angles), rope(key, angles)
-        if layout.packing is not None:
-            query, key, value = map(layout.packing.unpack, (query, key, value))
-        group = c.num_heads // c.num_kv_heads  # query head h reads key/value head h // group
-        key, value = (t.repeat_interleave(group, dim=2).transpose(1, 2) for t in (key, value))
-        query = query.transpose(1, 2)
-        S, T = layout.seen.shape[1], query.shape[2]
-        before_key, before_value = key[:, :, :S], value[:, :, :S]
-        scores = self._scores(query[:, :, :S] @ before_key.transpose(-1, -2))
-        scores = scores.masked_fill(~layout.allowed[:, None], _MASKED)
-        mixed = F.softmax(scores, dim=-1).to(x.dtype) @ before_value
-        if T > S:  # candidates: the context, and of each other only themselves
-            query, key, value = query[:, :, S:], key[:, :, S:], value[:, :, S:]
-            scores = self._scores(query @ before_key.transpose(-1, -2))
-            scores = scores.masked_fill(~layout.seen[:, None, None], _MASKED)
-            own = self._scores((query * key).sum(dim=-1, keepdim=True))
-            weight = F.softmax(torch.cat([scores, own], dim=-1), dim=-1).to(x.dtype)
-            candidates = weight[..., :S] @ before_value + weight[..., S:] * value
-            mixed = torch.cat([mixed, candidates], dim=2)
-        mixed = mixed.transpose(1, 2).flatten(2)
-        return self.output(mixed if layout.packing is None else layout.packing.pack(mixed))
+    def key_value(self, x: Tensor, place: Place) -> KeyValue:
+        """What others see of tokens [B, T, D], or packed [N, D]: two of [B, K, T, d]."""
+        key = self._heads(self.key, x)
+        if self.config.qk_norm:
+            key = self.key_norm(key)
+        key, value = rope(key, place.angles), self._heads(self.value, x)
+        return place.unpack(key).transpose(1, 2), place.unpack(value).transpose(1, 2)
 
-    def _scores(self, products: Tensor) -> Tensor:
+    def forward(self, x: Tensor, place: Place, own: KeyValue, allowed: Tensor) -> Tensor:
+        """Mix tokens of one sequence.
+
+        Args:
+            x: [B, T, D], or packed [N, D].
+            place: where they stand.
+            own: as `key_value` gives it of them.
+            allowed: who may look at whom, bool [B, T, T].
+
+        Returns:
+            As `x`.
+        """
+        query, (key, value) = self._query(x, place), own
+        scores = self._capped(_by_key_head(query, key.transpose(-1, -2)))
+        scores = scores.masked_fill(~allowed[:, None, None], _MASKED)
+        weight = F.softmax(scores, dim=-1).to(x.dtype)
+        return self._mixed(_by_key_head(weight, value), place)
+
+    def beside(
+        self, x: Tensor, place: Place, own: KeyValue, context: KeyValue, seen: Tensor
+    ) -> Tensor:
+        """Mix tokens that see a context and of each other only themselves.
+
+        Args:
+            x: [B, C, D], or packed [N, D].
+            place: where they stand.
+            own: as `key_value` gives it of them.
+            context: as `key_value` gave it of the context's S tokens.
+            seen: which of the context's tokens there are, bool [B, S].
+
+        Returns:
+            As `x`.
+        """
+        query, (key, value) = self._query(x, place), own
+        S = seen.shape[1]
+        scores = self._capped(_by_key_head(query, context[0].transpose(-1, -2)))
+        scores = scores.masked_fill(~seen[:, None, None, None], _MASKED)
+        itself = self._capped((query * key[:, :, None]).sum(dim=-1, keepdim=True))
+        weight = F.softmax(torch.cat([scores, itself], dim=-1), dim=-1).to(x.dtype)
+        mixed = _by_key_head(weight[..., :S], context[1]) + weight[..., S:] * value[:, :, None]
+        return self._mixed(mixed, place)
+
+    def _query(self, x: Tensor, place: Place) -> Tensor:
+        """[B, K, H / K, T, d]: query head h reads key/value head h // (H / K)."""
+        query = self._heads(self.query, x)
+        if self.config.qk_norm:
+            query = self.query_norm(query)
+        query = place.unpack(rope(query, place.angles)).transpose(1, 2)
+        return query.unflatten(1, (self.config.num_kv_heads, -1))
+
+    def _mixed(self, heads: Tensor, place: Place) -> Tensor:
+        """[B, K, H / K, T, d] -> [B, T, D], or packed."""
+        return self.output(place.pack(heads.flatten(1, 2).transpose(1, 2).flatten(2)))
+
+    def _heads(self, project: nn.Module, x: Tensor) -> Tensor:
+        """[..., D] -> [..., heads, d]."""
+        return project(x).unflatten(-1, (-1, self.config.key_size))
+
+    def _capped(self, products: Tensor) -> Tensor:
         """Scaled and softly capped, in float32."""
         scaled = products.float() * self.config.attn_multiplier
         return _LOGIT_CAP * torch.tanh(scaled / _LOGIT_CAP)
+
+
+def _by_key_head(x: Tensor, of_keys: Tensor) -> Tensor:
+    """Products of [B, K, H / K, T, n] and [B, K, n, m], without a copy for each query head."""
+    return (x.flatten(2, 3) @ of_keys).unflatten(2, x.shape[2:4])
 
 
 class GeGLU(nn.Module):
@@ -261,10 +203,27 @@ class DecoderLayer(nn.Module):
         self.norms = nn.ModuleList(RMSNorm(emb_size) for _ in range(4))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, h: Tensor, layout: Layout, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """[B, T, D], or packed [N, D] -> the same."""
-        before_attn, after_attn, before_ffn, after_ffn = self.norms
-        h = h + self.dropout(after_attn(self.attention(before_attn(h), layout, angles)))
+    def key_value(self, h: Tensor, place: Place) -> KeyValue:
+        """What candidates see of tokens at this layer; see `Attention.key_value`."""
+        return self.attention.key_value(self.norms[0](h), place)
+
+    def forward(self, h: Tensor, place: Place, allowed: Tensor) -> tuple[Tensor, KeyValue]:
+        """As `Attention.forward`; also what others see of the tokens."""
+        x = self.norms[0](h)
+        own = self.attention.key_value(x, place)
+        return self._added(h, self.attention(x, place, own, allowed)), own
+
+    def beside(
+        self, h: Tensor, place: Place, context: KeyValue, seen: Tensor
+    ) -> tuple[Tensor, KeyValue]:
+        """As `Attention.beside`; also what others would see of the tokens."""
+        x = self.norms[0](h)
+        own = self.attention.key_value(x, place)
+        return self._added(h, self.attention.beside(x, place, own, context, seen)), own
+
+    def _added(self, h: Tensor, attended: Tensor) -> Tensor:
+        _, after_attention, before_ffn, after_ffn = self.norms
+        h = h + self.dropout(after_attention(attended))
         return h + self.dropout(after_ffn(self.ffn(before_ffn(h))))
 
 
@@ -275,16 +234,52 @@ class Transformer(nn.Module):
         super().__init__()
         self.key_size = config.key_size
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            DecoderLayer(emb_size, config) for _ in range(config.num_layers)
-        )
+        layers = nn.ModuleList(DecoderLayer(emb_size, config) for _ in range(config.num_layers))
+        self.layers = cast("Sequence[DecoderLayer]", layers)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Mix tokens. [B, T, D] -> [B, T, D], same dtype; rows of padding mean nothing."""
-        angles, packing = rope_angles(layout.position, self.key_size), layout.packing
-        if packing is not None:
-            x, angles = packing.pack(x), (packing.pack(angles[0]), packing.pack(angles[1]))
-        x = self.dropout(x)
+        x, place = self._start(x, layout.position, layout.packing)
         for layer in self.layers:
-            x = layer(x, layout, angles)
-        return x if packing is None else packing.unpack(x)
+            x, _ = layer(x, place, layout.allowed)
+        return place.unpack(x)
+
+    def context(self, x: Tensor, layout: Layout) -> tuple[KeyValue, ...]:
+        """What candidates see of the same tokens at each layer; the last mixes nothing more."""
+        x, place = self._start(x, layout.position, layout.packing)
+        made = []
+        for layer in self.layers[:-1]:
+            x, own = layer(x, place, layout.allowed)
+            made.append(own)
+        return (*made, self.layers[-1].key_value(x, place))
+
+    def beside(
+        self,
+        x: Tensor,
+        position: Tensor,
+        context: Sequence[KeyValue],
+        seen: Tensor,
+        packing: Packing | None = None,
+    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        """Mix tokens that see a context and of each other only themselves.
+
+        Args:
+            x: [B, C, D].
+            position: where they stand, int64 [B, C].
+            context: as `context` gave it.
+            seen: which of the context's tokens there are, bool [B, S].
+            packing: as of `Layout`.
+
+        Returns:
+            The tokens, [B, C, D]; and of them what `context` would give if they belonged to it.
+        """
+        x, place = self._start(x, position, packing)
+        made = []
+        for layer, of_layer in zip(self.layers, context, strict=True):
+            x, own = layer.beside(x, place, of_layer, seen)
+            made.append(own)
+        return place.unpack(x), tuple(made)
+
+    def _start(self, x: Tensor, position: Tensor, packing: Packing | None) -> tuple[Tensor, Place]:
+        place = Place.of(position, self.key_size, packing)
+        return self.dropout(place.pack(x)), place

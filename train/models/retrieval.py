@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from configs import Config
 from pipelines.features import FeatureSpec
-from train.models.layers import Linear, Transformer, TransformerConfig, make_layout
+from train.models.layers import Linear, Transformer, TransformerConfig
+from train.models.layout import make_layout
 from train.models.prefix import PrefixConfig
 from train.models.prefix_features import PrefixFeatures
 from train.models.tokens import HashTables, HistoryTokens, PostFacts, Tensors, pack

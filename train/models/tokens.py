@@ -155,6 +155,16 @@ class HistoryTokens(nn.Module):
             with a profile, which is always valid. Only the first hash of a user or post decides
             validity; authors never do.
         """
+        history, known = self.events(inputs, embeddings)
+        tokens = [self.user(embeddings["user"].flatten(-2))[:, None], history]
+        valid = [inputs["user_hashes"][:, :1] != 0, known]
+        if self.profile is not None:
+            tokens.insert(1, self.profile(inputs))
+            valid.insert(1, torch.ones_like(valid[0]))
+        return torch.cat(tokens, dim=1), torch.cat(valid, dim=1)
+
+    def events(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
+        """The history's part of the same: tokens float32 [B, S, D], validity bool [B, S]."""
         did = inputs["history_actions"]
         action = self.action(2 * did - 1) * (did != 0).any(dim=-1, keepdim=True)
         surface = self.surface(inputs["history_product_surface"])
@@ -169,10 +179,9 @@ class HistoryTokens(nn.Module):
                 dim=-1,
             )
         )
-        history, known = padded("history", history + self.facts("history", inputs), inputs)
-        tokens = [self.user(embeddings["user"].flatten(-2))[:, None], history]
-        valid = [inputs["user_hashes"][:, :1] != 0, known]
-        if self.profile is not None:
-            tokens.insert(1, self.profile(inputs))
-            valid.insert(1, torch.ones_like(valid[0]))
-        return torch.cat(tokens, dim=1), torch.cat(valid, dim=1)
+        return padded("history", history + self.facts("history", inputs), inputs)
+
+    @property
+    def num_leading(self) -> int:
+        """Tokens before the history's."""
+        return 1 if self.profile is None else 2

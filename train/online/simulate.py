@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines.data.synthetic import World
 from train.online.arms import Floats, OnlineConfig, State, after, begin
 from train.online.world import Loop, LoopConfig, word_vectors
 from train.report import REPORTS, header, write
+from train.report_plots import figures
 
 NAME = "online"
 
@@ -146,15 +148,10 @@ def _row(earned: Floats, none: Floats, best: Floats) -> dict[str, Any]:
     }
 
 
-def draw(found: Mapping[str, Any], file: Path) -> None:
-    """Plot α and what is lost to the oracle, round by round."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+def plot(found: Mapping[str, Any], plt: Any) -> Any:
+    """α and what is lost to the oracle, round by round."""
     colors = {"equal": "#8f8f8f", "gradient": "#c8553d", "thompson": "#1f5fa8"}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for run in found["runs"]:
         best = run["fixed"][int(np.argmax([np.mean(rounds) for rounds in run["fixed"]]))]
         for name, color in colors.items():
@@ -172,11 +169,8 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     left.set(xlabel="round", ylabel="mean α served", title="Where it goes")
     right.set(xlabel="round", ylabel="favorites a page, added up", title="Lost to the oracle")
     for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -197,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **results(found, config),
     }
     page = write(NAME, record, config.reports)
-    draw(found, Path(config.reports) / f"{NAME}.png")
+    figures([(Path(config.reports) / f"{NAME}.png", partial(plot, found))])
     print(page.read_text())
     return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipelines.feed.presets import PRESETS
 from pipelines.whole import save_json, save_text
 from train.preference.alignment import audit, stakeholders, vector
 from train.preference.stakeholders.synthetic import ACTION_NAMES, ALPHA, NEGATIVE, mask
+from train.report_plots import figures
 from train.report_tables import table
 
 Floats = NDArray[np.float64]
@@ -108,18 +110,9 @@ def markdown(found: Mapping[str, Any], place: str, at_least: float) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Mapping[str, Any], wanted: Mapping[str, Floats], file: Path) -> None:
-    """Cosines with intervals, and how each moves with the common weight of negative actions.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+def plot(found: Mapping[str, Any], wanted: Mapping[str, Floats], plt: Any) -> Any:
+    """Cosines with intervals, and how each moves with the common weight of negative actions."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     weights = np.array(list(found["weights"].values()))
     negative = mask(NEGATIVE)
     reach = max(1.0, float(np.abs(weights[negative]).max()))
@@ -134,13 +127,10 @@ def draw(found: Mapping[str, Any], wanted: Mapping[str, Floats], file: Path) -> 
     left.set_yticks(range(len(found["stakeholders"])), list(found["stakeholders"]))
     left.set(xlim=(-1.05, 1.05), ylim=(-0.5, len(found["stakeholders"]) - 0.5), xlabel="cosine")
     right.set(xlabel="weight of every negative action", ylabel="cosine, unscaled")
-    for axis, place in ((left, left.axvline), (right, right.axhline)):
-        place(0, color="#c8553d", lw=1)
-        axis.spines[["top", "right"]].set_visible(False)
+    left.axvline(0, color="#c8553d", lw=1)
+    right.axhline(0, color="#c8553d", lw=1)
     right.legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         save_json(args.out / "audit.json", {"audited": args.weights, "below": below, **found})
         save_text(args.out / "audit.md", page)
         try:
-            draw(found, wanted, args.out / "audit.png")
+            figures([(args.out / "audit.png", partial(plot, found, wanted))])
         except ImportError as error:
             print(f"no plot: {error}", file=sys.stderr)
     return 1 if below else 0

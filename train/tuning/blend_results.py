@@ -13,7 +13,7 @@ from configs import load
 from pipelines.feed.discover import FeedConfig
 from pipelines.whole import save_json
 from train import bundle as bundles
-from train.bundle_versions import with_blend
+from train.bundle.versions import with_blend
 from train.tuning.blended import Blended
 from train.tuning.blends import Bench
 from train.tuning.results import markdown, save_results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from train.report_plots import figures
 from train.tuning.settings import Search
 from train.tuning.study import feasible, front
 
@@ -24,23 +26,15 @@ def save_plots(study: Study, search: Search) -> list[str]:
 
     None without matplotlib.
     """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     try:
-        import matplotlib
+        written = figures(
+            (search.folder / f"{name}.png", partial(plot, study, search, trials))
+            for name, plot in _PLOTS.items()
+        )
     except ImportError:
         return []
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    written = []
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        for name, plot in _PLOTS.items():
-            if (figure := plot(study, search, trials, plt)) is not None:
-                figure.savefig(search.folder / f"{name}.png", dpi=110, metadata={"Software": None})
-                plt.close(figure)
-                written.append(f"{name}.png")
-    return written
+    return [file.name for file in written]
 
 
 def importances(study: Study, search: Search) -> dict[str, dict[str, float]]:

@@ -24,7 +24,7 @@ from pipelines.feed.stages import FeedQuery, Filter, Source
 from pipelines.feed.table import Candidates
 from pipelines.schema import COUNTED
 from train.bundle import Bundle
-from train.bundle_tables import popularity
+from train.bundle.tables import popularity
 from train.models.tokens import tensors
 from train.rows import flatten, read_examples
 from train.tuning.fields import PostVectors

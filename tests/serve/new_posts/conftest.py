@@ -15,7 +15,9 @@ from pipelines.facts import CONTENT, CONTENT_IDS
 from pipelines.prepared import note
 from tests.conftest import train_config, write_untrained
 from tests.serve.new_posts.world import LATER, SIZE, text_of
-from train.bundle import Bundle, load, write
+from train.bundle import Bundle, load
+from train.bundle.writing import write
+from train.models.likeness import LikenessConfig
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +46,8 @@ def both(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bund
         update: dict[str, object] = {"features": spec}
         if kind == "retrieval":
             update["post_context"] = True
+        else:
+            update["likeness"] = LikenessConfig()
         learning = config.learning.model_copy(update={"model": model.model_copy(update=update)})
         runs.append(write_untrained(config.model_copy(update={"learning": learning}), data))
     write(*runs, data, folder / "whole")

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipelines.features import History
 from serve.deployments import Ranker, Retriever
-from serve.models import Ranking
+from serve.interference import InterferenceFields
+from serve.models import Interfering, Ranking
 from serve.new_posts import NewPosts, NewPostsSettings
 from tests.serve.new_posts.world import (
     CREATED_MS,
@@ -21,6 +22,8 @@ from tests.serve.new_posts.world import (
     told,
 )
 from train.bundle import Bundle
+from train.models.likeness import LikenessConfig, likeness
+from train.models.tokens import tensors
 
 
 def handed(bundle: Bundle, posts: pa.Table, **settings: object) -> tuple[Retriever, Ranker]:
@@ -55,6 +58,30 @@ def test_a_new_post_is_as_one_of_the_bundle(both):
     assert expected["candidate_content"].any()
     for name, values in ranker.inputs(rankings).items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+def test_the_ranker_reads_the_scorers_field(both):
+    """The served ranker's field at new posts is the feed scorer's by the same vectors of text."""
+    whole, early = both
+    later = whole.posts.slice(len(whole.posts) - LATER)
+    _, ranker = handed(early, later)
+    fields, config = InterferenceFields(whole), LikenessConfig(field=whole.interference.field)
+    assert ranker._model.config.likeness is not None
+    post_id, author_id = (later[name].to_numpy() for name in ("post_id", "author_id"))
+    seen = 0
+    for search in searches(whole, 1):
+        history = search.history
+        newest = slice(-ranker._spec.history_len, None)
+        columns = {
+            name: values[newest] for name, values in vars(history).items() if name != "user_id"
+        }
+        history = History(history.user_id, **columns)
+        inputs = ranker.inputs([Ranking(history, post_id, author_id, 1, search.at_ms)])
+        found = likeness(tensors(inputs), config)[0].numpy()
+        wanted = fields.interference(Interfering(history, post_id, "content"))
+        np.testing.assert_allclose(found[:, -3], wanted.total, atol=1e-5)
+        seen += wanted.total.any()
+    assert seen > 2
 
 
 def test_requests_see_one_state(both):

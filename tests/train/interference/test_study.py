@@ -45,6 +45,11 @@ SMALL = (
     "lift.num_repeats=1",
     "lift.trees={num_rounds: 5, min_data_in_leaf: 5}",
     "stability.least_history=12",
+    "spaces.sets=[ml-100k]",
+    "spaces.towers.max_steps=2",
+    "phoenix.sets=[ml-100k]",
+    "phoenix.num_repeats=1",
+    "phoenix.run.num_epochs=1",
 )
 
 
@@ -68,7 +73,10 @@ def test_all_parts_are_told(record, settings):
     assert tuple(record["parts"]) == PARTS
     page = (Path(settings.reports) / "fractalx.md").read_text()
     assert page == markdown(record)
-    for words in ("as published", "boosted trees", "Cold start", "H1", "H3", "each piece"):
+    for words in (
+        *("as published", "boosted trees", "Cold start", "two towers", "neural ranker"),
+        *("H1", "H3", "each piece"),
+    ):
         assert words in page
     pytest.importorskip("matplotlib")
     for name in (name for names in PLOTS.values() for name in names):
@@ -88,7 +96,8 @@ def test_a_part_can_be_made_anew(record, settings):
     again = json.loads(study(one).with_suffix(".json").read_text())
     assert {part: again[part] for part in PARTS} == {part: record[part] for part in PARTS}
     other = one.model_copy(update={"factors": FactorConfig(num_factors=5)})
-    assert list(json.loads(study(other).with_suffix(".json").read_text())["parts"]) == ["feedback"]
+    kept = json.loads(study(other).with_suffix(".json").read_text())["parts"]
+    assert list(kept) == ["phoenix", "feedback"]  # the first of which reads no factors
     study(settings)
 
 
@@ -108,6 +117,8 @@ def test_the_command_line_names_parts():
         command_line(["--parts", "publishd"])
     with pytest.raises(ConfigError, match="did you mean 'ml-100k'"):
         command_line(["ranker_sets=[ml-100]"])
+    with pytest.raises(ConfigError, match=r"spaces\.sets: 'ml-1'; did you mean 'ml-1m'"):
+        command_line(["spaces.sets=[ml-1]"])
 
 
 def test_missed_bars_and_null_results_are_said(record):
@@ -129,18 +140,23 @@ def test_missed_bars_and_null_results_are_said(record):
 def test_the_default_follows_from_the_gains(record):
     """A field that wins nowhere is off by default, and the code's default agrees with that."""
     pair = {"difference": 0.0, "low": -0.1, "high": 0.1, "p_holm": 1.0}
-    parts = json.loads(json.dumps({part: record[part] for part in ("features", "cold_start")}))
-    for part in parts.values():
-        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − local"] = pair
+    names = ("features", "cold_start", "spaces", "phoenix")
+    parts = json.loads(json.dumps({part: record[part] for part in names}))
+    places = [of for part in parts.values() for of in part["sets"]["ml-100k"].values()]
+    assert len(places) == len(names)
+    for of in places:
+        of["differences"]["ndcg_10"]["field − local"] = pair
     found = conclusion(parts)
     assert not found["field_wins"]
     assert found["agrees"]
-    for part in parts.values():
+    for of in places:
         won = pair | {"difference": 0.1, "low": 0.05, "p_holm": 0.001}
-        part["sets"]["ml-100k"]["als"]["differences"]["ndcg_10"]["field − local"] = won
+        of["differences"]["ndcg_10"]["field − local"] = won
     found = conclusion(parts)
     assert found["field_wins"]
     assert not found["agrees"]
+    places[-1]["differences"]["ndcg_10"]["field − local"] = pair  # of the neural ranker
+    assert not conclusion(parts)["field_wins"]
 
 
 @pytest.mark.skipif(

@@ -10,7 +10,7 @@ import yaml
 
 from tests.train.preference.test_alignment import HARMFUL
 from train.bundle import load
-from train.bundle_versions import with_blend
+from train.bundle.versions import with_blend
 from train.preference.audit import main
 
 

@@ -18,7 +18,7 @@ from pipelines.feed.discover import FeedConfig
 from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.replay import services_of
 from train import bundle as bundles
-from train.bundle_versions import with_blend
+from train.bundle.versions import with_blend
 from train.tuning import blends
 from train.tuning.blend_results import REPORT, finish
 from train.tuning.blended import Blended

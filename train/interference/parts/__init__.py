@@ -14,8 +14,10 @@ from train.interference.parts import (
     dimension,
     features,
     feedback,
+    phoenix,
     published,
     rankers,
+    spaces,
 )
 
 SECTIONS: dict[str, ModuleType] = {  # in the order of the page
@@ -23,6 +25,8 @@ SECTIONS: dict[str, ModuleType] = {  # in the order of the page
     "rankers": rankers,
     "features": features,
     "cold_start": cold_start,
+    "spaces": spaces,
+    "phoenix": phoenix,
     "dimension": dimension,
     "feedback": feedback,
     "ablations": ablations,

@@ -115,8 +115,8 @@ def section(part: Mapping[str, Any]) -> Lines:
     return lines + arms_section(part["sets"])
 
 
-def arms_section(sets: Mapping[str, Any]) -> Lines:
-    """Arms and differences of each set and space."""
+def arms_section(sets: Mapping[str, Any], knows_vectors: bool = False) -> Lines:
+    """Arms and differences of each set and space; whether `base` reads the space's vectors."""
     lines: Lines = []
     for name, spaces in sets.items():
         for space, of in spaces.items():
@@ -124,7 +124,7 @@ def arms_section(sets: Mapping[str, Any]) -> Lines:
             middle = of["history"]
             head = f"{of['viewers']} viewers, median history {middle['median']:.0f}"
             lines += measured(of["arms"], head)
-            if space == "text":
+            if space == "text" and not knows_vectors:
                 lines += [
                     "`base` knows no texts: what is gained over it is what texts tell. `local` and "
                     "`kernel` read the same vectors as the field.",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from train.prefix.jobs import Record
 from train.prefix.measure import THRESHOLDS
@@ -22,16 +23,10 @@ def arms(study: StudyConfig) -> Arms:
 
 
 def results(study: StudyConfig, runs: Runs, stories: dict[str, Any]) -> dict[str, Any]:
-    """Workload and confidence routing of each condition, and where V5 and own overtake MRL."""
-    workload = {name: _workload(found) for (name,), found in runs.items()}
+    """Workload and confidence routing of each condition."""
     return {
         "shares": list(SHARES),
-        "workload": workload,
-        "overtakes": {
-            pool: {name: _overtakes(workload, name, pool) for name in workload if name != "mrl"}
-            for pool in next(iter(workload.values()))
-            if "mrl" in workload
-        },
+        "workload": {name: _workload(found) for (name,), found in runs.items()},
         "confidence": {name: _confidence(found) for (name,), found in runs.items()},
     }
 
@@ -42,14 +37,18 @@ def section(part: Mapping[str, Any]) -> Lines:
         "## Routing",
         "",
         "A workload of coarse queries, which take the first prefix, and fine ones, which take the "
-        "whole vector, against every MRL prefix for all. The table gives the least share of coarse "
-        "queries from which on a condition beats the best MRL prefix; a dash: never.",
+        "whole vector, against every MRL prefix for all. The table gives the shares of coarse "
+        "queries at which a condition beats the best MRL prefix; a dash: at none.",
         "",
     ]
-    pools = list(part["overtakes"])
-    if pools:
-        names = list(part["overtakes"][pools[0]])
-        rows = [(name, *(part["overtakes"][pool][name] for pool in pools)) for name in names]
+    workload = part["workload"]
+    if "mrl" in workload:
+        pools = list(workload["mrl"])
+        rows = [
+            (name, *(_spans(ahead(workload, name, pool), part["shares"]) for pool in pools))
+            for name in workload
+            if name != "mrl"
+        ]
         lines += table(("", *(f"pool {pool}" for pool in pools)), rows)
     lines += [
         "Accuracy of the fine label, and numbers compared for each text of the pool, when a vector "
@@ -97,13 +96,17 @@ def _ends(record: Record, pool: str) -> tuple[Any, Any]:
     return ends(record["knn"][pool])
 
 
-def _overtakes(workload: dict[str, Any], name: str, pool: str) -> float | None:
-    """The least share of coarse queries from which on `name`, adaptive, beats every MRL prefix."""
-    ours = np.array(workload[name][pool]["adaptive"])
+def ahead(workload: Mapping[str, Any], name: str, pool: str) -> NDArray[np.bool_]:
+    """At which shares of coarse queries `name`, adaptive, beats every MRL prefix. [shares]."""
     best = np.max(list(workload["mrl"][pool]["fixed"].values()), axis=0)
-    ahead = ours > best
-    since = len(ahead) - int(np.argmin(ahead[::-1])) if not ahead.all() else 0
-    return SHARES[since] if since < len(SHARES) else None
+    return np.array(workload[name][pool]["adaptive"]) > best
+
+
+def _spans(met: NDArray[np.bool_], shares: Sequence[float]) -> str | None:
+    """The shares that are met, neighbours as one span; None = none is."""
+    edges = np.flatnonzero(np.diff(np.pad(met.astype(int), 1))).reshape(-1, 2)
+    spans = [(shares[first], shares[end - 1]) for first, end in edges]
+    return ", ".join(f"{a:g}" if a == b else f"{a:g} to {b:g}" for a, b in spans) or None
 
 
 def _confidence(runs: list[Run]) -> dict[str, Any]:

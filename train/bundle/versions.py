@@ -9,7 +9,8 @@ from typing import Any
 
 from configs import near_miss
 from pipelines.whole import new_folder, save_json
-from train.bundle import Bundle, BundleError, check_out, load
+from train.bundle import Bundle, BundleError, load
+from train.bundle.writing import check_out
 from train.models.fractal.blend import InterferenceBlend
 from train.preference.alignment import summary
 

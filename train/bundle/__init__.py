@@ -15,13 +15,9 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
-import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,26 +27,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from configs import check
 from pipelines.facts import Facts
-from pipelines.prepared import read_manifest
 from pipelines.schema import schema_changes, schema_hash, schema_spec
-from pipelines.whole import new_folder, save_json
-from train import git
-from train.bundle_tables import observed_actions, write_tables
-from train.index import PostIndex, index_posts
+from train.index import PostIndex
 from train.models.fractal.blend import InterferenceBlend
 from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
-from train.preference.alignment import summary
-from train.prefix.posts import prefix_story, read_prefix
-from train.prefix_index import PREFIX, PrefixIndex, index_texts
-from train.runs import MODEL, read_run_for
+from train.prefix_index import PREFIX, PrefixIndex
 
 M = TypeVar("M", bound=nn.Module)
 _JSON_FILES = ("card", "config", "schema", "blend")
@@ -184,120 +173,6 @@ def load(path: str | Path) -> Bundle:
     )
 
 
-def write(
-    retrieval: Path,
-    ranker: Path,
-    data: Path,
-    out: Path,
-    replace: bool = False,
-    prefix: Path | None = None,
-) -> None:
-    """Put two trained runs and the tables they serve with into one new directory.
-
-    Args:
-        retrieval: a run of python -m train with learning.kind retrieval or next_event.
-        ranker: a run with learning.kind ranker.
-        data: the prepared data both were trained on.
-        out: where to; every reader sees all of it or nothing.
-        replace: `out` may exist and is thrown away.
-        prefix: a run of train/prefix/posts.py; None = posts are not searched coarse to fine.
-
-    Raises:
-        BundleError: `out` exists.
-        RunError: a run is missing, of the other kind, or was trained on other data.
-    """
-    check_out(out, replace)
-    manifest = read_manifest(data)
-    runs = {
-        kind: (read_run_for(run, kind, manifest), run / MODEL)
-        for kind, run in (("retrieval", retrieval), ("ranker", ranker))
-    }
-    weights = zip(manifest["actions"], manifest["action_weights"], strict=True)
-    observed = observed_actions(data, manifest["actions"])
-    # What the log never shows was never learned: its prediction is noise and weighs nothing.
-    blend = {name: weight if name in observed else 0.0 for name, weight in weights}
-    models = {
-        kind: (run["learning"]["model"], load_file(file)) for kind, (run, file) in runs.items()
-    }
-    assemble(models, blend, observed, data, out, replace, prefix)
-
-
-def assemble(
-    models: dict[str, tuple[dict[str, Any], dict[str, Tensor]]],
-    blend: dict[str, float],
-    observed: list[str],
-    data: Path,
-    out: Path,
-    replace: bool,
-    prefix: Path | None = None,
-) -> None:
-    """Put models and tables into one new directory.
-
-    Args:
-        models: "retrieval" and perhaps "ranker" -> settings and weights.
-        blend: what the ranker predicts, and the weight of each.
-        observed: those of `blend` that it has learned.
-        data: the prepared data.
-        out: as for `write`, with its errors.
-        replace: as for `write`.
-        prefix: as for `write`.
-    """
-    check_out(out, replace)
-    manifest = read_manifest(data)
-    if prefix is not None:
-        models = models | {PREFIX: read_prefix(prefix, manifest)}
-    with new_folder(out) as folder:
-        for name in ("index", "tables"):
-            (folder / name).mkdir(parents=True)
-        digests = {}
-        for kind, (_, weights) in models.items():
-            content = save(weights)
-            digests[kind] = hashlib.sha256(content).hexdigest()
-            (folder / f"{kind}.safetensors").write_bytes(content)
-        spec = schema_spec()
-        card = {
-            "name": manifest["name"],
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git_commit": git.commit(),
-            "data_fingerprint": manifest["fingerprint"],
-            "action_names": manifest["action_names"],
-            "as_of_ms": write_tables(data, folder / "tables"),
-            "observed_actions": observed,
-            "content": manifest.get("content"),  # which encoder made the vectors of text
-            PREFIX: None if prefix is None else prefix_story(prefix),
-            "weights_sha256": digests,
-            "audit": summary(blend),  # whom the blend serves; python -m train.preference.audit
-            "metrics": {},  # python -m train.evaluate fills them in
-        }
-        files = {
-            "config": {kind: config for kind, (config, _) in models.items()},
-            "schema": {"hash": schema_hash(spec), "spec": spec},
-            "blend": blend,
-            "card": card,
-        }
-        for name, values in files.items():
-            save_json(folder / f"{name}.json", values)
-        written = load(folder)
-        index = index_posts(written.load_two_tower(), written.posts, written.facts)
-        index.save(folder / "index")
-        if PREFIX in models:
-            index_texts(written.prefix_head(), written.facts).save(folder / PREFIX)
-
-
-def check_out(out: Path, replace: bool) -> None:
-    """Refuse to write a bundle over what is none, or over one that is to stay.
-
-    Raises:
-        BundleError: as said.
-    """
-    if ":/" in str(out):  # what Path makes of ://
-        raise BundleError(f"{out}: a bundle is written to a folder; copy it from there")
-    if out.exists() and not replace:
-        raise BundleError(f"{out}: exists already, and a bundle never changes; see --replace")
-    if out.exists() and not (out / "card.json").exists():
-        raise BundleError(f"{out}: is no bundle, so it is not replaced")
-
-
 def _with_weights(model: M, file: Path) -> M:
     model.load_state_dict(load_file(file))
     return model.eval()
@@ -320,24 +195,3 @@ def _local(path: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bundle-"))
     filesystem.get(root.rstrip("/") + "/", str(folder) + "/", recursive=True)
     return folder
-
-
-def main() -> int:
-    """Write a bundle from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.bundle")
-    for name in ("retrieval", "ranker", "data", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--prefix", type=Path, help="run of a prefix head, for zoom")
-    parser.add_argument("--replace", action="store_true", help="put the new one in out's place")
-    args = parser.parse_args()
-    try:
-        write(args.retrieval, args.ranker, args.data, args.out, args.replace, args.prefix)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{args.out}: bundle written")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Viewers' contexts, computed again only when something that the ranker reads of them has changed.
+
+Axes: B viewers, S history slots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.features import Inputs
+from train.models.context import ContextCache, ViewerContext, joined
+from train.models.ranker import Ranker
+from train.models.tokens import tensors
+
+_MOST_NEW = 4  # events that a kept context is extended by, one after another; after more it is anew
+
+
+class ContextCaches:
+    """The newest contexts by what they were computed from, as many as fit so many bytes.
+
+    The key is a digest of the ranker's own inputs of a viewer and of the bundle's version, so an
+    old context cannot be taken for a new one: another event, action, surface or dwell, a new fact
+    of a post or viewer, or a time that falls into another of the features' buckets is another key.
+    A viewer whose newest events are all that is new gets the context before, extended. That is
+    exact while the events before read the same; where they do not, and where the history is full,
+    so that its oldest event drops out, the context is computed anew.
+
+    For any number of threads.
+
+    Attributes:
+        hits: viewers for whom nothing was computed.
+        extensions: contexts extended.
+        misses: contexts computed from the start.
+        evictions: contexts let go for want of space.
+    """
+
+    def __init__(self, model: Ranker, version: str, max_bytes: int) -> None:
+        """Begin with none.
+
+        Args:
+            model: whose contexts they are.
+            version: of its bundle.
+            max_bytes: of the contexts' numbers; those that were longest not asked for go first.
+        """
+        self._model, self._version, self._max_bytes = model, version.encode(), max_bytes
+        self._kept: OrderedDict[bytes, ViewerContext] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+        self.hits = self.extensions = self.misses = self.evictions = 0
+
+    @torch.inference_mode()
+    def of(self, inputs: Inputs) -> ContextCache:
+        """Context of each viewer of `inputs`, as `features.history_inputs` gives them."""
+        mine = {n: a for n, a in inputs.items() if n.startswith(("user_", "history_"))}
+        length = _lengths(mine)
+        keys = _keys(mine, length, self._version)
+        rows = {key[0]: row for row, key in enumerate(keys)}  # of each viewer once
+        found, shorter = self._find({key: keys[row] for key, row in rows.items()})
+        for key, (viewer, num_new) in shorter.items():
+            row = rows[key]
+            found[key] = self._extended(viewer, mine, row, range(length[row])[-num_new:])
+        if missing := [key for key in rows if key not in found]:
+            some = [rows[key] for key in missing]
+            context = self._model.context(tensors({n: a[some] for n, a in mine.items()}))
+            found |= dict(zip(missing, context.viewers(), strict=True))
+        self._keep({key: found[key] for key in (*shorter, *missing)})
+        with self._lock:
+            self.extensions += len(shorter)
+            self.misses += len(missing)
+            self.hits += len(keys) - len(shorter) - len(missing)
+        return joined([found[key[0]] for key in keys])
+
+    def predict(self, inputs: Inputs) -> torch.Tensor:
+        """As `Ranker.predict`, for inputs of both sides."""
+        return self._model.predict(tensors(inputs), self.of(inputs))
+
+    def stats(self) -> dict[str, int]:
+        """What was done so far, and what is kept."""
+        with self._lock:
+            counted = {n: getattr(self, n) for n in ("hits", "extensions", "misses", "evictions")}
+            return counted | {"kept": len(self._kept), "bytes": self._num_bytes}
+
+    def _find(
+        self, keys: dict[bytes, list[bytes]]
+    ) -> tuple[dict[bytes, ViewerContext], dict[bytes, tuple[ViewerContext, int]]]:
+        """Contexts that are kept; and of others those of all but so many of the newest events."""
+        found, shorter = {}, {}
+        with self._lock:
+            for key, (_, *before) in keys.items():
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    found[key] = self._kept[key]
+                    continue
+                for num_new, old in enumerate(before, start=1):
+                    if old in self._kept:
+                        shorter[key] = self._let_go(old), num_new  # nobody asks for it again
+                        break
+        return found, shorter
+
+    def _extended(
+        self, viewer: ViewerContext, inputs: Inputs, row: int, slots: range
+    ) -> ViewerContext:
+        context = joined([viewer])
+        for slot in slots:
+            event = {n: a[[row], slot : slot + 1] for n, a in inputs.items() if n[0] == "h"}
+            context = self._model.extended(context, tensors(event))
+        return context.viewers()[0]
+
+    def _keep(self, new: dict[bytes, ViewerContext]) -> None:
+        with self._lock:
+            for key, viewer in new.items():
+                if viewer.num_bytes > self._max_bytes:
+                    continue
+                if key in self._kept:  # of another thread, at the same time
+                    self._let_go(key)
+                self._kept[key] = viewer
+                self._num_bytes += viewer.num_bytes
+            while self._num_bytes > self._max_bytes:
+                self._let_go(next(iter(self._kept)))
+                self.evictions += 1
+
+    def _let_go(self, key: bytes) -> ViewerContext:
+        viewer = self._kept.pop(key)
+        self._num_bytes -= viewer.num_bytes
+        return viewer
+
+
+def _lengths(inputs: Inputs) -> NDArray[np.int64]:
+    """Slots of each history up to the newest event. int64 [B]."""
+    there = inputs["history_post_hashes"][..., 0] != 0
+    return (np.arange(1, there.shape[1] + 1) * there).max(axis=1)
+
+
+def _keys(inputs: Inputs, length: NDArray[np.int64], version: bytes) -> list[list[bytes]]:
+    """Of each viewer the key, and those without the newest event, without the newest two, ...
+
+    What lies behind a history is no part of it. All arrays are [B, ...] of one shape and dtype
+    for good, so that equal bytes mean equal inputs.
+    """
+    viewer = _in_bytes(inputs, "user_", axes=1)
+    events = _in_bytes(inputs, "history_", axes=2)  # [B, S, bytes of an event]
+    keys = []
+    for row, num_events in enumerate(length):
+        first = max(0, num_events - _MOST_NEW)
+        digest = hashlib.blake2b(version, digest_size=16)
+        digest.update(viewer[row].data)
+        digest.update(events[row, :first].data)
+        mine = [digest.digest()]
+        for slot in range(first, num_events):
+            digest.update(events[row, slot].data)
+            mine.append(digest.digest())
+        keys.append(mine[::-1])
+    return keys
+
+
+def _in_bytes(inputs: Inputs, side: str, axes: int) -> NDArray[np.uint8]:
+    """All arrays whose names begin so, side by side. uint8, the first `axes` axes as they are."""
+    arrays = [np.ascontiguousarray(inputs[n]) for n in sorted(inputs) if n.startswith(side)]
+    return np.concatenate(
+        [a.reshape(*a.shape[:axes], -1).view(np.uint8) for a in arrays], axis=axes
+    )
