@@ -18,7 +18,7 @@ _PARAMETERS = 2_066_592  # of V5's head, 384 numbers, 10 and 150 classes
 
 def checks(results: Results) -> list[Check]:
     """All checks that the results allow, in the order of the study."""
-    groups = {
+    groups: dict[str, tuple[Callable[[Results], Iterator[Check]], ...]] = {
         "clinc": (_parity, _bands, _ablations, _coarse, _harm, _own),
         "unseen": (_unseen,),
         "sets": (_sets,),

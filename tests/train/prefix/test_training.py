@@ -192,7 +192,7 @@ def test_what_cannot_be_learned_from_is_refused(name):
     with pytest.raises(ValueError, match="0 validation rows"):
         fit_head(x, alone, small(name, batch_size=16), 0)
     with pytest.raises(ValueError, match="to learn from, expected a batch of 16"):
-        fit_head(x, y, small(name, batch_size=16, validation_share=0.9), 0)
+        fit_head(x, y[:, [0, 0]], small(name, batch_size=16, validation_share=0.9), 0)
 
 
 @pytest.mark.parametrize("name", ["v5", "mrl", "no_prefix"])
@@ -201,7 +201,7 @@ def test_an_objective_is_for_as_many_blocks_as_there_are(name):
     with pytest.raises(ValueError, match=r"objective\.\w+: 4 values for 2 block_sizes"):
         small(name, block_sizes=(8, 8))
     assert len(changed(name, 2, {"block_sizes": [8, 8]}, "here").objective.keep) == 2
-    with pytest.raises(ConfigError, match=r"here\.block_sizes"):
+    with pytest.raises(ConfigError, match="here: block_sizes"):
         changed(name, 2, {"block_sizes": "wide"}, "here")
 
 
