@@ -47,7 +47,7 @@ def test_more_candidates_find_more(monkeypatch):
     monkeypatch.setattr(bench_rescan, "_FITTED", 400)
     texts = Texts.made_up(np.random.default_rng(0))
     few = Texts(texts.content[::8], texts.label[::8], texts.origin)
-    found = bench_rescan.measure(few, 5)
+    found = bench_rescan.measure(bench_rescan.fitted(few), few.content, 5)
     assert set(found) == {f"zoom {zoom}" for zoom in bench_rescan.ZOOMS}
     for ways in found.values():
         recall = {way: of["recall@10"] for way, of in ways.items()}

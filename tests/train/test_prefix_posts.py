@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from tests.serve.prefix_data import FIT, SIZE, fitted, with_texts
 from train.bundle import BundleError, load
 from train.bundle.writing import write
 from train.learners import make_learner
+from train.prefix.objectives import condition
 from train.prefix.posts import Labelled, PostsRun
 from train.prefix_index import embed
 from train.runs import RunError, resolve
@@ -46,6 +50,34 @@ def test_labels_are_the_posts_topics(data, world):
     assert Labelled.of(data, run.model_copy(update={"clusters": 3})).labels[:, 0].max() == 2
     with pytest.raises(ValueError, match="clusters=20"):
         Labelled.of(data, run.model_copy(update={"coarse": 5}))
+
+
+def test_posts_without_a_fine_label_are_not_of_one_class(data, tmp_path):
+    """With `fine`, posts that have no second topic are left out, not taught to be alike."""
+    run = PostsRun(fit=FIT, fine=1, least_posts=1)
+    shutil.copytree(data, tmp_path / "data")
+    posts = pq.read_table(data / "posts.parquet")
+    topics = posts["topic_ids"].to_pylist()
+    short = set(posts["post_id"].to_pylist()[::3])
+    rows = zip(posts["post_id"].to_pylist(), topics, strict=True)
+    cut = pa.array([of[:1] if one in short else of for one, of in rows], posts["topic_ids"].type)
+    at = posts.schema.get_field_index("topic_ids")
+    pq.write_table(
+        posts.set_column(at, posts.schema.field(at), cut), tmp_path / "data/posts.parquet"
+    )
+    before, after = Labelled.of(data, run), Labelled.of(tmp_path / "data", run)
+    assert set(after.post_id) == set(before.post_id) - short
+
+
+def test_settings_that_do_not_fit_are_refused():
+    """Only the own head is cut exactly, clusters have no fine label, and one change is enough."""
+    assert PostsRun(fit={"num_epochs": 7}) == PostsRun(
+        fit=condition("own", num_levels=1).model_copy(update={"num_epochs": 7})
+    )
+    with pytest.raises(ValueError, match="v5, expected own"):
+        PostsRun(fit=condition("v5"))
+    with pytest.raises(ValueError, match="clusters take the place of topics"):
+        PostsRun(clusters=20, fine=1)
 
 
 def test_the_short_part_knows_the_topic(run):

@@ -49,7 +49,8 @@ class Lift(Config):
 class Spaces(Config):
     """Further vectors of posts, learned by the product's own models."""
 
-    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m", "kuairand")
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
+    num_repeats: PositiveInt = 1  # draws of negatives
     towers: TowersRun = TowersRun()
     prefix: FitConfig = condition("own", num_levels=1)  # a part for genres, one for what is said
     num_waves: PositiveInt = 64  # of the field alone
@@ -58,9 +59,9 @@ class Spaces(Config):
 class Phoenix(Config):
     """The field as an input of the ranker."""
 
-    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
+    sets: tuple[str, ...] = ("ml-100k", "kuairand")
+    num_repeats: PositiveInt = 1  # draws of negatives, and of weights
     run: PhoenixRun = PhoenixRun()
-    num_repeats: PositiveInt = 2
 
 
 class Feedback(Config):

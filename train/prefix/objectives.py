@@ -16,15 +16,24 @@ Axes: B texts, L levels (coarse to fine), J blocks.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from configs import Config, near_miss
+from configs import Config, check, near_miss
 
 Lengths = Literal["each", "mode", "all", "none"]
 Mixes = tuple[tuple[NonNegativeFloat, ...], ...]
+BLOCKS = (64, 64, 64, 64)
 
 
 class SharedObjective(Config):
@@ -69,7 +78,7 @@ class FitConfig(Config):
 
     condition: str
     objective: SharedObjective | OwnObjective = Field(discriminator="kind")
-    block_sizes: tuple[PositiveInt, ...] = (64, 64, 64, 64)
+    block_sizes: tuple[PositiveInt, ...] = Field(default=BLOCKS, min_length=1)
     batch_size: PositiveInt = 16
     num_epochs: PositiveInt = 5
     lr: PositiveFloat = 1e-4
@@ -82,10 +91,20 @@ class FitConfig(Config):
     select: Literal["knn", "r_precision"] = "knn"
     device: str = "cpu"
 
+    @model_validator(mode="after")
+    def _fits(self) -> FitConfig:
+        objective, num = self.objective, len(self.block_sizes)
+        if isinstance(objective, SharedObjective):
+            sizes = {name: len(getattr(objective, name)) for name in ("length_weights", "keep")}
+            if objective.lengths != "none":
+                sizes["prefix"] = len(objective.prefix)
+            for name, size in sizes.items():
+                if size != num:
+                    raise ValueError(f"objective.{name}: {size} values for {num} block_sizes")
+        return self
 
-def condition(
-    name: str, num_levels: int = 2, block_sizes: tuple[int, ...] = (64, 64, 64, 64)
-) -> FitConfig:
+
+def condition(name: str, num_levels: int = 2, block_sizes: tuple[int, ...] = BLOCKS) -> FitConfig:
     """The settings of a named condition.
 
     Args:
@@ -117,6 +136,44 @@ def condition(
         block_sizes=block_sizes,
         schedule="constant" if num_levels == 2 else "cosine",
     )
+
+
+def changed(
+    name: str,
+    num_levels: int,
+    changes: Mapping[str, Any],
+    place: str,
+    block_sizes: tuple[int, ...] = BLOCKS,
+) -> FitConfig:
+    """The settings of a named condition with `changes`, groups within groups.
+
+    Args:
+        name: as for `condition`.
+        num_levels: as for `condition`.
+        changes: what differs; with `block_sizes` among them, the objective is made for as many.
+        place: of the changes, for errors.
+        block_sizes: unless `changes` has others.
+
+    Raises:
+        ValueError: as for `condition`.
+        ConfigError: a setting that there is not, or a value that does not fit.
+    """
+    wanted = changes.get("block_sizes")
+    if isinstance(wanted, list | tuple) and wanted:
+        block_sizes = (1,) * len(wanted)  # the changes say how wide
+    values = condition(name, num_levels, block_sizes).model_dump(mode="json")
+    return check(merged(values, changes), FitConfig, place)
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the `changes`, groups within groups."""
+    inner = {
+        key: merged(values[key], change)
+        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping)
+        else change
+        for key, change in changes.items()
+    }
+    return {**values, **inner}
 
 
 def _shared(name: str, num_levels: int, num_blocks: int) -> SharedObjective:

@@ -8,6 +8,7 @@ Axes: n posts with a text, E width of the encoder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from pipelines.whole import new_folder, save_json
 from train import git
 from train.models.prefix import SeparatedHead
 from train.prefix.metrics import cosines, r_precision
-from train.prefix.objectives import FitConfig, condition
+from train.prefix.objectives import FitConfig, OwnObjective, condition, merged
 from train.prefix.training import fit_head
 from train.prefix_index import PREFIX, embed
 from train.runs import CONFIG, MODEL, RESULT, RunError, read_run, read_run_for
@@ -50,13 +51,28 @@ class PostsRun(Config):
     # equals, such as genres, 0 takes the first.
     coarse: NonNegativeInt = 0
     # Which is its fine label, where topics are listed from coarse to fine; null = the fine part
-    # keeps the encoder's own similarities.
+    # keeps the encoder's own similarities. Posts without one then teach nothing.
     fine: NonNegativeInt | None = None
     clusters: NonNegativeInt = 0  # k-means clusters of texts in place of topics, 0 = topics
     least_posts: PositiveInt = 5  # posts on a coarse topic; rarer ones teach nothing
     held_out: float = Field(default=0.2, gt=0, lt=1)  # of posts, to measure on
     fit: FitConfig = condition("own", num_levels=1)  # a part for topics, one for what is said
     seed: int = 0
+
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _over_the_default(cls, fit: Any) -> Any:
+        """Settings say only what differs."""
+        own = condition("own", num_levels=1).model_dump(mode="json")
+        return merged(own, fit) if isinstance(fit, Mapping) else fit
+
+    @model_validator(mode="after")
+    def _fits(self) -> PostsRun:
+        if not isinstance(self.fit.objective, OwnObjective):
+            raise ValueError(f"fit: {self.fit.condition}, expected own, whose vectors can be cut")
+        if self.clusters and self.fine is not None:
+            raise ValueError("fine: clusters take the place of topics, so there is no fine one")
+        return self
 
 
 @dataclass(frozen=True)
@@ -93,9 +109,10 @@ class Labelled:
             topics = _clusters(content, run.clusters, run.seed)[:, None]
         else:
             topics = _topics(data, max(wanted) + 1)[has][:, wanted]
-        num = np.unique(topics[:, 0], return_counts=True)
-        common = num[0][(num[1] >= run.least_posts) & (num[0] > 0)]
-        kept = np.isin(topics[:, 0], common)
+        known = (topics > 0).all(axis=1)
+        topic, num = np.unique(topics[known, 0], return_counts=True)
+        common = topic[num >= run.least_posts]
+        kept = known & np.isin(topics[:, 0], common)
         if len(common) < 2:
             raise ValueError(
                 f"{data}: {len(common)} topics with {run.least_posts} or more posts that have a "

@@ -27,7 +27,7 @@ from train.models.prefix import Head, PrefixConfig, make_head
 from train.prefix import fan_out
 from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.labelled import Sizes, draw, shortened
-from train.prefix.objectives import FitConfig, condition
+from train.prefix.objectives import FitConfig, changed
 from train.prefix.readers import read
 from train.prefix.training import fit_head
 from train.runs import CONFIG, MODEL, RESULT, RunError, read_run
@@ -109,21 +109,7 @@ def fit_settings(config: PrefixRuns, num_levels: int) -> FitConfig:
         ConfigError: no such setting.
         ValueError: no such condition.
     """
-    blocks = config.fit.get("block_sizes")
-    made = condition(config.condition, num_levels, *([tuple(blocks)] if blocks else []))
-    values = merged(made.model_dump(mode="json"), config.fit)
-    return check(values, FitConfig, place=f"{config.name}: fit")
-
-
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with the `changes`, groups within groups."""
-    inner = {
-        key: merged(values[key], change)
-        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping)
-        else change
-        for key, change in changes.items()
-    }
-    return {**values, **inner}
+    return changed(config.condition, num_levels, config.fit, place=f"{config.name}: fit")
 
 
 def settings(config: PrefixRuns, fit: FitConfig, seed: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 
 NUM_ROUNDS = 2_000
+_ROUNDING = 1e-12  # of the largest value: less spread than that is none
 
 
 def paired_t(a: ArrayLike, b: ArrayLike) -> dict[str, float]:
@@ -24,12 +25,19 @@ def paired_t(a: ArrayLike, b: ArrayLike) -> dict[str, float]:
 
     Returns:
         difference, sd (n - 1), d, t, p, num; d, t and p are NaN with fewer than two pairs or
-        without any spread.
+        without any spread beyond rounding.
+
+    Raises:
+        ValueError: not as many of one as of the other.
     """
-    delta = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} values beside {len(b)}, expected pairs")
+    delta = a - b
     num = len(delta)
     sd = float(delta.std(ddof=1)) if num > 1 else float("nan")
-    d = float(delta.mean()) / sd if num > 1 and sd > 0 else float("nan")
+    rounding = _ROUNDING * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    d = float(delta.mean()) / sd if num > 1 and sd > rounding else float("nan")
     t = d * num**0.5
     p = float(2 * stats.t.sf(abs(t), num - 1)) if np.isfinite(t) else float("nan")
     mean = float(delta.mean())

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
-from configs import Config, check, near_miss
+from configs import Config, near_miss
 from train.prefix.features import PooledConfig, features, fingerprint
 from train.prefix.jobs import RAW, Items, Job, Record, SetData
-from train.prefix.labelled import Sizes, grouped, shortened
-from train.prefix.objectives import CONDITIONS, FitConfig, condition
+from train.prefix.labelled import Sizes, conditional_entropy, entropy, grouped, shortened
+from train.prefix.objectives import BLOCKS, CONDITIONS, FitConfig, changed, merged
 from train.prefix.readers import read
 from train.prefix.readers.clinc import SUPER_DOMAINS
-from train.prefix.runs import merged
 from train.report import REPORTS
 
+
+def _known(name: str) -> str:
+    if name not in CONDITIONS:
+        raise ValueError(f"{name!r}: no such condition{near_miss(name, CONDITIONS)}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_known)]  # of a condition
 Arm = tuple[str, ...]
 Arms = dict[Arm, list[Job]]
 Runs = dict[Arm, list[tuple[Record, Items]]]  # what became of them
@@ -28,7 +35,6 @@ Runs = dict[Arm, list[tuple[Record, Items]]]  # what became of them
 ON_CLINC = ("clinc", "unseen", "three_level", "goldilocks", "noise", "retrieval", "routing")
 SETS = "sets"  # all other sets, where parts are named
 
-BLOCKS = (64, 64, 64, 64)
 CLINC = "clinc"
 _FEWER = 4_000  # texts to learn from, of which V5's heads take two minutes instead of five
 
@@ -36,15 +42,15 @@ _FEWER = 4_000  # texts to learn from, of which V5's heads take two minutes inst
 class ThreeLevel(Config):
     """Five groups of domains → domain → intent, on CLINC-150."""
 
-    conditions: tuple[str, ...] = ("own", "v5", "mrl")
+    conditions: tuple[Name, ...] = ("own", "v5", "mrl")
     num_seeds: PositiveInt = 3  # the first of the study's
 
 
 class Noise(Config):
     """A share of the coarse training labels of CLINC-150 is wrong."""
 
-    conditions: tuple[str, ...] = ("own", "v5")
-    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
+    conditions: tuple[Name, ...] = ("own", "v5")
+    shares: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
     num_seeds: PositiveInt = 3
 
 
@@ -52,7 +58,7 @@ class Goldilocks(Config):
     """Random balanced groups of CLINC-150's intents take the place of its domains."""
 
     # Widths of the first block, of each condition; V5's heads take five times as long.
-    first_blocks: dict[str, tuple[PositiveInt, ...]] = Field(
+    first_blocks: dict[Name, tuple[PositiveInt, ...]] = Field(
         default={"own": (64, 128)}, min_length=1
     )
     groups: tuple[PositiveInt, ...] = (2, 3, 5, 10, 15, 25, 50, 75)
@@ -62,8 +68,8 @@ class Goldilocks(Config):
 class Unseen(Config):
     """Some intents of each domain of CLINC-150 are left out of training."""
 
-    conditions: tuple[str, ...] = ("own", "v5", "mrl")
-    share: float = 0.3
+    conditions: tuple[Name, ...] = ("own", "v5", "mrl")
+    share: float = Field(default=0.3, gt=0, lt=1)
     num_seeds: PositiveInt = 5
 
 
@@ -76,7 +82,7 @@ class StudyConfig(Config):
     reports: str = str(REPORTS)
     parts: tuple[str, ...] = ()  # () = all; see `all_parts`, and `sets` stands for all other sets
     seeds: tuple[int, ...] = (42, 123, 456, 789, 1024)  # of splits and weights
-    conditions: tuple[str, ...] = CONDITIONS  # of the CLINC part
+    conditions: tuple[Name, ...] = CONDITIONS  # of the CLINC part
     sets: dict[str, Sizes] = Field(
         default={
             "clinc": Sizes(),
@@ -87,7 +93,7 @@ class StudyConfig(Config):
             "goemotions": Sizes(num_train=_FEWER, num_test=3_000, most_train=12_500),
         }
     )
-    set_conditions: tuple[str, ...] = ("own", "v5", "mrl")  # on all sets
+    set_conditions: tuple[Name, ...] = ("own", "v5", "mrl")  # on all sets
     side_num_train: PositiveInt = _FEWER  # of CLINC-150 in three_level, noise and goldilocks
     fit: dict[str, dict[str, Any]] = Field(default={})  # condition -> changes of its settings
     three_level: ThreeLevel = ThreeLevel()
@@ -108,6 +114,13 @@ class StudyConfig(Config):
         if CLINC not in sets:
             raise ValueError(f"{sorted(sets)}: without {CLINC}, which most parts are about")
         return sets
+
+    @field_validator("fit")
+    @classmethod
+    def _of_conditions(cls, fit: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in fit.keys() - {"all"}:
+            _known(name)
+        return fit
 
     @model_validator(mode="after")
     def _known_parts(self) -> StudyConfig:
@@ -140,10 +153,8 @@ class StudyConfig(Config):
         """Settings of a condition as this study changes them; None = the encoder itself."""
         if name == RAW:
             return None
-        config = condition(name, num_levels, block_sizes)
-        changes = self.fit.get("all", {}) | self.fit.get(name, {})
-        values = config.model_dump(mode="json")
-        return check(merged(values, changes), FitConfig, place=f"fit.{name}")
+        changes = merged(self.fit.get("all", {}), self.fit.get(name, {}))
+        return changed(name, num_levels, changes, f"fit.{name}", block_sizes)
 
     def jobs(
         self, texts: str, fit: FitConfig | None, num: int | None = None, **of: Any
@@ -176,8 +187,6 @@ def set_data(name: str, config: StudyConfig, pool: Any) -> tuple[SetData, dict[s
     Raises:
         InputError: its file or the encoder is missing.
     """
-    from train.prefix.labelled import conditional_entropy, entropy
-
     texts = shortened(read(name, Path(config.data)), config.sets[name])
     vectors = features(texts, config.encode, pool)
     super_domain = grouped(texts.names[0], SUPER_DOMAINS) if name == CLINC else None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from train.models.prefix import Head, PrefixConfig, SeparatedHead, make_head
 from train.prefix.batches import validation_rows
-from train.prefix.metrics import cosines, knn_hits, neighbours, r_precision
+from train.prefix.metrics import NUM_NEIGHBOURS, cosines, knn_hits, neighbours, r_precision
 from train.prefix.objectives import FitConfig, SharedObjective
 from train.prefix.teachers import make_teacher
 
@@ -83,7 +83,8 @@ def fit_head(
         progress: called after each epoch.
 
     Raises:
-        ValueError: labels that do not fit the texts or the objective, or too few texts.
+        ValueError: labels that do not fit the texts or the objective, features that are not
+            finite, or too few texts to learn from or to choose an epoch by.
     """
     _check(features, labels, config)
     started = time.monotonic()
@@ -92,6 +93,7 @@ def fit_head(
     split_seed = seed if config.split_seed is None else config.split_seed
     held = validation_rows(labels, config.validation_share, split_seed)
     rows = np.setdiff1d(np.arange(len(labels)), held)
+    _check_rows(len(rows), len(held), config)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         head = make_head(shape_for(config, x.shape[1], labels)).to(device)
@@ -221,6 +223,9 @@ def _shared_neighbours(near: Tensor, true: Tensor) -> float:
 def _check(features: Any, labels: NDArray[np.int64], config: FitConfig) -> None:
     if labels.ndim != 2 or len(labels) != len(features):
         raise ValueError(f"labels: {labels.shape}, expected [{len(features)}, levels]")
+    bad = np.flatnonzero(~torch.as_tensor(features).isfinite().all(dim=1).numpy())
+    if len(bad):
+        raise ValueError(f"features: {len(bad)} rows are not finite, the first is {bad[0]}")
     objective = config.objective
     if isinstance(objective, SharedObjective) and len(objective.whole) != labels.shape[1]:
         raise ValueError(
@@ -234,3 +239,17 @@ def _check(features: Any, labels: NDArray[np.int64], config: FitConfig) -> None:
         )
     if len(labels) < 2 * config.batch_size:
         raise ValueError(f"{len(labels)} texts, expected two batches of {config.batch_size}")
+
+
+def _check_rows(num_train: int, num_held: int, config: FitConfig) -> None:
+    """Enough is left on either side of the validation split."""
+    least = NUM_NEIGHBOURS + 1 if config.select == "knn" else 1
+    if num_held < least:
+        raise ValueError(
+            f"{num_held} validation rows, expected {least} or more to choose an epoch by: "
+            "a class gives some if it has two texts"
+        )
+    if num_train < config.batch_size:
+        raise ValueError(
+            f"{num_train} texts to learn from, expected a batch of {config.batch_size}"
+        )

@@ -24,7 +24,13 @@ def test_paired_t_of_students_sleep():
 
 
 def test_what_has_no_spread_has_no_p():
-    """One pair, or pairs that all differ alike, say nothing of chance."""
+    """One pair, or pairs that all differ alike, if but for rounding, say nothing of chance."""
+    alike = statistics.paired_t([0.3, 0.4, 0.7], [0.2, 0.3, 0.6])
+    assert 0 < alike["sd"] < 1e-15
+    assert math.isnan(alike["p"])
+    assert statistics.meta_of_pairs({"alike": [0.3 - 0.2, 0.4 - 0.3, 0.7 - 0.6]}) == {"num": 0}
+    with pytest.raises(ValueError, match="2 values beside 1"):
+        statistics.paired_t([1.0, 2.0], [1.0])
     assert math.isnan(statistics.paired_t([1.0], [0.0])["p"])
     assert math.isnan(statistics.paired_t([1.0, 2.0], [0.0, 1.0])["p"])
 

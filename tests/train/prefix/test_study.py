@@ -179,6 +179,12 @@ def test_settings_are_overridden_by_depth(settings):
     wrong = settings.model_copy(update={"fit": {"own": {"num_epoch": 1}}})
     with pytest.raises(ConfigError, match="did you mean 'num_epochs'"):
         wrong.taught("own")
+    narrow = settings.model_copy(update={"fit": {"all": {"block_sizes": [16, 8]}}})
+    assert narrow.taught("v5").block_sizes == (16, 8)
+    assert len(narrow.taught("v5").objective.keep) == 2
+    objectives = {"all": {"objective": {"margin": 0.1}}, "v5": {"objective": {"classes": 0.2}}}
+    both = settings.model_copy(update={"fit": objectives}).taught("v5").objective
+    assert (both.margin, both.classes) == (0.1, 0.2)
 
 
 def test_the_command_line_names_parts_and_settings():
@@ -191,6 +197,18 @@ def test_the_command_line_names_parts_and_settings():
         command_line(["nose.num_seeds=1"])
     with pytest.raises(ConfigError, match="parts: 'clink'; did you mean 'clinc'"):
         command_line(["--parts", "clink"])
+    for wrong in (
+        "conditions=[vv5]",
+        "set_conditions=[vv5]",
+        "noise.conditions=[vv5]",
+        "goldilocks.first_blocks={vv5: [64]}",
+        "fit.vv5.num_epochs=2",
+    ):
+        with pytest.raises(ConfigError, match="'vv5': no such condition; did you mean 'v5'"):
+            command_line([wrong])
+    for wrong in ("unseen.share=0", "noise.shares=[1.5]"):
+        with pytest.raises(ConfigError, match="share"):
+            command_line([wrong])
     with pytest.raises(ConfigError, match="two different seeds"):
         command_line(["seeds=[1]"])
     with pytest.raises(ConfigError, match="without clinc"):

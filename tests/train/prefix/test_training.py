@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs import ConfigError
 from tests.train.prefix.planted import planted, small
 from train.models.prefix import make_head
 from train.prefix.batches import Partners, balanced, validation_rows
 from train.prefix.metrics import cosines, r_precision
-from train.prefix.objectives import CONDITIONS, condition
+from train.prefix.objectives import CONDITIONS, changed, condition
 from train.prefix.teachers import make_teacher
 from train.prefix.training import fit_head, shape_for
 
@@ -177,6 +178,31 @@ def test_labels_that_do_not_fit_are_refused():
         fit_head(x, y, small("own"), 0)
     with pytest.raises(ValueError, match="1 blocks, but 2 parts"):
         fit_head(x, y, small("own", batch_size=8, block_sizes=(32,)), 0)
+
+
+@pytest.mark.parametrize("name", ["v5", "own"])
+def test_what_cannot_be_learned_from_is_refused(name):
+    """Vectors that are no numbers, and splits that leave too little on a side, stop before work."""
+    x, y = planted(100)
+    x[7] = np.nan
+    with pytest.raises(ValueError, match="1 rows are not finite, the first is 7"):
+        fit_head(x, y, small(name, batch_size=16), 0)
+    x, y = planted(40)
+    alone = np.stack([y[:, 0], np.arange(40)], axis=1)
+    with pytest.raises(ValueError, match="0 validation rows"):
+        fit_head(x, alone, small(name, batch_size=16), 0)
+    with pytest.raises(ValueError, match="to learn from, expected a batch of 16"):
+        fit_head(x, y[:, [0, 0]], small(name, batch_size=16, validation_share=0.9), 0)
+
+
+@pytest.mark.parametrize("name", ["v5", "mrl", "no_prefix"])
+def test_an_objective_is_for_as_many_blocks_as_there_are(name):
+    """Two widths beside shares of four blocks stop where they are set, not in the first batch."""
+    with pytest.raises(ValueError, match=r"objective\.\w+: 4 values for 2 block_sizes"):
+        small(name, block_sizes=(8, 8))
+    assert len(changed(name, 2, {"block_sizes": [8, 8]}, "here").objective.keep) == 2
+    with pytest.raises(ConfigError, match="here: block_sizes"):
+        changed(name, 2, {"block_sizes": "wide"}, "here")
 
 
 def test_wrong_names_are_refused():

@@ -72,7 +72,7 @@ def section(part: Mapping[str, Any]) -> Lines:
         "liked and given five stars. `local` and `field` add to each candidate's token what "
         "`likeness` of the served ranker computes from the newest 64 likes: cosines of the nearest "
         "and the five nearest; or the field's scales, total and sign, and the dimension. "
-        f"{part['num_repeats']} repeats, each with fresh negatives and weights.",
+        f"Draws of negatives and of weights: {part['num_repeats']}.",
         "",
     ]
     return lines + arms_section(part["sets"], knows_vectors=True)

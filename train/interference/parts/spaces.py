@@ -48,12 +48,13 @@ def results(world: World) -> dict[str, Any]:
             for space, vectors in spaces.items()
             if vectors is not None
         }
-    return {"sets": found, "num_repeats": world.config.lift.num_repeats}
+    return {"sets": found, "num_repeats": world.config.spaces.num_repeats}
 
 
 def _of_space(ratings: Ratings, vectors: NDArray, config: StudyConfig) -> dict[str, Any]:
     """Trees, and what their columns are made of alone, of the same candidates."""
-    trees = tree_scores(config.lift, ARMS, Maker(ratings, config, vectors, cold=False))
+    lift = config.lift.model_copy(update={"num_repeats": config.spaces.num_repeats})
+    trees = tree_scores(lift, ARMS, Maker(ratings, config, vectors, cold=False))
     waves = FieldConfig(num_waves=config.spaces.num_waves)
 
     def score(learn: Split, test: Split, repeat: int) -> dict[str, Floats]:
@@ -66,7 +67,7 @@ def _of_space(ratings: Ratings, vectors: NDArray, config: StudyConfig) -> dict[s
         named = {ALONE + name: of for name, of in alone.items()}
         return {**named, **trees(learn, test, repeat)}
 
-    return told(repeated(ratings, config.lift, score), PAIRS)
+    return told(repeated(ratings, lift, score), PAIRS)
 
 
 def section(part: Mapping[str, Any]) -> Lines:
@@ -80,7 +81,8 @@ def section(part: Mapping[str, Any]) -> Lines:
         "own, whose coarse part learned each film's first genre. `alone` ranks by one number: "
         "likes, the mean cosine of the nearest likes, the kernels' sum, the sum of a field of 64 "
         "random waves. The other arms are trees. `base` knows factors and popularity, and none of "
-        "these vectors: what is gained over it is what the vectors tell.",
+        "these vectors: what is gained over it is what the vectors tell. Draws of negatives: "
+        f"{part['num_repeats']}.",
         "",
     ]
     return lines + arms_section(part["sets"])

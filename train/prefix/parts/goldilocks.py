@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from train.prefix.objectives import BLOCKS
 from train.prefix.scalars import all_scalars, summaries
 from train.prefix.statistics import peak_interval
-from train.prefix.study import BLOCKS, Arms, Runs, StudyConfig
+from train.prefix.study import Arms, Runs, StudyConfig
 from train.prefix.tables import spread
 from train.report import text
 from train.report_tables import Lines, table

@@ -1,0 +1,252 @@
+"""`python -m tests.bench.bench_ranker [--rounds N]`: what a kept context and compilation are worth.
+
+The shape of the published figure of a K/V cache (12 layers of 512, a history of 1,023, eight
+candidates, one viewer): a full pass, a miss of the served cache and a hit, keys and copies
+included, eager and with compiled layers. Then the demo's shape as one compiled graph. Random
+weights and inputs, another batch each round; all ways and a product of two matrices, the measure of
+what the core can do, take turns within each round, on one core. On a machine that others use, `cpu
+ms` (time of this thread alone) is the number to read. Results go to
+train/reports/ranker_bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipelines.features import FeatureSpec, Inputs
+from serve.context_caches import ContextCaches
+from tests.bench.bench_recent import Timer
+from tests.train.models.ranker_worlds import VOCAB, candidates, ranker, viewers
+from train.models.compiled import compile_layers, compiler_problem
+from train.models.layers import TransformerConfig
+from train.models.ranker import Ranker, RankerConfig
+from train.models.tokens import Tensors, tensors
+from train.published_cases import IDS_ALONE
+from train.report import header, write
+
+WARM_UP = 3
+EVERY = (
+    5  # rounds of the large shape have full passes, and misses without compilation: they are long
+)
+DEMO_ROUNDS = 2  # times as many
+C = 8
+
+
+def config(layers: int, emb_size: int, heads: int, kv_heads: int, history_len: int) -> RankerConfig:
+    """A published shape: heads of 64, ids alone."""
+    vocab = dict.fromkeys(("user_vocab", "post_vocab", "author_vocab"), VOCAB)
+    shape = TransformerConfig(
+        num_layers=layers, num_heads=heads, num_kv_heads=kv_heads, key_size=64
+    )
+    spec = FeatureSpec(history_len=history_len, **vocab, **IDS_ALONE)
+    return RankerConfig(emb_size=emb_size, transformer=shape, features=spec)
+
+
+LARGE, DEMO = config(12, 512, 8, 4, 1023), config(2, 128, 2, 2, 32)
+
+
+class Rounds:
+    """Ways that take turns, and what each took."""
+
+    def __init__(self, size: int = 1024) -> None:
+        self.timers: dict[str, Timer] = defaultdict(Timer)
+        self._a, self._b = torch.randn(2, size, size)
+
+    def time(self, name: str, way: Callable[[], Any]) -> Any:
+        """What `way` gives."""
+        with self.timers[name]:
+            return way()
+
+    def limit(self) -> None:
+        """Multiply two matrices, which shows what the core can do just now."""
+        self.time("product", lambda: self._a @ self._b)
+
+    def flops_per_s(self) -> float:
+        """Of the products of matrices, by this thread's time."""
+        ms = self.timers["product"].percentiles(WARM_UP)["p50_cpu_ms"]
+        return 2 * len(self._a) ** 3 / (ms / 1000)
+
+    def rows(self, flops: dict[str, int]) -> dict[str, dict[str, float]]:
+        """Times of each way, and the share of the limit that is reached.
+
+        Args:
+            flops: last word of a way's name -> as `flops` gives them.
+        """
+        rows = {}
+        for name, timer in self.timers.items():
+            if name == "product":
+                continue
+            row = timer.percentiles(min(WARM_UP, len(timer.wall_ms) - 1))
+            done = flops[name.split()[-1]]
+            share = done / (row["p50_cpu_ms"] / 1000) / self.flops_per_s()
+            rows[name] = row | {"gflop": done / 1e9, "share_of_limit": share}
+        return rows
+
+
+def flops(way: Callable[[], Any]) -> int:
+    """Floating-point operations of the products of matrices in it, as it is without compilation."""
+    with FlopCounterMode(display=False) as counter:
+        way()
+    return counter.get_total_flops()
+
+
+def batch(config: RankerConfig, num_viewers: int, seed: int, full: bool) -> Inputs:
+    """Random viewers, with full histories or half of one at least, and candidates for them."""
+    S = config.features.history_len
+    g = torch.Generator().manual_seed(seed)
+    lengths = torch.full((num_viewers,), S)
+    if not full:
+        lengths = torch.randint(S // 2, S + 1, (num_viewers,), generator=g)
+    inputs = viewers(config.features, lengths, seed)
+    inputs |= candidates(config.features, (num_viewers, C), seed)
+    return {name: values.numpy() for name, values in inputs.items()}
+
+
+@torch.inference_mode()
+def large(rounds: int) -> dict[str, Any]:
+    """Full pass, miss and hit, eager and compiled; and how far hits are from full passes."""
+    ways = Rounds()
+    eager, fast = ranker(LARGE, 0), ranker(LARGE, 0)
+    problem = compile_layers(fast)
+    caches = {model: ContextCaches(model, "", 2**27) for model in (eager, fast)}
+    kinds = ("eager",) if problem else ("eager", "compiled")
+    far, spread = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0.0)
+
+    def hit(kind: str, model: Ranker, inputs: Inputs, mine: Tensors) -> Tensor:
+        hits = caches[model].hits
+        kept = ways.time(
+            f"{kind} hit", lambda: model.score_candidates(caches[model].of(inputs), mine)
+        )
+        assert caches[model].hits == hits + 1
+        return kept
+
+    def turn(kind: str, model: Ranker, inputs: Inputs, with_full: bool) -> None:
+        mine = tensors(inputs)
+        whole = ways.time(f"{kind} full", lambda: model(mine)) if with_full else None
+        ways.time(f"{kind} miss", lambda: model.score_candidates(caches[model].of(inputs), mine))
+        kept = hit(kind, model, inputs, mine)
+        if whole is not None:
+            there = mine["candidate_post_hashes"][..., 0] != 0
+            far[kind] = max(far[kind], float((whole - kept)[there].abs().max()))
+            spread[kind] = float(whole[there].std())
+
+    first: Inputs = {}
+    for number in range(rounds + WARM_UP):
+        inputs, with_full = batch(LARGE, 1, number, full=True), number % EVERY == 0
+        ways.limit()
+        if with_full:
+            first = {n: v for n, v in inputs.items() if not n.startswith("candidate_")}
+            turn("eager", eager, inputs, with_full)
+        else:
+            hit("eager", eager, inputs | first, tensors(inputs | first))
+        if problem is None:
+            turn("compiled", fast, inputs, with_full)
+    mine, kept = tensors(inputs), caches[eager].of(inputs)
+    whole = flops(lambda: eager(mine))
+    done = {"full": whole, "miss": whole, "hit": flops(lambda: eager.score_candidates(kept, mine))}
+    stats = caches[eager].stats()
+    return {
+        "compiled": problem or "layer by layer",
+        "matrix_products_gflop_per_s": ways.flops_per_s() / 1e9,
+        "bytes_kept_of_a_viewer": stats["bytes"] // stats["kept"],
+        "largest_difference_of_logits_hit_to_full": far,
+        "standard_deviation_of_logits": spread,
+        "times": ways.rows(done),
+    }
+
+
+@torch.inference_mode()
+def demo(rounds: int, num_viewers: int) -> dict[str, Any]:
+    """The demo's ranker, from hashes to outputs: eager, and compiled as one graph."""
+    ways, model, problem = Rounds(512), ranker(DEMO, 0), compiler_problem()
+    every = {"eager": model.forward}
+    if problem is None:
+        torch._dynamo.reset()
+        every["compiled"] = torch.compile(
+            model.forward, dynamic=False, fullgraph=True, options={"freezing": True}
+        )
+    different = 0.0
+    for number in range(rounds + WARM_UP):
+        inputs = tensors(batch(DEMO, num_viewers, number, full=False))
+        ways.limit()
+        found = {name: ways.time(name, partial(way, inputs)) for name, way in every.items()}
+        there = inputs["candidate_post_hashes"][..., 0] != 0
+        for scores in found.values():
+            different = max(different, float((scores - found["eager"])[there].abs().max()))
+    done = flops(lambda: model(inputs))
+    return {
+        "compiled": problem or "as one graph, weights frozen",
+        "matrix_products_gflop_per_s": ways.flops_per_s() / 1e9,
+        "largest_difference_of_logits": different,
+        "times": ways.rows(dict.fromkeys(every, done)),
+    }
+
+
+def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was asked for, and what came of it, by this thread's own time."""
+    times = results["large"]["times"]
+    bars = []
+    for kind in ("compiled", "eager"):
+        if f"{kind} miss" in times:
+            ratio = times[f"{kind} miss"]["p50_cpu_ms"] / times[f"{kind} hit"]["p50_cpu_ms"]
+            bars.append((f"{kind} miss over hit", ">= 10", ratio, ratio >= 10))
+    for kind, far in results["large"]["largest_difference_of_logits_hit_to_full"].items():
+        bars.append((f"{kind} hit, largest difference of logits", "<= 1e-4", far, far <= 1e-4))
+    for name, most in (("demo, 4 viewers", 2.0), ("demo, 1 viewer", 0.5)):
+        for kind, row in results[name]["times"].items():
+            if kind == "compiled":
+                ms = row["p50_cpu_ms"]
+                bars.append((f"{name}, compiled p50 ms", f"<= {most}", ms, ms <= most))
+    return [dict(zip(("check", "bar", "value", "met"), bar, strict=True)) for bar in bars]
+
+
+def report(rounds: int, folder: Path | None = None) -> Path:
+    """Measure, print, and write the record and its page, to `folder` if not the repository's."""
+    torch.set_num_threads(1)
+    load_before = os.getloadavg()[0]
+    results: dict[str, Any] = {
+        "demo, 4 viewers": demo(DEMO_ROUNDS * rounds, 4),
+        "demo, 1 viewer": demo(DEMO_ROUNDS * rounds, 1),
+        "large": large(rounds),
+    }
+    results = {"checks": checks(results), "candidates": C, **results}
+    table = Table("way", "p50 ms", "p50 cpu ms", "share of limit", box=SIMPLE)
+    for part in ("large", "demo, 4 viewers", "demo, 1 viewer"):
+        for name, row in results[part]["times"].items():
+            numbers = (row["p50_ms"], row["p50_cpu_ms"], row["share_of_limit"])
+            table.add_row(f"{part}: {name}", *(f"{value:,.4g}" for value in numbers))
+    Console().print(table)
+    where = {} if folder is None else {"folder": folder}
+    origin = header("made up: tests.train.models.ranker_worlds", seeds=[0])
+    return write(
+        "ranker_bench",
+        {"header": origin | {"load_before": load_before, "load_after": os.getloadavg()[0]}}
+        | results,
+        **where,
+    )
+
+
+def main() -> None:
+    """Measure, print, write the report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_ranker")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    args = parser.parse_args()
+    print(f"{report(args.rounds, args.out)}: written")
+
+
+if __name__ == "__main__":
+    main()
