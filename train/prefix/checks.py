@@ -99,8 +99,8 @@ def _bands(results: Results) -> Iterator[Check]:
         return
     test = results["clinc"]["tests"]["s_train"]["v5 - mrl"]
     met = test["difference"] > 0 and (test["p"] or 1) < 0.01
-    value = f"{test['difference']:+.4f}, p {_number(test['p'])}"
-    yield _check("V5 > MRL, neighbours from training texts, paired", "> 0, p < 0.01", value, met)
+    told = f"{test['difference']:+.4f}, p {_number(test['p'])}"
+    yield _check("V5 > MRL, neighbours from training texts, paired", "> 0, p < 0.01", told, met)
 
 
 def _ablations(results: Results) -> Iterator[Check]:
