@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tests.bench.prefix_texts import Texts
 from train.prefix.objectives import condition
-from train.prefix.posts import fit_head
+from train.prefix.training import fit_head
 from train.prefix_index import embed
 from train.report import header, write
 

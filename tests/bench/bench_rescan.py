@@ -23,7 +23,7 @@ from serve.stores.prefix import PrefixPosts, PrefixSettings
 from tests.bench.prefix_texts import Texts, Vectors
 from train.models.prefix import SeparatedHead
 from train.prefix.objectives import condition
-from train.prefix.posts import fit_head
+from train.prefix.training import fit_head
 from train.prefix_index import PrefixIndex, embed, split
 from train.report import header, write
 
