@@ -50,7 +50,7 @@ class Spaces(Config):
     """Further vectors of posts, learned by the product's own models."""
 
     sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
-    num_repeats: PositiveInt = 1  # draws of negatives
+    num_repeats: PositiveInt = 3  # draws of negatives
     towers: TowersRun = TowersRun()
     prefix: FitConfig = condition("own", num_levels=1)  # a part for genres, one for what is said
     num_waves: PositiveInt = 64  # of the field alone
