@@ -33,13 +33,12 @@ _DISLIKES = sum(1 << bit for bit, a in enumerate(ACTIONS) if a.weight < 0)
 class PrefixSettings(Config):
     """How prefix vectors are searched."""
 
-    # Posts from which on there are two stages; fewer are compared whole.
+    # Posts from which on, and zoom below which, there are two stages: candidates of the short
+    # prefix, whose whole vectors are compared. Else whole vectors are searched. By a finer zoom the
+    # prefix says too little, see tests/bench/bench_rescan.py; a zoom above 1 is for all.
     two_stages_from: PositiveInt = 20_000
-    # Candidates of the short prefix whose whole vectors are compared, as a share of all posts.
-    # See tests/bench/bench_rescan.py: of 60,905 texts 1,000 candidates cost 0.6 % of recall@10 at
-    # most, by any zoom.
-    rescan_share: float = Field(default=0.02, gt=0, le=1)
-    rescan_least: PositiveInt = 1_000
+    whole_from_zoom: PositiveFloat = 0.5
+    rescanned: PositiveInt = 500  # candidates
     history_len: PositiveInt = 32  # newest liked posts that make a viewer
     # zoom: auto. Of a post: coarse where so much of its nearest posts by the short prefix are on
     # one topic, which is then settled.
@@ -121,12 +120,11 @@ class PrefixPosts:
         if zoom == 0:
             return self._coarse.search(coarse[None], num)[0][0], num_all * len(coarse)
         settings = self._settings
-        if num_all < settings.two_stages_from:
+        if num_all < settings.two_stages_from or zoom >= settings.whole_from_zoom:
             weighted = np.concatenate([(2 - zoom) * coarse, zoom * fine / self._fine_over_coarse])
             found = self._full.search(weighted[None].astype(np.float32), num)
             return found[0][0], num_all * size
-        rescanned = max(num, settings.rescan_least, int(num_all * settings.rescan_share))
-        post_id = self._coarse.search(coarse[None], rescanned)[0][0]
+        post_id = self._coarse.search(coarse[None], max(num, settings.rescanned))[0][0]
         return post_id, num_all * len(coarse) + len(post_id) * size
 
     def _placed(self, asked: Nearby) -> tuple[Query | None, float]:

@@ -50,7 +50,7 @@ def measure(head: SeparatedHead, content: Vectors, num_queries: int) -> dict[str
     coarse, fine = split(index.full.stored(), index.coarse_size)
     ways = {"whole vectors": PrefixSettings(two_stages_from=len(ids) + 1)}
     for num in RESCANNED:
-        settings = PrefixSettings(two_stages_from=1, rescan_least=num, rescan_share=1e-9)
+        settings = PrefixSettings(two_stages_from=1, whole_from_zoom=2, rescanned=num)
         ways[f"{num} rescanned"] = settings
     posts = {way: PrefixPosts(index, head, np.zeros_like, s) for way, s in ways.items()}
     asked = order[-num_queries:]

@@ -217,6 +217,19 @@ def test_a_taste_for_many_things_is_coarse(retriever, zooming):
     assert not retriever.near([Nearby(liking(), 5, 0.5)])[0].placed
 
 
+def test_a_fine_zoom_searches_whole_vectors():
+    """Of many posts a coarse zoom reads the short prefix of all and few of the rest."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, WIDTHS[1])).astype(np.float32)
+    index = PrefixIndex.build(np.arange(1, 51), vectors, WIDTHS[0])
+    settings = PrefixSettings(two_stages_from=50, rescanned=10)
+    posts = PrefixPosts(index, None, np.zeros_like, settings)
+    read = {zoom: posts.near(Nearby(7, 3, zoom)).dims_read for zoom in (0.0, 0.49, 0.5, 1.0)}
+    two_stages = 50 * WIDTHS[0] + 10 * WIDTHS[1]
+    whole = 50 * WIDTHS[1]
+    assert read == {0.0: 50 * WIDTHS[0], 0.49: two_stages, 0.5: whole, 1.0: whole}
+
+
 @given(st.integers(0, 5), st.floats(0, 1), st.integers(1, 60))
 def test_two_stages_find_what_one_finds(seed, zoom, num):
     """Where all are rescanned the result is that of comparing whole vectors, by any zoom."""
@@ -230,7 +243,7 @@ def test_two_stages_find_what_one_finds(seed, zoom, num):
         PrefixPosts(index, None, np.zeros_like, settings).near(Nearby(7, num, zoom))
         for settings in (
             PrefixSettings(),
-            PrefixSettings(two_stages_from=1, rescan_share=1.0),
+            PrefixSettings(two_stages_from=1, whole_from_zoom=2, rescanned=50),
         )
     ]
     a = 1 - zoom / 2

@@ -71,7 +71,7 @@ def test_the_ranker_learns_from_likeness(ratings, splits, kind):
     )
     assert found.shape == test.hit.shape
     chance = measures(rng.random(found.shape), test)["ndcg_10"].mean()
-    assert measures(found, test)["ndcg_10"].mean() > chance + 0.1
+    assert measures(found, test)["ndcg_10"].mean() > chance + 0.05
 
 
 def test_prefixes_draw_topics_together():
