@@ -60,7 +60,7 @@ class Phoenix(Config):
     """The field as an input of the ranker."""
 
     sets: tuple[str, ...] = ("ml-100k", "kuairand")
-    num_repeats: PositiveInt = 2  # draws of negatives, and of weights
+    num_repeats: PositiveInt = 1  # draws of negatives, and of weights
     run: PhoenixRun = PhoenixRun()
 
 
