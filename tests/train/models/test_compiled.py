@@ -24,6 +24,7 @@ def test_without_a_compiler_layers_stay_as_they_are(monkeypatch):
 
 
 @pytest.mark.bench  # compiling takes a minute or more
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of what it compiles with
 @torch.inference_mode()
 def test_compiled_layers_score_as_eager_ones():
     """Full passes, kept contexts and extended ones agree to rounding, all layers sharing code."""
