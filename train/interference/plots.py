@@ -86,6 +86,7 @@ def _added(record: Record, plt: Any, parts: Mapping[str, str]) -> Any:
             _whiskers(axis, found, y, color, f"{name}, {space}")
         axis.set_yticks(range(len(pairs)), pairs)
         axis.set_title(f"{words}, {when}")
+        axis.locator_params(axis="x", nbins=4)
         axis.axvline(0, color="black", lw=0.6)
     axes[0, 0].invert_yaxis()
     told = {
