@@ -4,8 +4,9 @@ Each page is made anew out of 500 candidates, which the ranker scores, unless a 
 the fused topology, the dag, a server written by hand (tests/bench/plain_server.py), the fused one
 with what earlier pages left (`usual`), and the dag as it is without any of what makes it fast:
 Serve's defaults and no cache (`slow`). One after the other, several rounds of all; a value is the
-median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak.
-Results go to tests/bench/reports/load.json, with a page and plots.
+median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. The
+load generator is one process of this machine and takes its share of the cores. Results go to
+train/reports/load_bench.json, with a page and plots.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ from rich.console import Console
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
 from tests.bench.serving import plain, served
 from train.bundle import load
-from train.report import header
+from train.report import REPORTS, header
 from train.report_plots import Record, save, write_with_plots
 
-REPORTS = Path(__file__).parent / "reports"
 CANDIDATES = 500
 CLIENTS = (1, 2, 4, 8)
 WARM_UP_S = 4.0
@@ -42,6 +42,7 @@ EVERY_PAGE_ANEW = {
     "filters": dict.fromkeys(("age", "previously_seen", "previously_served")),
     "side_effects": {"candidate_cache": None},
 }
+NO_CACHES = {"ranking": {"context_bytes": 0}, "retrieval": {"cached_viewers": 1}}
 SERVE_DEFAULTS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 Server = Callable[[], AbstractContextManager[str]]  # gives the URL
 
@@ -55,7 +56,7 @@ def servers(bundle: str) -> dict[str, Server]:
         "dag": partial(served, dag, args, EVERY_PAGE_ANEW),
         "by hand": partial(plain, bundle, CANDIDATES),
         "fused, usual": partial(served, fused, args),
-        "slow": partial(served, dag, args, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
+        "slow": partial(served, dag, args | NO_CACHES, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
     }
 
 
@@ -147,7 +148,7 @@ def main() -> None:
         save(written, folder, [("peaks", peaks)])
         save({**written, "points": points}, folder, [("open_loop", over_time)])
 
-    page = write_with_plots("load", record, str(args.out), draw)
+    page = write_with_plots("load_bench", record, str(args.out), draw)
     print(page.read_text())
 
 
