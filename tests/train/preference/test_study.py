@@ -79,5 +79,22 @@ def test_settings_that_are_not_there_are_refused(capsys):
     """A misspelt set is an error that names the near miss."""
     assert main(["sets=[synthetc]"]) == 2
     assert "did you mean 'synthetic'" in capsys.readouterr().err
+    assert main(["sets=[]", "num_workers=1", "real=[movilens]"]) == 2
+    assert "did you mean 'movielens'" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         check({"sead": 1}, StudyConfig, place="test")
+
+
+@pytest.mark.parametrize(
+    "override", ["seeds=[]", "budgets=[]", "budgets=[100, 25]", "steps=[50]", "steps=[50, 50]"]
+)
+def test_settings_that_no_figure_comes_of_are_refused(override, tmp_path):
+    """No seeds, budgets that do not grow and a single number of steps stop before the work."""
+    assert main(["sets=[]", "real=[]", "num_workers=1", f"reports={tmp_path}", override]) == 2
+
+
+def test_a_bundle_that_is_none_is_refused(tmp_path, capsys):
+    """A wrong bundle is an error in words, not a traceback."""
+    log = ["sets=[]", "real=[kuairand]", "num_workers=1", f"reports={tmp_path}"]
+    assert main([*log, f"bundle={tmp_path}"]) == 2
+    assert "not a bundle" in capsys.readouterr().err
