@@ -32,6 +32,7 @@ from train.preference.checks import checks
 from train.preference.claims import claims
 from train.preference.plots import draw
 from train.preference.real import REAL, real_preferences
+from train.preference.selection import TOP
 from train.preference.space import Space
 from train.preference.stakeholders import kindle, mind, movielens, synthetic
 from train.preference.training import FitConfig
@@ -209,7 +210,10 @@ def _spaces(config: StudyConfig) -> tuple[dict[str, Space], dict[str, str]]:
     spaces, left_out = {}, {}
     for name in config.sets:
         try:
-            spaces[name] = SETS[name](Path(config.data))
+            space = SETS[name](Path(config.data))
+            if len(space.features) < TOP:
+                raise InputError(f"{name}: {len(space.features)} items, and a slate has {TOP}")
+            spaces[name] = space
         except InputError as error:
             _log.warning("%s: left out: %s", name, error)
             left_out[name] = str(error)

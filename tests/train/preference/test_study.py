@@ -7,10 +7,11 @@ import json
 import pytest
 
 from configs import ConfigError, check
+from tests.train.preference.planted import planted
 from train.preference.checks import checks
 from train.preference.claims import claims
 from train.preference.plots import names
-from train.preference.study import StudyConfig, main, study
+from train.preference.study import SETS, StudyConfig, main, study
 from train.report import markdown
 
 
@@ -98,3 +99,11 @@ def test_a_bundle_that_is_none_is_refused(tmp_path, capsys):
     log = ["sets=[]", "real=[kuairand]", "num_workers=1", f"reports={tmp_path}"]
     assert main([*log, f"bundle={tmp_path}"]) == 2
     assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_set_too_small_for_a_slate_is_left_out(tmp_path, monkeypatch):
+    """Of a sample of few items nothing is said, and the page tells why."""
+    monkeypatch.setitem(SETS, "mind", lambda _: planted(4))
+    values = {"sets": ["mind"], "real": [], "num_workers": 1, "reports": str(tmp_path)}
+    page = study(check(values, StudyConfig, place="test"))
+    assert "mind was left out: mind: 4 items, and a slate has 10" in page.read_text()
