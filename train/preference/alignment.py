@@ -29,6 +29,7 @@ from train.preference.stakeholders.synthetic import (
 
 Floats = NDArray[np.float64]
 
+LARGEST, SMALLEST = 1e100, 1e-100  # of weights: beyond them squares of weights are no numbers
 LOW_RISK = 0.3  # a cosine above it; below 0 serving the one harms the other
 SIGMA, NUM_DRAWS = 0.3, 2_000  # of stakeholders' weights that are said wrongly
 _NEGATIVE = mask(NEGATIVE)
@@ -40,19 +41,27 @@ def vector(weights: Mapping[str, float], place: str) -> Floats:
     Seconds of dwell are left out: no stakeholder here has a view on them.
 
     Raises:
-        ValueError: a name that is no action, or a weight that is no finite number.
+        ValueError: a name that is no action, a weight that is no number or beyond LARGEST, or
+            weights without a direction: all 0, or none above SMALLEST.
     """
     for name, value in weights.items():
         if name not in (*ACTION_NAMES, "dwell_time"):
-            raise ValueError(f"{place}: {name}: no such action{near_miss(name, ACTION_NAMES)}")
+            near = near_miss(str(name), ACTION_NAMES)
+            raise ValueError(f"{place}: {name}: no such action{near}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{place}: {name}: {value!r} is no number")
-        if not math.isfinite(value):
-            raise ValueError(f"{place}: {name}: {value!r} is not finite")
+        if not abs(value) <= LARGEST:
+            told = "is not finite" if value != value or abs(value) == math.inf else "is too large"
+            raise ValueError(f"{place}: {name}: a weight {told} (allowed: up to {LARGEST:g})")
     made = np.array([float(weights.get(name, 0.0)) for name in ACTION_NAMES])
-    if not made.any():
+    if not (np.abs(made) > SMALLEST).any():
         raise ValueError(f"{place}: all weights are 0, so there is no direction to audit")
     return made
+
+
+def known_actions(weights: Mapping[str, float]) -> dict[str, float]:
+    """Those of a blend that a stakeholder may have a view on, so not a reader's own actions."""
+    return {name: value for name, value in weights.items() if name in ACTION_NAMES}
 
 
 def stakeholders(names: tuple[str, ...] = tuple(ALPHA)) -> dict[str, Floats]:
@@ -109,9 +118,15 @@ def audit(
         action's part of the cosine, the driver (the action whose weight, changed alone, would
         raise the cosine most), and what a safer weight of it would be and cost; pairs:
         cosines of stakeholders among themselves; worst: the lowest cosine's stakeholder.
+
+    Raises:
+        ValueError: of the weights, or of a stakeholder, the scale leaves nothing.
     """
     unit = np.ones(len(ACTION_NAMES)) if scale is None else scale
     theirs = {name: w * unit for name, w in wanted.items()}
+    for name, left in {"the weights": weights * unit, **theirs}.items():
+        if not (np.abs(left) > SMALLEST).any():
+            raise ValueError(f"scale: {name}: no action that counts varies between posts")
     found = {name: _one(name, weights, theirs, unit, seed) for name in theirs}
     names = list(theirs)
     pairs = {
@@ -135,7 +150,7 @@ def summary(weights: Mapping[str, float]) -> dict[str, Any]:
 
     Where no weight is left there is no direction, and `risk` is None.
     """
-    known = {name: value for name, value in weights.items() if name in ACTION_NAMES}
+    known = known_actions(weights)
     if not any(known.values()):
         return {"risk": None}
     found = audit(vector(known, "blend"), stakeholders())

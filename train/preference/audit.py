@@ -2,12 +2,14 @@
 
 WEIGHTS is a YAML or JSON file of action: weight, the name of a published preset, or a bundle's
 folder. Prints a table; with --out writes audit.json, audit.md and a plot there. The exit code is
-for CI: 0 = all is as wanted, 1 = a stakeholder's cosine is below --at-least, 2 = cannot be read.
+for CI: 0 = all is as wanted, 1 = a stakeholder's cosine is below --at-least, 2 = cannot be read or
+written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from configs import near_miss
 from pipelines.feed.presets import PRESETS
 from pipelines.whole import save_json, save_text
-from train.preference.alignment import audit, stakeholders, vector
+from train.preference.alignment import audit, known_actions, stakeholders, vector
 from train.preference.stakeholders.synthetic import ACTION_NAMES, ALPHA, NEGATIVE, mask
 from train.report_plots import figures
 from train.report_tables import table
@@ -32,6 +34,8 @@ Floats = NDArray[np.float64]
 def read_weights(given: str) -> dict[str, float]:
     """Weights by action of a file, a preset or a bundle.
 
+    Of a bundle those are left out that are a reader's own actions, as its card does.
+
     Raises:
         ValueError: it is none of these, or not a mapping.
     """
@@ -39,9 +43,10 @@ def read_weights(given: str) -> dict[str, float]:
     if given in presets:
         return dict(presets[given])
     path = Path(given)
-    if path.is_dir():
-        path = path / "blend.json"
-    if not path.exists():
+    blend = path / "blend.json"
+    if blend.exists():
+        return known_actions(_mapping(blend))
+    if not path.is_file():
         raise ValueError(f"{given}: no such file, bundle or preset{near_miss(given, PRESETS)}")
     return _mapping(path)
 
@@ -97,7 +102,8 @@ def markdown(found: Mapping[str, Any], place: str, at_least: float) -> str:
         for name, of in found["pairs"].items()
     ]
     lines = [f"# Audit of {place}", "", *table(columns, rows)]
-    lines += table(("stakeholders", "cosine", "95 %"), pairs)
+    if pairs:
+        lines += table(("stakeholders", "cosine", "95 %"), pairs)
     lines += [
         "Intervals: each of a stakeholder's weights off by a normal factor of sd 0.3. "
         + (
@@ -145,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", help="file of action: sd of its probability between posts")
     parser.add_argument("--out", type=Path, help="folder for audit.json, audit.md and audit.png")
     args = parser.parse_args(arguments)
+    if not -1 <= args.at_least <= 1:
+        parser.error(f"--at-least: {args.at_least:g} is no cosine (allowed: -1 to 1)")
     try:
         weights = vector(read_weights(args.weights), args.weights)
         wanted = read_stakeholders(args.stakeholders)
@@ -156,20 +164,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = markdown(found, args.weights, args.at_least)
     print(page)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        save_json(args.out / "audit.json", {"audited": args.weights, "below": below, **found})
-        save_text(args.out / "audit.md", page)
         try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            save_json(args.out / "audit.json", {"audited": args.weights, "below": below, **found})
+            save_text(args.out / "audit.md", page)
             figures([(args.out / "audit.png", partial(plot, found, wanted))])
         except ImportError as error:
             print(f"no plot: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"{args.out}: cannot be written ({error})", file=sys.stderr)
+            return 2
     return 1 if below else 0
 
 
 def _mapping(path: Path) -> dict[str, float]:
     try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # YAML takes JSON's 1e-05 for a word.
+        read = json.loads if path.suffix == ".json" else yaml.safe_load
+        found = read(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected action: weight, got {type(found).__name__}")

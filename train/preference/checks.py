@@ -33,12 +33,16 @@ def _near(name: str, value: float | None, wanted: float, within: float, **more: 
     return {"check": name, "bar": bar, "value": value, "met": met, **more}
 
 
-def _largest(name: str, pairs: list[tuple[float, float]], within: float, **more: Any) -> Check:
-    """The largest of several differences to published figures."""
+def _largest(
+    name: str, pairs: list[tuple[float, float]], within: float, **more: Any
+) -> Iterator[Check]:
+    """The largest of several differences to published figures; nothing where none was measured."""
+    if not pairs:
+        return
     worst = max(abs(ours - theirs) for ours, theirs in pairs)
     bar = f"{len(pairs)} figures ± {within:g}"
     told = f"largest difference {worst:.2g}"
-    return {"check": name, "bar": bar, "value": told, "met": worst <= within, **more}
+    yield {"check": name, "bar": bar, "value": told, "met": worst <= within, **more}
 
 
 def _synthetic(results: Results) -> Iterator[Check]:
@@ -57,10 +61,10 @@ def _synthetic(results: Results) -> Iterator[Check]:
         for num, by in published.SYNTHETIC_UTILITY.items()
         for who, wanted in by.items()
     ]
-    yield _largest("D1 synthetic: utilities at 25, 100 and 2,000 pairs", pairs, 0.02)
+    yield from _largest("D1 synthetic: utilities at 25, 100 and 2,000 pairs", pairs, 0.02)
     neutral = of["utility"]["neutral"]
     pairs = [(neutral[str(n)]["society"], v) for n, v in published.NEUTRAL_SOCIETY.items()]
-    yield _largest("D1 synthetic: society from a neutral start", pairs, 0.02)
+    yield from _largest("D1 synthetic: society from a neutral start", pairs, 0.02)
 
 
 def _by_pair(results: Results, name: str) -> dict[str, Any]:
@@ -79,12 +83,12 @@ def _pairs(results: Results) -> Iterator[Check]:
             (2, "changes at T = 1", 0.003 if exact else 0.1),
         ):
             pairs = [(_value(rows[pair], at), figures[at]) for pair, figures in wanted.items()]
-            yield _largest(f"{label}: {kind}", pairs, within, aim=not exact)
+            yield from _largest(f"{label}: {kind}", pairs, within, aim=not exact)
         if exact:
             sweep = [(rows[p]["change"]["sweep"], v) for p, v in published.SWEEP.items()]
-            yield _largest(f"{label}: changes of the sweep", sweep, 0.003)
+            yield from _largest(f"{label}: changes of the sweep", sweep, 0.003)
             cov = [(rows[p]["cosine"]["covariance"], v) for p, v in published.COVARIANCE.items()]
-            yield _largest(f"{label}: covariance cosines", cov, 0.003)
+            yield from _largest(f"{label}: covariance cosines", cov, 0.003)
             matches = results["sets"][name]["matches"]
             same = [matches[s]["trained"][0] == num for s, num in published.MATCHES.items()]
             yield {
@@ -107,7 +111,7 @@ def _losses(results: Results) -> Iterator[Check]:
             exact = name == "ml_100k"
             label = "D2 ML-100K" if exact else "ML-1M, another split"
             within = 0.01 if exact else 0.015
-            yield _largest(f"{label}: cosines between losses", pairs, within, aim=not exact)
+            yield from _largest(f"{label}: cosines between losses", pairs, within, aim=not exact)
     for name, of in results["sets"].items():
         if name == "synthetic":
             values = [v for by in of["by_loss"].values() for k, v in by.items() if "/" in k]
@@ -141,7 +145,7 @@ def _budget(results: Results) -> Iterator[Check]:
         for num, wanted in by.items()
         if num in of[who]["pairs"]
     ]
-    yield _largest("D3 ML-100K: regrets, norm-matched", pairs, 0.01)
+    yield from _largest("D3 ML-100K: regrets, norm-matched", pairs, 0.01)
 
 
 def _geometric(results: Results) -> Iterator[Check]:
@@ -165,7 +169,7 @@ def _geometric(results: Results) -> Iterator[Check]:
 def _audit(results: Results) -> Iterator[Check]:
     of = results["audit"]
     pairs = [(of["sweep"][alpha], wanted) for alpha, wanted in published.AUDIT_SWEEP.items()]
-    yield _largest("D4 audit: cosine by alpha", pairs, 1e-4)
+    yield from _largest("D4 audit: cosine by alpha", pairs, 1e-4)
     pairs = [
         pair
         for name, (society, user) in published.SCENARIOS.items()
@@ -174,7 +178,7 @@ def _audit(results: Results) -> Iterator[Check]:
             (of["scenarios"][name]["user"], user),
         )
     ]
-    yield _largest("D4 audit: scenarios", pairs, 1e-4)
+    yield from _largest("D4 audit: scenarios", pairs, 1e-4)
     yield _near(
         "D4 audit: negative weight where society's sign flips", of["flips_at"]["4"], 0.3125, 1e-4
     )
@@ -192,9 +196,10 @@ def _decoupled(results: Results) -> Iterator[Check]:
         return
     cells = {(c["pairs"], c["steps"]): c["value"] for c in of[0]["cells"]}
     pairs = [(cells[at], wanted) for at, wanted in published.DECOUPLED.items() if at in cells]
-    yield _largest("D5 ML-100K: platform at T = 1, by pairs and steps", pairs, 0.1)
+    yield from _largest("D5 ML-100K: platform at T = 1, by pairs and steps", pairs, 0.1)
     alone = of[0]["shares"]["value"]["steps_alone"]
-    yield _near("D5 ML-100K: share of the change that steps alone make", alone, 0.73, 0.05)
+    if len(pairs) == len(published.DECOUPLED):
+        yield _near("D5 ML-100K: share of the change that steps alone make", alone, 0.73, 0.05)
 
 
 def _predictors(results: Results) -> Iterator[Check]:

@@ -26,6 +26,7 @@ def decouple(
     pairs: Sequence[int] = (FEW, 100, 500, MANY),
     steps: Sequence[int] = (STEPS[0], 250, STEPS[1]),
     seeds: Sequence[int] = SEEDS,
+    fit: FitConfig | None = None,
 ) -> dict[str, Any]:
     """What the hidden stakeholder gets (soft selection, T = 1) by pairs and by steps.
 
@@ -39,8 +40,8 @@ def decouple(
     cells = []
     for num in pairs:
         for most in steps:
-            fit = FitConfig(num_steps=most)
-            weights = learn(space, said, num, seeds, fit, labellers=[t])[0][:, 0]
+            own = (fit or FitConfig()).model_copy(update={"num_steps": most})
+            weights = learn(space, said, num, seeds, own, labellers=[t])[0][:, 0]
             scores = weights @ space.features.T
             unit = scores / scores.std(axis=-1, keepdims=True)
             value, even = (soft(x, space.utility, 1.0)[:, h].mean() for x in (scores, unit))

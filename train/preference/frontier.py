@@ -67,7 +67,7 @@ def geometric_regret(space: Space, scorer: int) -> dict[str, dict[str, Any]]:
         scorer: whose true weights the frontier is made by.
 
     Returns:
-        For each one left out: regret, kept (points), points, and `pinned`: whether it is the
+        For each one left out: regret, kept (points), points, and `scorer`: whether it is the
         scorer, whose regret says little.
     """
     points = frontier(space, space.weights[scorer])

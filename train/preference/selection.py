@@ -60,7 +60,12 @@ def slates(scores: Floats, topic: Ints, deltas: Sequence[float] = DELTAS, num: i
 
     Returns:
         Items in the order chosen, int64 [R, L, num].
+
+    Raises:
+        ValueError: fewer items than a slate has.
     """
+    if scores.shape[1] < num:
+        raise ValueError(f"a slate of {num} items from a pool of {scores.shape[1]}")
     weights, even = np.asarray(deltas, np.float64), np.zeros((1, scores.shape[1]))
     chosen = np.empty((len(scores), len(weights), num), np.int64)
     chosen[:, weights == 1] = _slates(even, topic, weights[weights == 1], num)  # scores are void

@@ -16,20 +16,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from configs import Config, ConfigError, check, near_miss, parse_overrides
 from pipelines.data.reader import InputError
+from train.bundle import BundleError
 from train.preference import budget, decoupling, directions, frontier, goodhart, labels, protocol
 from train.preference.checks import checks
 from train.preference.claims import claims
 from train.preference.plots import draw
 from train.preference.real import REAL, real_preferences
+from train.preference.selection import TOP
 from train.preference.space import Space
 from train.preference.stakeholders import kindle, mind, movielens, synthetic
 from train.preference.training import FitConfig
@@ -51,23 +54,32 @@ class StudyConfig(Config):
     reports: str = str(REPORTS)
     sets: tuple[str, ...] = ("synthetic", "ml_100k", "ml_1m", "mind", "kindle")
     real: tuple[str, ...] = REAL
-    seeds: tuple[int, ...] = goodhart.SEEDS
-    budgets: tuple[PositiveInt, ...] = (25, 50, 100, 200, 500)
+    seeds: tuple[int, ...] = Field(default=goodhart.SEEDS, min_length=1)
+    budgets: tuple[PositiveInt, ...] = Field(default=(25, 50, 100, 200, 500), min_length=1)
     num_budget_seeds: PositiveInt = 20  # 42, 142, ...
     num_random_pairs: PositiveInt = Field(default=200, ge=2)  # each in both directions
     seed: int = 0  # of the random pairs
     fit: FitConfig = FitConfig()
-    steps: tuple[PositiveInt, ...] = (50, 250, 1_250)  # of decoupling, the published ends
+    # Of decoupling, with the published ends.
+    steps: tuple[PositiveInt, ...] = Field(default=(50, 250, 1_250), min_length=2)
     num_curve_seeds: PositiveInt = 25  # of the made-up pool's curves, at most
     num_workers: PositiveInt = 2  # processes, each of one thread and busy with one set at a time
 
-    @field_validator("sets")
+    @field_validator("sets", "real")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, names: tuple[str, ...], of: ValidationInfo) -> tuple[str, ...]:
+        have = SETS if of.field_name == "sets" else REAL
         for name in names:
-            if name not in SETS:
-                raise ValueError(f"{name}: no such set{near_miss(name, SETS)}")
+            if name not in have:
+                raise ValueError(f"{name}: no such set{near_miss(name, have)}")
         return names
+
+    @field_validator("budgets", "steps")
+    @classmethod
+    def _ascending(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if any(low >= high for low, high in pairwise(numbers)):
+            raise ValueError("must grow: prices lie between neighbours, changes between the ends")
+        return numbers
 
     @property
     def budget_seeds(self) -> list[int]:
@@ -177,7 +189,9 @@ def of_set(space: Space, config: StudyConfig) -> dict[str, Any]:
         "budget": curves,
         "budget_medians": budget.medians(curves),
         "decoupling": [
-            decoupling.decouple(space, target, hidden, steps=config.steps, seeds=config.seeds)
+            decoupling.decouple(
+                space, target, hidden, steps=config.steps, seeds=config.seeds, fit=config.fit
+            )
             for target, hidden in _DECOUPLED.get(
                 space.name, (("user", "platform"), ("user", "diversity"))
             )
@@ -196,7 +210,10 @@ def _spaces(config: StudyConfig) -> tuple[dict[str, Space], dict[str, str]]:
     spaces, left_out = {}, {}
     for name in config.sets:
         try:
-            spaces[name] = SETS[name](Path(config.data))
+            space = SETS[name](Path(config.data))
+            if len(space.features) < TOP:
+                raise InputError(f"{name}: {len(space.features)} items, and a slate has {TOP}")
+            spaces[name] = space
         except InputError as error:
             _log.warning("%s: left out: %s", name, error)
             left_out[name] = str(error)
@@ -217,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         overrides = parse_overrides(sys.argv[1:] if arguments is None else arguments)
         page = study(check(overrides, StudyConfig, place="train.preference.study"))
-    except (ConfigError, InputError) as error:
+    except (ConfigError, InputError, BundleError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{page}: written")

@@ -3,7 +3,7 @@
 Behaviour against observed rates, blocks, mutes and follows that never happened, swapped histories
 and probes of vectors, each beside a control, from the bundle's outputs alone on the test split of
 the data it was trained on. Prints a page; with --out writes verify.json and verify.md. Exit code:
-0 = the bar is met, 1 = it is missed, 2 = cannot be measured.
+0 = the bar is met, 1 = it is missed, 2 = cannot be measured or written.
 """
 
 from __future__ import annotations
@@ -136,17 +136,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for verify.json and verify.md")
     args = parser.parse_args(arguments)
+    if args.viewers < 1:
+        parser.error(f"--viewers: {args.viewers}: expected at least 1")
     try:
         found = verify(bundles.load(args.bundle), args.data, args.viewers, args.seed)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     page = markdown(found)
     print(page)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        save_json(args.out / "verify.json", found)
-        save_text(args.out / "verify.md", page)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            save_json(args.out / "verify.json", found)
+            save_text(args.out / "verify.md", page)
+        except OSError as error:
+            print(f"{args.out}: cannot be written ({error})", file=sys.stderr)
+            return 2
     return 1 if found["met"] is False else 2 if found["met"] is None else 0
 
 
@@ -173,7 +179,7 @@ def _probes(
 
 
 def _share(row: Mapping[str, float] | None) -> str | None:
-    if row is None:
+    if row is None or not row["num"]:
         return None
     return f"{row['share']:.3f} ({row['low']:.3f} to {row['high']:.3f}, n {row['num']})"
 

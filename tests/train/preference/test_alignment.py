@@ -78,6 +78,14 @@ def test_scale_weighs_actions_by_how_much_they_vary():
     assert found["stakeholders"]["society"]["cosine"] == pytest.approx(1.0)
 
 
+def test_a_scale_that_leaves_nothing_is_refused():
+    """Where no action that weighs anything varies there is no cosine, and that is said."""
+    still = np.zeros(18)
+    still[vector_names().index("click")] = 0.2
+    with pytest.raises(ValueError, match="the weights: no action that counts varies"):
+        audit(vector(HARMFUL, "here"), stakeholders(), still)
+
+
 def vector_names():
     """Actions in the order of vectors."""
     return list(audit(vector(HARMFUL, "here"), stakeholders())["weights"])
@@ -89,11 +97,14 @@ def vector_names():
         ({"favourite": 1.0}, "favourite: no such action; did you mean 'favorite'"),
         ({"favorite": "much"}, "favorite: 'much' is no number"),
         ({"favorite": float("nan")}, "is not finite"),
+        ({"favorite": 10**400}, "is too large"),
         ({"dwell_time": 1.0}, "all weights are 0"),
+        ({"favorite": 1e-200}, "all weights are 0"),
+        ({True: 1.0}, "True: no such action"),
     ],
 )
 def test_wrong_weights_are_refused(weights, why):
-    """A misspelt action, a word, a NaN and no direction at all are errors that say so."""
+    """A misspelt action, a word, a NaN, sizes without squares and no direction are errors."""
     with pytest.raises(ValueError, match=why):
         vector(weights, "here")
 

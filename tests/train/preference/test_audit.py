@@ -75,6 +75,34 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, capsys):
     assert "expected action: weight, got list" in capsys.readouterr().err
 
 
+def test_small_weights_of_json_are_numbers(tmp_path):
+    """JSON's 1e-05 is a number, as a tuned blend may write it."""
+    path = tmp_path / "blend.json"
+    path.write_text(json.dumps({"favorite": 1e-5, "block_author": -1e-5}))
+    assert main([str(path)]) == 0
+
+
+def test_a_bundle_with_a_readers_own_actions_can_be_audited(bundle_path, tmp_path):
+    """What no stakeholder has a view on is left out, as in the card; in a file it is an error."""
+    blend = json.loads((bundle_path / "blend.json").read_text()) | {"saved": 3.0}
+    for name in ("blend.json", "weights.json"):
+        (tmp_path / name).write_text(json.dumps(blend))
+    assert main([str(tmp_path)]) in (0, 1)
+    assert main([str(tmp_path / "weights.json")]) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_verdict(harmful, capsys):
+    """CI tells a harmful blend (1) from a page that could not be written (2)."""
+    assert main([str(harmful), "--out", str(harmful)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_bar_that_is_no_cosine_is_refused(harmful):
+    """NaN would find every stakeholder below."""
+    with pytest.raises(SystemExit, match="2"):
+        main([str(harmful), "--at-least", "nan"])
+
+
 def test_a_bundle_can_be_audited_and_its_card_says_the_same(bundle_path, tmp_path):
     """A bundle's card carries the audit of its blend, anew for a bundle with another blend."""
     assert main([str(bundle_path), "--out", str(tmp_path / "out")]) in (0, 1)

@@ -21,6 +21,7 @@ from train.preference.goodhart import (
 from train.preference.published import COVARIANCE, DECOUPLED, PAIRS, SWEEP
 from train.preference.space import cosine
 from train.preference.stakeholders import movielens
+from train.preference.training import FitConfig
 
 SEEDS = (42, 142)
 
@@ -92,6 +93,13 @@ def test_steps_make_the_change_of_raw_scores():
     found = decouple(planted(), "user", "platform", (25, 1_000), (20, 600), SEEDS)
     assert found["shares"]["value"]["steps_alone"] > found["shares"]["value"]["pairs_alone"]
     assert len(found["cells"]) == 4
+
+
+def test_decoupling_learns_as_it_is_told():
+    """With a tiny learning rate nothing moves, however many steps: the norms stay alike."""
+    fit = FitConfig(lr=1e-9)
+    cells = decouple(planted(), "user", "platform", (25, 100), (5, 50), SEEDS, fit)["cells"]
+    assert cells[0]["norm"] == pytest.approx(cells[-1]["norm"])
 
 
 @needs_shared

@@ -38,6 +38,12 @@ def test_slates_are_those_of_the_plain_rule(seed):
             assert made[row, at].tolist() == plainly(values, topic, delta, 6)
 
 
+def test_a_pool_smaller_than_a_slate_is_refused():
+    """No item is shown twice to fill a slate."""
+    with pytest.raises(ValueError, match="a slate of 10 items from a pool of 4"):
+        slates(np.zeros((1, 4)), np.zeros(4, int))
+
+
 def test_soft_selection_ends_at_the_mean_and_at_the_best():
     """Hot, every item counts alike; cold, only the best does."""
     space = planted()

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from configs import ConfigError, check
+from tests.train.preference.planted import planted
 from train.preference.checks import checks
 from train.preference.claims import claims
 from train.preference.plots import names
-from train.preference.study import StudyConfig, main, study
+from train.preference.study import SETS, StudyConfig, main, study
 from train.report import markdown
 
 
@@ -79,5 +80,30 @@ def test_settings_that_are_not_there_are_refused(capsys):
     """A misspelt set is an error that names the near miss."""
     assert main(["sets=[synthetc]"]) == 2
     assert "did you mean 'synthetic'" in capsys.readouterr().err
+    assert main(["sets=[]", "num_workers=1", "real=[movilens]"]) == 2
+    assert "did you mean 'movielens'" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         check({"sead": 1}, StudyConfig, place="test")
+
+
+@pytest.mark.parametrize(
+    "override", ["seeds=[]", "budgets=[]", "budgets=[100, 25]", "steps=[50]", "steps=[50, 50]"]
+)
+def test_settings_that_no_figure_comes_of_are_refused(override, tmp_path):
+    """No seeds, budgets that do not grow and a single number of steps stop before the work."""
+    assert main(["sets=[]", "real=[]", "num_workers=1", f"reports={tmp_path}", override]) == 2
+
+
+def test_a_bundle_that_is_none_is_refused(tmp_path, capsys):
+    """A wrong bundle is an error in words, not a traceback."""
+    log = ["sets=[]", "real=[kuairand]", "num_workers=1", f"reports={tmp_path}"]
+    assert main([*log, f"bundle={tmp_path}"]) == 2
+    assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_set_too_small_for_a_slate_is_left_out(tmp_path, monkeypatch):
+    """Of a sample of few items nothing is said, and the page tells why."""
+    monkeypatch.setitem(SETS, "mind", lambda _: planted(4))
+    values = {"sets": ["mind"], "real": [], "num_workers": 1, "reports": str(tmp_path)}
+    page = study(check(values, StudyConfig, place="test"))
+    assert "mind was left out: mind: 4 items, and a slate has 10" in page.read_text()

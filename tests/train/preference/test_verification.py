@@ -175,6 +175,29 @@ def test_the_command_measures_any_bundle(bundle_path, prepared, tmp_path, capsys
     assert "Block rate less placebo" in capsys.readouterr().out
 
 
+def test_a_ranker_that_tells_nothing_apart_has_a_page(
+    bundle_path, prepared, tmp_path, capsys, monkeypatch
+):
+    """Of a ranker that scores all alike, which puts no topic first, the verdict is a miss."""
+    monkeypatch.setattr(
+        "train.preference.verify.predict",
+        lambda ranker, examples, facts, quiet: np.full((len(flatten(examples).post_id), A), 0.1),
+    )
+    given = [str(bundle_path), "--data", str(prepared), "--viewers", "5"]
+    assert main([*given, "--out", str(tmp_path)]) == 1
+    assert "own history puts own topic first | 0.000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "verify.json").read_text())["flips"]["flipped"]["num"] == 0
+    (tmp_path / "file").touch()
+    assert main([*given, "--out", str(tmp_path / "file")]) == 2
+
+
+@pytest.mark.parametrize("num", ["0", "-1"])
+def test_no_viewers_are_refused(num, bundle_path, prepared):
+    """Asking nobody is a wrong setting, not a fault of the data."""
+    with pytest.raises(SystemExit, match="2"):
+        main([str(bundle_path), "--data", str(prepared), "--viewers", num])
+
+
 def test_other_data_are_refused(bundle_path, tmp_path, capsys):
     """Without the bundle's own data nothing is measured."""
     assert main([str(bundle_path), "--data", str(tmp_path)]) == 2

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.data.reader import InputError
 from train.downloads import found
 from train.preference.space import Space, unit_max
 
@@ -54,9 +55,20 @@ def read(folder: Path) -> Space:
     """The pool and its five stakeholders, from the first 80 % of the ratings by time.
 
     Raises:
-        MissingInputError: files that are not there.
+        MissingInputError, InputError: files that are not there or cannot be read.
     """
-    ratings = pl.read_csv(found(folder, "Kindle_Store.csv.gz", FETCH))
+    ratings, books = (
+        found(folder, name, FETCH) for name in ("Kindle_Store.csv.gz", "meta_Kindle_Store.jsonl.gz")
+    )
+    try:
+        return _read(ratings, books)
+    except (pl.exceptions.PolarsError, ValueError, EOFError, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{folder}: Kindle's files cannot be read ({first}); {FETCH}") from error
+
+
+def _read(ratings_file: Path, books_file: Path) -> Space:
+    ratings = pl.read_csv(ratings_file)
     ratings = ratings.rename({"parent_asin": "book", "user_id": "user", "rating": "stars"})
     top = ratings.group_by("book").len().sort(["len", "book"], descending=[True, False])
     ratings = ratings.join(top.head(NUM_BOOKS).select("book"), on="book")
@@ -64,7 +76,7 @@ def read(folder: Path) -> Space:
     train = ratings[: int(0.8 * len(ratings))]
     of_book = train.group_by("book").agg(pl.col("stars").mean(), pl.len().alias("num"))
     of_book = of_book.filter(pl.col("num") >= FEWEST).sort("book")
-    books = _books(found(folder, "meta_Kindle_Store.jsonl.gz", FETCH), set(of_book["book"]))
+    books = _books(books_file, set(of_book["book"]))
     of_book = of_book.filter(pl.col("book").is_in(list(books)))
     train = train.join(of_book.select("book"), on="book")
     return space(of_book, train, books)

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.data.reader import InputError
 from train.downloads import member
 from train.preference.space import Space, unit_max
 
@@ -59,7 +60,12 @@ def read(folder: Path) -> Space:
         MissingInputError, InputError: files that are not there or cannot be read.
     """
     shown, clicked = _impressions(member(folder, ARCHIVE, "behaviors.tsv", FETCH))
-    news = _news(member(folder, ARCHIVE, "news.tsv", FETCH), shown, clicked)
+    content = member(folder, ARCHIVE, "news.tsv", FETCH)
+    try:
+        news = _news(content, shown, clicked)
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"MIND news: cannot be read ({first}); {FETCH}") from error
     return space(news)
 
 
@@ -138,6 +144,8 @@ def _news(content: bytes, shown: Counter[str], clicked: Counter[str]) -> _News:
     )
     table = table.filter(pl.col("id").is_in([n for n, num in shown.items() if num >= FEWEST]))
     table = table.sort("id")
+    if not len(table):
+        raise ValueError(f"no article of {FEWEST} impressions")
 
     def lengths(name: str) -> Floats:
         words = table[name].fill_null("").str.split(" ").list.len().to_numpy().astype(np.float64)

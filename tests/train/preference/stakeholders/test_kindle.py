@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.data.reader import InputError
 from train.preference.stakeholders import kindle
 
 BOOKS = {
@@ -57,3 +58,12 @@ def test_readers_want_loved_genres_and_sellers_high_prices(folder):
     assert reader[names.index("Romance")] > 0 > reader[names.index("Mystery")]
     assert seller[names.index("free")] == -1
     assert seller[names.index("price_above_15")] == 1
+
+
+@pytest.mark.parametrize("name", ["Kindle_Store.csv.gz", "meta_Kindle_Store.jsonl.gz"])
+def test_files_that_cannot_be_read_are_told(folder, name):
+    """A download that broke off is an error that says what to fetch."""
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"cannot be read .*; fetch"):
+        kindle.read(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.data.reader import InputError
 from train.preference.stakeholders import mind
 
 ARTICLES = {"N1": ("news", "newsus"), "N2": ("sports", "soccer"), "N3": ("autos", "autosnews")}
@@ -47,3 +48,13 @@ def test_the_named_stakeholders(folder):
     )
     assert (advertiser[names.index("autos")], advertiser[names.index("news")]) == (1.0, -1.0)
     assert journalist[names.index("newsus")] == 1.0
+
+
+@pytest.mark.parametrize(
+    "content", ["", "N1\tnews\n", "N1\tnews\tnewsus\tA title\tWords\turl\tno json\t[]\n"]
+)
+def test_news_that_cannot_be_read_are_told(folder, content):
+    """No rows, too few columns and broken entities are errors that say what to fetch."""
+    (folder / "MINDsmall_train" / "news.tsv").write_text(content)
+    with pytest.raises(InputError, match=r"MIND news: cannot be read .*; fetch"):
+        mind.read(folder)

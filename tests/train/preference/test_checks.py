@@ -1,0 +1,96 @@
+"""Verdicts on the committed record: each can fail, and none is given of what was not measured."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from train.preference.checks import checks
+from train.preference.claims import claims
+from train.report import REPORTS
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    """The committed study's."""
+    return json.loads((REPORTS / "preference.json").read_text())
+
+
+def spoiled(values: Any) -> Any:
+    """The same record with every number turned round and moved."""
+    if isinstance(values, dict):
+        return {key: spoiled(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [spoiled(value) for value in values]
+    if isinstance(values, bool) or not isinstance(values, int | float):
+        return values
+    return -values - 1.0
+
+
+def wrong(found: dict[str, Any]) -> dict[str, Any]:
+    """A record whose results are all wrong; what cells and figures are of stays."""
+    made = copy.deepcopy(found)
+    made |= {key: spoiled(made[key]) for key in ("protocol", "audit", "real")}
+    for of in made["sets"].values():
+        for cell in of["decoupling"][0]["cells"]:
+            cell["value"] = spoiled(cell["value"])
+        of["decoupling"][0]["shares"] = spoiled(of["decoupling"][0]["shares"])
+        for row in of["budget"].values():
+            prices = {k: 1.0 for k in row if k.startswith("published_n")}
+            row |= prices | {"norm_matched": spoiled(row["norm_matched"])}
+        for row in of["by_loss"].values():
+            row |= dict.fromkeys(row.keys() - {"accuracy"}) | {"mean": 0.0}
+        for row in of["predictors"]["selections"].values():
+            row["covariance"] |= {"share": 0.0, "low": 0.0}
+        of |= {key: spoiled(of[key]) for key in ("pairs", "matches", "geometric")}
+    return made
+
+
+def test_every_check_can_fail(record):
+    """Of wrong results no check is met, and there are as many as of right ones."""
+    right, found = checks(record), checks(wrong(record))
+    assert [of["check"] for of in found] == [of["check"] for of in right]
+    assert sum(of["met"] for of in right) > 40
+    assert [of["check"] for of in found if of["met"]] == []
+
+
+def test_fewer_budgets_and_steps_leave_checks_out(record):
+    """A study of other budgets and steps than the published ones is judged by what it has."""
+    of = record["sets"]["ml_100k"]
+    for row in of["budget"].values():
+        row["pairs"] = [at + 1 for at in row["pairs"]]
+    for cell in of["decoupling"][0]["cells"]:
+        cell["steps"] += 1
+    names = [check["check"] for check in checks(record)]
+    assert not any("norm-matched" in name or name.startswith("D5") for name in names)
+    assert any(name.startswith("D3") for name in names)
+
+
+def test_no_claim_is_judged_without_its_sets(record):
+    """Without MovieLens nothing is said of it."""
+    record["sets"] = {"mind": record["sets"]["ml_100k"]}
+    assert not any("MovieLens" in row["claim"] for row in claims(record))
+
+
+def test_claims_follow_the_results(record):
+    """Claims that do not hold hold again where the results say so, and the other way round."""
+    before = {row["claim"]: row["holds"] for row in claims(record)}
+    for of in record["sets"].values():
+        for row in of["pairs"]:
+            row["cosine"]["raw"] = row["cosine"]["trained"]
+        for row in of["matches"].values():
+            row["trained"] = [1, 1]
+        of["matches"]["T=1"]["trained"] = [0, 1]
+        of["decoupling"][0]["shares"]["value"]["steps_alone"] = 0.1
+        for row in of["by_loss"].values():
+            row["mean"] = 0.5
+        of["budget_medians"]["published_n80"]["reached"] = 3
+        for row in of["predictors"]["selections"].values():
+            row["trained"]["low"] = 0.99
+    record["audit"]["flips_at"]["4"] = 0.0
+    after = {row["claim"]: row["holds"] for row in claims(record)}
+    assert before.keys() == after.keys()
+    assert all(after[claim] != holds for claim, holds in before.items())
