@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.features import Inputs
 from serve.passes import Passes
 from train.models.context import ContextCache, ViewerContext, joined
+from train.models.ranker import Ranker
 from train.models.tokens import tensors
 
 _MOST_NEW = 4  # events that a kept context is extended by, one after another; after more it is anew
@@ -40,7 +41,7 @@ class ContextCaches:
         evictions: contexts let go for want of space.
     """
 
-    def __init__(self, model: Passes, version: str, max_bytes: int) -> None:
+    def __init__(self, model: Passes | Ranker, version: str, max_bytes: int) -> None:
         """Begin with none.
 
         Args:
@@ -77,7 +78,7 @@ class ContextCaches:
         return joined([found[key[0]] for key in keys])
 
     def predict(self, inputs: Inputs) -> torch.Tensor:
-        """As `Passes.predict`, for inputs of both sides."""
+        """As `Ranker.predict`, for inputs of both sides."""
         return self._model.predict(tensors(inputs), self.of(inputs))
 
     def stats(self) -> dict[str, int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,7 @@ class Passes:
         if not self.compiled:
             return self._model.context(inputs)
         parts = []
-        for rows, size in _blocks(len(inputs["user_hashes"]), sorted(self._contexts)):
+        for rows, size in self._blocks(len(inputs["user_hashes"]), self._contexts):
             block = {n: _padded(v[rows], 0, size) for n, v in inputs.items()}
             parts.append((self._contexts[size](block), rows.stop - rows.start))
         return joined([viewer for part, num in parts for viewer in part.viewers()[:num]])
@@ -102,21 +103,27 @@ class Passes:
     @torch.inference_mode()
     def score_candidates(self, context: ContextCache, inputs: Tensors) -> Tensor:
         """As `Ranker.score_candidates`."""
+        model, config = self._model, self._model.config
+        sides = ("candidate_", "history_") if config.likeness else ("candidate_",)
+        inputs = {n: v for n, v in inputs.items() if n.startswith(sides)}
         there = inputs["candidate_post_hashes"][..., 0] != 0
         B, C = there.shape
-        viewers, candidates = [B], [self._at_once]
-        if self.compiled:
-            viewers, candidates = (sorted(set(sizes)) for sizes in zip(*self._scores, strict=True))
-        liked = "history_" if self._model.config.likeness else "candidate_"
-        inputs = {n: v for n, v in inputs.items() if n.startswith(("candidate_", liked))}
-        logits = torch.zeros(B, C, self._model.config.features.num_actions)
-        for rows, b in _blocks(B, viewers):
+        logits = torch.zeros(B, C, config.features.num_actions)
+        for rows, b in self._blocks(B, [b for b, _ in self._scores] or [B]):
+            theirs = _padded_context(context, rows, b, self._num_slots(context))
             num = int((torch.arange(1, C + 1) * there[rows]).max())  # behind them lies padding
-            for columns, c in _blocks(num, candidates):
-                found = self._block(context, inputs, rows, columns, (b, c))
-                logits[rows, columns] = found[
-                    : rows.stop - rows.start, : columns.stop - columns.start
-                ]
+            for columns, c in self._blocks(num, [c for _, c in self._scores] or [self._at_once]):
+                mine = {n: v[rows, columns] if n[0] == "c" else v[rows] for n, v in inputs.items()}
+                mine = {
+                    n: _padded(_padded(v, 1, c) if n[0] == "c" else v, 0, b)
+                    for n, v in mine.items()
+                }
+                # Not anchored, candidates stand one after another.
+                start = theirs.start + (0 if config.anchored else columns.start)
+                score = self._scores.get((b, c), model.score_candidates)
+                found = score(replace(theirs, start=start), mine)
+                num_rows, num_columns = (s.stop - s.start for s in (rows, columns))
+                logits[rows, columns] = found[:num_rows, :num_columns]
         return logits
 
     @torch.inference_mode()
@@ -125,45 +132,39 @@ class Passes:
         context = self.context(inputs) if context is None else context
         return self._model.predictions(self.score_candidates(context, inputs))
 
-    def _block(
-        self,
-        context: ContextCache,
-        inputs: Tensors,
-        rows: slice,
-        columns: slice,
-        shape: tuple[int, int],
-    ) -> Tensor:
-        """Logits of some of the viewers and candidates; of the whole shape where compiled."""
-        start = context.start[rows]
-        if not self._model.config.anchored:
-            start = start + columns.start  # candidates stand one after another
-        layers = tuple((key[rows], value[rows]) for key, value in context.layers)
-        block = ContextCache(layers, context.seen[rows], start)
-        mine = {n: v[rows, columns] if n[0] == "c" else v[rows] for n, v in inputs.items()}
+    def _num_slots(self, context: ContextCache) -> int:
+        """Slots that a context is padded to."""
         if not self.compiled:
-            return self._model.score_candidates(block, mine)
-        b, c = shape
-        T = self._model.tokens.num_leading + self._model.config.features.history_len
-        mine = {n: _padded(_padded(v, 1, c) if n[0] == "c" else v, 0, b) for n, v in mine.items()}
-        block = ContextCache(
-            tuple(
-                (_padded(_padded(key, 2, T), 0, b), _padded(_padded(value, 2, T), 0, b))
-                for key, value in layers
-            ),
-            _padded(_padded(block.seen, 1, T), 0, b),
-            _padded(start, 0, b),
-        )
-        return self._scores[shape](block, mine)
+            return context.seen.shape[1]
+        return self._model.tokens.num_leading + self._model.config.features.history_len
+
+    def _blocks(self, num: int, sizes: Collection[int]) -> list[tuple[slice, int]]:
+        """Which of `num` are computed together, and the size that they are padded to.
+
+        Blocks of the largest of `sizes`, and what is left in the smallest that holds it; nothing
+        is padded where passes are eager.
+        """
+        most, blocks = max(sizes), []
+        for start in range(0, num, most):
+            size = min(most, num - start)
+            span = slice(start, start + size)
+            blocks.append((span, min(s for s in sizes if s >= size) if self.compiled else size))
+        return blocks
 
 
-def _blocks(num: int, sizes: Sequence[int]) -> list[tuple[slice, int]]:
-    """Which of `num` are computed together, and the first of `sizes`, ascending, that holds them.
+def _padded_context(
+    context: ContextCache, rows: slice, num_viewers: int, num_slots: int
+) -> ContextCache:
+    """Some of the viewers, with zeros behind each and behind all."""
 
-    Blocks of the largest size, and one of what is left.
-    """
-    most = sizes[-1]
-    spans = [slice(start, min(start + most, num)) for start in range(0, num, most)]
-    return [(span, next(s for s in sizes if s >= span.stop - span.start)) for span in spans]
+    def padded(x: Tensor, axis: int) -> Tensor:
+        return _padded(_padded(x[rows], axis, num_slots), 0, num_viewers)
+
+    return ContextCache(
+        tuple((padded(key, 2), padded(value, 2)) for key, value in context.layers),
+        padded(context.seen, 1),
+        _padded(context.start[rows], 0, num_viewers),
+    )
 
 
 def _padded(x: Tensor, axis: int, size: int) -> Tensor:
