@@ -77,6 +77,7 @@ bench: install
 	$(RUN) tests.bench.bench_prefix --posts 10000
 	$(RUN) tests.bench.bench_fractal
 	$(RUN) tests.bench.bench_ranker
+	$(RUN) tests.bench.bench_compiled
 	$(RUN) tests.bench.bench_tune --workers 2
 
 clean:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.features import Inputs
+from serve.passes import Passes
 from train.models.context import ContextCache, ViewerContext, joined
 from train.models.ranker import Ranker
 from train.models.tokens import tensors
@@ -40,7 +41,7 @@ class ContextCaches:
         evictions: contexts let go for want of space.
     """
 
-    def __init__(self, model: Ranker, version: str, max_bytes: int) -> None:
+    def __init__(self, model: Passes | Ranker, version: str, max_bytes: int) -> None:
         """Begin with none.
 
         Args:

@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
+from pipelines.features import History, Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.context_caches import ContextCaches
 from serve.interference import InterferenceFields
 from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
+from serve.passes import CompileSettings, Passes
 from serve.stores.prefix import PrefixPosts, PrefixSettings
 from serve.stores.vectors import VectorSettings, open_vectors, topics_of
 from serve.viewer_vectors import ViewerVectors
 from train.bundle import Bundle
 from train.index import place_posts
-from train.models.ranker import Ranker as Phoenix
-from train.models.tokens import tensors
+from train.models.text_towers import TextRanker
+from train.models.tokens import Tensors, tensors
 
 
 class RetrieverSettings(Config):
@@ -137,6 +138,11 @@ class RankerSettings(Config):
 
     # Of what was computed of viewers, kept for their next request; bytes per replica, 0 = none.
     context_bytes: NonNegativeInt = 128 * 2**20
+    # Of each viewer; more are scored one block after another, which bounds the memory of a pass.
+    candidates_at_once: PositiveInt = 1024
+    # Passes of these shapes are compiled before a bundle is served; None = none, all are eager.
+    # Where nothing can be compiled they are eager, and the log says why.
+    compile: CompileSettings | None = None
 
 
 class Ranker:
@@ -144,10 +150,17 @@ class Ranker:
 
     def __init__(self, bundle: Bundle, settings: RankerSettings | None = None) -> None:
         settings = settings or RankerSettings()
-        self._model, self._facts = bundle.load_ranker(), bundle.facts
-        self._spec = self._model.config.features
+        model, self._facts = bundle.load_ranker(), bundle.facts
+        self._spec = model.config.features
+        self._model: Passes | TextRanker
         self._contexts: ContextCaches | None = None
-        if settings.context_bytes and isinstance(self._model, Phoenix):
+        if isinstance(model, TextRanker):  # has no context, and does little else than look up
+            self._model = model
+            return
+        self._model = Passes(model, settings.candidates_at_once)
+        if settings.compile is not None:
+            self._model.compile(settings.compile, self._any_inputs)
+        if settings.context_bytes:
             self._contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
 
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
@@ -181,6 +194,12 @@ class Ranker:
         )
         candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, self._spec, facts)
         return {**history_inputs(rows, self._spec, facts), **candidates}
+
+    def _any_inputs(self, num_viewers: int, num_candidates: int) -> Tensors:
+        """Inputs as requests have them, of nobody and of posts unknown."""
+        ids = np.arange(1, num_candidates + 1)
+        asked = Ranking(History.empty(1), ids, ids, surface=1, at_ms=1)
+        return tensors(self.inputs([asked] * num_viewers))
 
     def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
         """As `new_posts.Knows`: they are ranked by all that a bundle would know of them."""

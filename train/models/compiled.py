@@ -1,15 +1,27 @@
-"""Layers of a ranker compiled for the shapes that they meet; eager where nothing can compile."""
+"""A ranker compiled for the shapes that it meets; eager where nothing can compile."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch._inductor import config as inductor
 
 from train.models.ranker import Ranker
 
+F = TypeVar("F", bound=Callable[..., Any])
 _STEPS = ("forward", "beside", "key_value")  # of a decoder layer
+# Weights laid out beforehand, no Python between the kernels, and none that looks at the inputs.
+HOW: dict[str, Any] = {
+    "isolate_recompiles": True,  # others of the same code, of another shape or bundle, stay
+    "options": {
+        "freezing": True,
+        "cpp_wrapper": True,
+        "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+    },
+}
 
 
 def compiler_problem() -> str | None:
@@ -35,3 +47,13 @@ def compile_layers(ranker: Ranker) -> str | None:
         for step in _STEPS:
             setattr(layer, step, torch.compile(getattr(layer, step), dynamic=False))
     return None
+
+
+def compiled(step: F) -> F:
+    """The same as one graph for one shape: that of its first call, which takes many seconds.
+
+    Nothing is checked later: only contiguous tensors of the same shapes and dtypes may be given.
+    Asked for under `torch.inference_mode`, since the weights become part of the graph.
+    """
+    whole = torch.compile(step, dynamic=False, fullgraph=True, **HOW)
+    return cast("F", whole)

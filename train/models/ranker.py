@@ -262,6 +262,10 @@ class Ranker(nn.Module):
             float32 [B, C, A]. Rows of padding candidates mean nothing.
         """
         logits = self.forward(inputs) if context is None else self.score_candidates(context, inputs)
+        return self.predictions(logits)
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """What `predict` gives, of what `forward` gives. Same shape."""
         p_action = logits.sigmoid()
         p_action[..., DWELL_TIME] = dwell_seconds(logits[..., DWELL_TIME], self.config).clamp(
             max=self.config.dwell_cap_s

@@ -1,0 +1,165 @@
+"""`python -m tests.bench.bench_compiled [--rounds N]`: what compiled passes are worth in serving.
+
+The demo's ranker (configs/ranker/tiny.yaml) with histories of 128 and 500 candidates, as a Ranker
+replica computes it: a viewer whose context is kept or is not, one viewer or four at once, eager
+beside compiled (`args.ranking.compile`). Random weights and inputs, another batch each round, ways
+take turns within it, on one core; `cpu ms` (time of this thread alone) is the number to read on a
+machine that others use. And how long a replica takes until it is ready: without anything compiled
+before, for the next bundle, and for a new process that finds what was compiled. Results go to
+train/reports/ranker_compiled.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.features import Inputs
+from serve.context_caches import ContextCaches
+from serve.deployments import RankerSettings
+from serve.passes import CompileSettings, Passes
+from tests.bench.bench_ranker import WARM_UP, Rounds, flops
+from tests.train.models.ranker_worlds import candidates, ranker, viewers
+from train.models.compiled import compiler_problem
+from train.models.ranker import RankerConfig
+from train.models.tokens import Tensors
+from train.report import header, write
+
+DEMO = RankerConfig(features={"history_len": 128})
+C = 500
+VIEWERS = (1, 4)
+SHAPES = CompileSettings()
+WIDER = CompileSettings(viewers=(1, 4))  # four viewers in one pass, too
+AT_ONCE = RankerSettings().candidates_at_once
+
+
+def any_inputs(num_viewers: int, num_candidates: int, seed: int = 0) -> Tensors:
+    """Random viewers with full histories or half of one at least, and candidates for them."""
+    S, g = DEMO.features.history_len, torch.Generator().manual_seed(seed)
+    lengths = torch.randint(S // 2, S + 1, (num_viewers,), generator=g)
+    inputs = viewers(DEMO.features, lengths, seed)
+    return inputs | candidates(DEMO.features, (num_viewers, num_candidates), seed)
+
+
+def started(passes: Passes, what: str, shapes: CompileSettings = SHAPES) -> dict[str, Any]:
+    """Compile; seconds until ready, by the clock and of the processors, C++ compiler included."""
+    wall_s, cpu_s = time.perf_counter(), _cpu_s()
+    passes.compile(shapes, any_inputs)
+    return {
+        "start": what,
+        "compiled": passes.compiled,
+        "wall_s": time.perf_counter() - wall_s,
+        "cpu_s": _cpu_s() - cpu_s,
+    }
+
+
+def _cpu_s() -> float:
+    return sum(os.times()[:4])  # of this process and of those that it started and that ended
+
+
+def again() -> None:
+    """A new process that finds what was compiled before; prints its seconds."""
+    torch.set_num_threads(1)
+    row = started(Passes(ranker(DEMO, 2), AT_ONCE), "")
+    print(row["wall_s"], row["cpu_s"])
+
+
+def starts() -> tuple[dict[str, Passes], list[dict[str, Any]]]:
+    """Compiled rankers, and how long it took, also with what was compiled before."""
+    passes, next_one, wider = (Passes(ranker(DEMO, seed), AT_ONCE) for seed in (0, 1, 0))
+    rows = [started(passes, "nothing compiled before"), started(next_one, "the next bundle")]
+    command = [sys.executable, "-c", "from tests.bench.bench_compiled import again; again()"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    wall_s, cpu_s = map(float, said[-2:])
+    new = {"start": "a new process", "compiled": True, "wall_s": wall_s, "cpu_s": cpu_s}
+    rows += [new, started(wider, "shapes of four viewers on top", WIDER)]
+    return {"compiled": passes, "compiled for four, too:": wider}, rows
+
+
+@torch.inference_mode()
+def measured(ways: dict[str, Passes], num_viewers: int, rounds: int) -> dict[str, Any]:
+    """Misses and hits of each way, taking turns, and how far their log-odds are from eager ones."""
+    timed = Rounds(512)
+    caches = {kind: ContextCaches(passes, "", 2**27) for kind, passes in ways.items()}
+    different = 0.0
+    for number in range(rounds + WARM_UP):
+        inputs = any_inputs(num_viewers, C, number)
+        arrays: Inputs = {name: values.numpy() for name, values in inputs.items()}
+        there = inputs["candidate_post_hashes"][..., 0] != 0
+        timed.limit()
+        found = {}
+        for kind in ways if number % 2 else reversed(ways):
+            for what in ("miss", "hit"):
+                hits = caches[kind].hits
+                timed.time(f"{kind} {what}", partial(caches[kind].predict, arrays))
+                assert caches[kind].hits - hits == num_viewers * (what == "hit")
+            context = caches[kind].of(arrays)
+            found[kind] = ways[kind].score_candidates(context, inputs)
+        for logits in found.values():
+            different = max(different, float((logits - found["eager"])[there].abs().max()))
+    kept = caches["eager"].of(arrays)
+    done = {
+        "miss": flops(lambda: ways["eager"].predict(inputs)),
+        "hit": flops(lambda: ways["eager"].predict(inputs, kept)),
+    }
+    return {
+        "matrix_products_gflop_per_s": timed.flops_per_s() / 1e9,
+        "largest_difference_of_logits": different,
+        "times": timed.rows(done),
+    }
+
+
+def report(rounds: int, folder: Path | None = None) -> Path:
+    """Measure, print, and write the record and its page, to `folder` if not the repository's."""
+    torch.set_num_threads(1)
+    load_before = os.getloadavg()[0]
+    ways, rows = {"eager": Passes(ranker(DEMO, 0), AT_ONCE)}, []
+    problem = compiler_problem()
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        if problem is None:
+            compiled, rows = starts()
+            ways |= compiled
+        results: dict[str, Any] = {
+            "candidates": C,
+            "compiled": problem or SHAPES.model_dump(),
+            "starts": rows,
+        }
+        for num in VIEWERS:
+            results[f"viewers: {num}"] = measured(ways, num, rounds)
+    table = Table("way", "p50 ms", "p50 cpu ms", "share of limit", box=SIMPLE)
+    for num in VIEWERS:
+        for name, row in results[f"viewers: {num}"]["times"].items():
+            numbers = (row["p50_ms"], row["p50_cpu_ms"], row["share_of_limit"])
+            table.add_row(f"{num}: {name}", *(f"{value:,.4g}" for value in numbers))
+    Console().print(table)
+    Console().print(rows)
+    where = {} if folder is None else {"folder": folder}
+    origin = header("made up: tests.train.models.ranker_worlds", seeds=[0])
+    loads = {"load_before": load_before, "load_after": os.getloadavg()[0]}
+    return write("ranker_compiled", {"header": origin | loads} | results, **where)
+
+
+def main() -> None:
+    """Measure, print, write the report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_compiled")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    args = parser.parse_args()
+    print(f"{report(args.rounds, args.out)}: written")
+
+
+if __name__ == "__main__":
+    main()
