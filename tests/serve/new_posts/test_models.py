@@ -66,7 +66,7 @@ def test_the_ranker_reads_the_scorers_field(both):
     later = whole.posts.slice(len(whole.posts) - LATER)
     _, ranker = handed(early, later)
     fields, config = InterferenceFields(whole), LikenessConfig(field=whole.interference.field)
-    assert ranker._model.config.likeness is not None
+    assert early.load_ranker().config.likeness is not None
     post_id, author_id = (later[name].to_numpy() for name in ("post_id", "author_id"))
     seen = 0
     for search in searches(whole, 1):
