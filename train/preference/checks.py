@@ -20,7 +20,8 @@ _SAID = "in the published JSON"
 def checks(results: Results) -> list[Check]:
     """All that the results allow, in the order of the acceptance table."""
     found: list[Check] = []
-    for group in (_synthetic, _pairs, _losses, _budget, _geometric, _audit, _decoupled):
+    groups = (_synthetic, _pairs, _losses, _budget, _geometric, _composed, _audit, _decoupled)
+    for group in groups:
         found += list(group(results))
     for group in (_predictors, _real):
         found += list(group(results))
@@ -164,6 +165,18 @@ def _geometric(results: Results) -> Iterator[Check]:
                 note=note,
                 aim=name != "ml_100k",
             )
+
+
+def _composed(results: Results) -> Iterator[Check]:
+    for name, of in results["sets"].items():
+        ours, label = of["composition"], name.upper().replace("_", "-")
+        exact = {"aim": name == "ml_1m"}  # of another split
+        if (wanted := published.COMPOSITION.get(name)) is not None:
+            check = f"{label}: cosine of weights learned for mixtures and composed ones"
+            yield _near(check, ours["cosine_mean"], wanted, 0.005, **exact)
+        if (wanted := published.COMPOSED_VOLUME.get(name)) is not None:
+            check = f"{label}: hypervolume by composed weights over that by learned ones"
+            yield _near(check, ours["hypervolume_composed"], wanted, 0.005, **exact)
 
 
 def _audit(results: Results) -> Iterator[Check]:

@@ -26,8 +26,10 @@ def budget(record: Record) -> Lines:
         rows = []
         for who, row in of["budget"].items():
             for kind in ("published", "norm_matched"):
-                cost = (_price(row[f"{kind}_{level}"], pairs[-1]) for level in ("n50", "n80"))
                 oracle = row["oracle"] if kind == "norm_matched" else None
+                cost = [_price(row[f"{kind}_{level}"], pairs[-1]) for level in ("n50", "n80")]
+                if row[kind][0] <= (oracle or 0.0):
+                    cost = ["nothing to win back"] * 2
                 regrets = (f"{value:.3f}" for value in row[kind])
                 rows.append((f"{who}, {kind.replace('_', '-')}", *regrets, oracle, *cost))
         columns = (name, *(f"{num} pairs" for num in pairs), "true weights", "50 %", "80 %")

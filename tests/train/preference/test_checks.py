@@ -45,7 +45,7 @@ def wrong(found: dict[str, Any]) -> dict[str, Any]:
             row |= dict.fromkeys(row.keys() - {"accuracy"}) | {"mean": 0.0}
         for row in of["predictors"]["selections"].values():
             row["covariance"] |= {"share": 0.0, "low": 0.0}
-        of |= {key: spoiled(of[key]) for key in ("pairs", "matches", "geometric")}
+        of |= {key: spoiled(of[key]) for key in ("pairs", "matches", "geometric", "composition")}
     return made
 
 
