@@ -113,17 +113,12 @@ class Passes:
             theirs = _padded_context(context, rows, b, self._num_slots(context))
             num = int((torch.arange(1, C + 1) * there[rows]).max())  # behind them lies padding
             for columns, c in self._blocks(num, [c for _, c in self._scores] or [self._at_once]):
-                mine = {n: v[rows, columns] if n[0] == "c" else v[rows] for n, v in inputs.items()}
-                mine = {
-                    n: _padded(_padded(v, 1, c) if n[0] == "c" else v, 0, b)
-                    for n, v in mine.items()
-                }
                 # Not anchored, candidates stand one after another.
                 start = theirs.start + (0 if config.anchored else columns.start)
                 score = self._scores.get((b, c), model.score_candidates)
-                found = score(replace(theirs, start=start), mine)
-                num_rows, num_columns = (s.stop - s.start for s in (rows, columns))
-                logits[rows, columns] = found[:num_rows, :num_columns]
+                found = score(replace(theirs, start=start), _some(inputs, rows, columns, (b, c)))
+                here = logits[rows, columns]
+                here.copy_(found[: len(here), : here.shape[1]])
         return logits
 
     @torch.inference_mode()
@@ -133,7 +128,7 @@ class Passes:
         return self._model.predictions(self.score_candidates(context, inputs))
 
     def _num_slots(self, context: ContextCache) -> int:
-        """Slots that a context is padded to."""
+        """How many a context is padded to."""
         if not self.compiled:
             return context.seen.shape[1]
         return self._model.tokens.num_leading + self._model.config.features.history_len
@@ -165,6 +160,15 @@ def _padded_context(
         padded(context.seen, 1),
         _padded(context.start[rows], 0, num_viewers),
     )
+
+
+def _some(inputs: Tensors, rows: slice, columns: slice, shape: tuple[int, int]) -> Tensors:
+    """Inputs of some viewers and candidates, with zeros behind each and behind all."""
+    some = {
+        n: _padded(v[rows, columns], 1, shape[1]) if n.startswith("candidate_") else v[rows]
+        for n, v in inputs.items()
+    }
+    return {n: _padded(v, 0, shape[0]) for n, v in some.items()}
 
 
 def _padded(x: Tensor, axis: int, size: int) -> Tensor:
