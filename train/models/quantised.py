@@ -23,12 +23,17 @@ class QuantisationError(ValueError):
     """A model that cannot be quantised."""
 
 
-def quantised(ranker: Ranker) -> Ranker:
+def quantised(ranker: Ranker, maps: bool = True) -> Ranker:
     """The same ranker, all weights with two axes int8, for inference on a CPU.
 
     Norms, and the shift of the log-odds, stay float32. Modules have the same names; the state dict
     has "weight" as int8 and beside it "scale", float32, and can be loaded by what this makes of any
     ranker of the same configuration. `ranker` stays as it is.
+
+    Args:
+        ranker: in float32.
+        maps: False = tables alone. Where D is 64, rounding what goes into a map takes longer than
+            an int8 product saves, and tables are most of the bytes.
 
     Raises:
         QuantisationError: no ranker, or one that is quantised already.
@@ -39,7 +44,7 @@ def quantised(ranker: Ranker) -> Ranker:
         raise QuantisationError("this ranker is quantised already")
     result = copy.deepcopy(ranker).cpu().eval()
     for name, module in list(result.named_modules()):
-        if isinstance(module, nn.Linear):
+        if maps and isinstance(module, nn.Linear):
             result.set_submodule(name, Int8Linear(module.weight))
         elif isinstance(module, nn.Embedding):
             result.set_submodule(name, Int8Embedding(module.weight))
