@@ -97,6 +97,18 @@ def test_every_weight_of_two_axes_is_int8():
 
 
 @torch.inference_mode()
+def test_tables_alone_are_quantised_on_demand():
+    """Without maps only tables are int8: answers are nearer, and the bytes between the two."""
+    model, inputs = ranker(CONFIG, 0), inputs_of(CONFIG, 0)
+    small, tables = quantised(model), quantised(model, maps=False)
+
+    assert num_weight_bytes(small) < num_weight_bytes(tables) < num_weight_bytes(model)
+    assert any(isinstance(m, nn.Linear) for m in tables.modules())
+    off = [(way(inputs) - model(inputs))[there(inputs)].square().mean() for way in (tables, small)]
+    assert 0 < off[0] < off[1]
+
+
+@torch.inference_mode()
 def test_quantised_weights_can_be_kept():
     """A quantised ranker of the same configuration takes over the state dict, and its answers."""
     first, other = (quantised(ranker(CONFIG, seed)) for seed in (0, 1))
