@@ -1,11 +1,11 @@
 """`python -m tests.bench.bench_int8 BUNDLE --data DIR`: what an int8 ranker is worth.
 
 Full passes for one viewer as float32 and as int8, for 8 to 500 candidates: the bundle's ranker,
-that also with its tables alone as int8, and random ones of the published study's width (4 layers
+that also with tables alone as int8, and random ones of the published study's width (4 layers
 of 128) and of 512. Another batch each round; all ways and a product of two matrices take turns
-within it, on one core. On a machine that others use, `cpu ms` (time of this thread alone) is the
-number to read. Then, of the bundle's ranker on the test split, how far quantised scores order each
-viewer's posts otherwise. Results go to train/reports/int8_bench.json.
+within it, none always first, on one core. On a machine that others use, `cpu ms` (time of this
+thread alone) is the number to read. Then, of the bundle's ranker on the test split, how far
+quantised scores order each viewer's posts otherwise. Results go to train/reports/int8_bench.json.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def ways_of(model: Ranker) -> dict[str, Ranker]:
 @torch.inference_mode()
 def times(ways: dict[str, Ranker], rounds: int) -> dict[str, dict[str, float]]:
     """What passes for one viewer take; `speed` is float32's time over this one's."""
-    spec, rows = ways["float32"].config.features, {}
+    spec, names, rows = ways["float32"].config.features, list(ways), {}
     for C in CANDIDATES:
         turns = Rounds(512)
         for number in range(rounds + WARM_UP):
             lengths = torch.tensor([spec.history_len])
             inputs = viewers(spec, lengths, number) | candidates(spec, (1, C), number)
             turns.limit()
-            for name, model in ways.items():
-                turns.time(name, partial(model, inputs))
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                turns.time(name, partial(ways[name], inputs))
         took = {name: turns.timers[name].percentiles(WARM_UP) for name in ways}
         for name, row in took.items():
             speed = took["float32"]["p50_cpu_ms"] / row["p50_cpu_ms"]
