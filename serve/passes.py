@@ -104,8 +104,7 @@ class Passes:
     def score_candidates(self, context: ContextCache, inputs: Tensors) -> Tensor:
         """As `Ranker.score_candidates`."""
         model, config = self._model, self._model.config
-        sides = ("candidate_", "history_") if config.likeness else ("candidate_",)
-        inputs = {n: v for n, v in inputs.items() if n.startswith(sides)}
+        inputs = {n: v for n, v in inputs.items() if n.startswith(model.reads_of_candidates)}
         there = inputs["candidate_post_hashes"][..., 0] != 0
         B, C = there.shape
         logits = torch.zeros(B, C, config.features.num_actions)

@@ -28,6 +28,7 @@ from rich.table import Table
 
 from pipelines.runtime import connect
 from serve.deploy import deploy, writing_to
+from tests.bench.bench_load import CANDIDATES, EVERY_PAGE_ANEW
 from tests.bench.load import LIMIT, Measured, closed_loop, open_loop
 from train.bundle import load
 from train.report import header, write
@@ -36,17 +37,6 @@ CONFIGS = {"dag": "configs/serve.yaml", "fused": "configs/serve_fused.yaml"}
 CLIENTS = (1, 4, 16)  # closed loops
 SHARES = (0.5, 0.8)  # open loops, as a share of the best closed loop
 WARM_UP_S = 3.0
-CANDIDATES = 500
-# Nothing is dropped before it is scored, and nothing is remembered.
-EVERY_PAGE_ANEW = {
-    "query_hydrators": {"cached_posts": None},
-    "sources": {
-        "two_tower": {"num_posts": CANDIDATES},
-        **dict.fromkeys(("cached_posts", "in_network", "popular")),
-    },
-    "filters": dict.fromkeys(("age", "previously_seen", "previously_served")),
-    "side_effects": {"candidate_cache": None},
-}
 
 
 def measure(url: str, users: list[int], seconds: float) -> dict[str, Any]:

@@ -145,8 +145,12 @@ class Ranker(nn.Module):
             inputs: as `features.candidate_inputs` gives them; where the config has a `likeness`,
                 those of the history, too.
         """
-        names = _CANDIDATES + (_LIKED if self.config.likeness else ())
-        return self._scores(context, *self._looked_up(inputs, names))
+        return self._scores(context, *self._looked_up(inputs, self.reads_of_candidates))
+
+    @property
+    def reads_of_candidates(self) -> tuple[str, ...]:
+        """What the names of all inputs that `score_candidates` reads begin with."""
+        return _CANDIDATES + (_LIKED if self.config.likeness else ())
 
     def extended(self, context: ContextCache, inputs: Tensors) -> ContextCache:
         """The context of histories with one event more; nothing but its token is computed.
@@ -224,16 +228,9 @@ class Ranker(nn.Module):
 
     def _candidate_tokens(self, inputs: Tensors, embeddings: Tensors) -> tuple[Tensor, Tensor]:
         """Tokens [B, C, D] and which are valid, bool [B, C]."""
-        candidates = self.candidate(
-            torch.cat(
-                [
-                    embeddings["candidate_post"].flatten(-2),
-                    embeddings["candidate_author"].flatten(-2),
-                    self.tokens.surface(inputs["candidate_product_surface"]).to(self.dtype),
-                ],
-                dim=-1,
-            )
-        )
+        ids = [embeddings[f"candidate_{kind}"].flatten(-2) for kind in ("post", "author")]
+        surface = self.tokens.surface(inputs["candidate_product_surface"]).to(self.dtype)
+        candidates = self.candidate(torch.cat([*ids, surface], dim=-1))
         candidates = candidates + self.tokens.facts("candidate", inputs)
         if self.config.features.rates:
             candidates = candidates + self.signals(inputs["candidate_signals"])
