@@ -94,6 +94,10 @@ class RankerReplica(LearningReplica):
         """As `Models.rank`."""
         return await self._rank(ranking)
 
+    async def stats(self) -> Mapping[str, float]:
+        """As `Ranker.stats`."""
+        return self._ranker.stats()
+
 
 class ScorerReplica(LearningReplica):
     """Serves a `Scorer`."""
@@ -247,9 +251,13 @@ def _behind(
         asked = [ask("problem", handle) for handle in deployments.values()]
         return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
 
+    def rank(ranking: Ranking) -> Awaitable[NDArray]:
+        viewer = str(ranking.history.user_id)  # whose context one of the replicas keeps
+        return ranker.options(method_name="rank", session_id=viewer).remote(ranking)
+
     return Models(
         search=retriever.search.remote,
-        rank=ranker.rank.remote,
+        rank=rank,
         value=scorer.value.remote,
         versions=versions,
         similarity=retriever.similarity.remote,
