@@ -10,127 +10,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
 from pipelines.features import History, Inputs, candidate_inputs, history_inputs, history_rows
-from pipelines.feed.services import Hits, Interference
+from pipelines.feed.services import Interference
 from serve.batching import Batcher
 from serve.context_caches import ContextCaches
 from serve.interference import InterferenceFields
-from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
+from serve.models import Interfering, Models, Ranking, version
 from serve.passes import CompileSettings, Passes
-from serve.stores.prefix import PrefixPosts, PrefixSettings
-from serve.stores.vectors import VectorSettings, open_vectors, topics_of
-from serve.viewer_vectors import ViewerVectors
+from serve.retriever import Retriever, RetrieverSettings
 from train.bundle import Bundle
-from train.index import place_posts
 from train.models.text_towers import TextRanker
 from train.models.tokens import Tensors, tensors
-
-
-class RetrieverSettings(Config):
-    """How posts near a viewer are found."""
-
-    vectors: VectorSettings = VectorSettings()  # of posts
-    cached_viewers: PositiveInt = 10_000  # whose vectors are kept until they change
-    prefix: PrefixSettings = PrefixSettings()  # of zoom, where the bundle has prefix vectors
-
-
-class Retriever:
-    """Two-tower retrieval: viewers near posts."""
-
-    def __init__(self, bundle: Bundle, settings: RetrieverSettings | None = None) -> None:
-        """Read the towers and open the index.
-
-        Raises:
-            VectorsError, ConfigError: as for `open_vectors`.
-        """
-        settings = settings or RetrieverSettings()
-        self._towers, self._facts = bundle.load_two_tower(), bundle.facts
-        self._spec = self._towers.config.features
-        self._vectors = open_vectors(settings.vectors, bundle, version(bundle))
-        self.viewers = ViewerVectors(self._user, settings.cached_viewers)
-        self._prefix: PrefixPosts | None = None
-        if bundle.has_prefix:
-            head, index = bundle.prefix_head(), bundle.load_prefix_index()
-            self._prefix = PrefixPosts(index, head, self._topic_of, settings.prefix)
-
-    def search(self, searches: Sequence[Search]) -> list[Hits]:
-        """Answer all `searches` [B] in one pass; each as if it were alone.
-
-        Raises:
-            VectorsError: the index cannot be reached.
-        """
-        query = self._place(searches)
-        most = max(search.num_posts for search in searches)
-        topics = [search.topic_ids for search in searches]
-        post_id, similarity = self._vectors.search(query, most, topics)
-        placed = query.any(axis=1, keepdims=True)  # of nobody else is any post near
-        found = (post_id > 0) & placed
-        return [
-            Hits(
-                post_id[row, found[row]][: search.num_posts],
-                similarity[row, found[row]][: search.num_posts],
-            )
-            for row, search in enumerate(searches)
-        ]
-
-    def near(self, asked: Sequence[Nearby]) -> list[Near]:
-        """Answer each by the prefix vectors.
-
-        Raises:
-            LookupError: the bundle has none.
-        """
-        if self._prefix is None:
-            raise LookupError("this bundle has no prefix vectors")
-        return [self._prefix.near(one) for one in asked]
-
-    def similarity(self, comparisons: Sequence[Comparison]) -> list[float | None]:
-        """What `search` ranks by, each for one post; None = no place for the viewer or the post.
-
-        Raises:
-            VectorsError: the index cannot be reached.
-        """
-        query = self._place(comparisons)
-        post_id = np.array([comparison.post_id for comparison in comparisons])
-        similarity = self._vectors.similarity(query, post_id)
-        known = query.any(axis=1) & np.isfinite(similarity)
-        return [float(s) if here else None for s, here in zip(similarity, known, strict=True)]
-
-    def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
-        """As `new_posts.Knows`: from now on they are found."""
-        facts = self._facts.with_posts(posts, content)
-        vectors = place_posts(self._towers, posts, facts)
-        self._vectors.add(posts["post_id"].to_numpy(), vectors, topics_of(posts))
-        self._facts = facts
-        if self._prefix is not None and content is not None:
-            self._prefix.add(posts["post_id"].to_numpy(), content)
-
-    def remove_posts(self, post_id: NDArray[np.int64]) -> None:
-        """As `new_posts.Knows`: from now on they are not found, the bundle's neither."""
-        self._vectors.remove(post_id)
-        if self._prefix is not None:
-            self._prefix.remove(post_id)
-        self._facts = self._facts.without_posts(post_id)
-
-    def close(self) -> None:
-        """Give back what the index holds."""
-        self._vectors.close()
-
-    def _place(self, asked: Sequence[Search] | Sequence[Comparison]) -> NDArray[np.float32]:
-        """Where the viewers stand; zeros = nowhere. [B, D]."""
-        rows = history_rows([a.history for a in asked], [a.at_ms for a in asked])
-        return self.viewers.of(history_inputs(rows, self._spec, self._facts))
-
-    def _topic_of(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._facts.of_posts(post_id, "topic")[0][:, 0]
-
-    def _user(self, inputs: Inputs) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return self._towers.user(tensors(inputs)).numpy()
 
 
 class RankerSettings(Config):

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.bench_scale [--parts PART ...]`: the served feed while it changes under load.
+"""`python -m tests.bench.bench_scale [--parts PART ...]`: the served feed while things change.
 
 steps: the load goes to four times as much and back; do replicas follow, and what do clients notice?
 rolls: another bundle is swapped in, then replicas are replaced, while requests go on.
@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,8 @@ def rolls(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[s
             with deployed(config, first) as (url, change):
                 asyncio.run(closed_loop(url, users, 2, _WARM_UP_S))
                 for name, roll in (
-                    ("swapped in place", lambda: change(first, user_config=second)),  # noqa: B023
-                    ("replicas replaced", lambda: change(second)),  # noqa: B023
+                    ("swapped in place", partial(change, first, user_config=second)),
+                    ("replicas replaced", partial(change, second)),
                 ):
                     took_s, loop = _while_rolling(url, users, rate, seconds, roll)
                     summary = loop.summary(loop.due_s[-1])
@@ -254,9 +255,9 @@ def replicas(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
 
 def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[str, Any]:
     """The fused feed at a constant rate; of the first third of the time nothing is concluded."""
-    with deployed(FUSED, {"bundle": str(bundle)}, {"max_replicas": 1}) as (url, _):
-        with sampled(resident_mb) as seen:
-            loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
+    one_replica = deployed(FUSED, {"bundle": str(bundle)}, {"max_replicas": 1})
+    with one_replica as (url, _), sampled(resident_mb) as seen:
+        loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
     held = [(one["at_s"] / 60, one["FeedHandler"]) for one in seen if "FeedHandler" in one]
     at_min, mb = (np.array(column) for column in zip(*held, strict=True))
     late = at_min > minutes / 3
