@@ -43,11 +43,17 @@ from train.report_parts import last_record
 from train.report_plots import Record, save, write_with_plots
 
 NAME = "scale_bench"
+POINTS = "points"  # of a part: for its plot, and too many for the report
 DAG, FUSED = "configs/serve.yaml", "configs/serve_fused.yaml"
 _EVERY_S = 0.5  # between two looks at the cluster
 _WARM_UP_S = 5.0
 # As quick as the steps below are short; the defaults wait longer before they act.
-_EAGER = {"target_ongoing_requests": 1, "upscale_delay_s": 2, "downscale_delay_s": 10}
+_EAGER = {
+    "target_ongoing_requests": 1,
+    "look_back_period_s": 5,
+    "upscale_delay_s": 2,
+    "downscale_delay_s": 10,
+}
 _LIMITS = {"min_replicas": 1, "max_replicas": 2}
 
 
@@ -136,7 +142,7 @@ def resident_mb() -> dict[str, float]:
 def steps(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[str, Any]:
     """One rate, four times as much, and the first again; each for `seconds`."""
     with deployed(FUSED, {"bundle": str(bundle)}, _EAGER | _LIMITS) as (url, _):
-        asyncio.run(closed_loop(url, users, 2, _WARM_UP_S))
+        asyncio.run(open_loop(url, users, rate, seconds / 2))
         loops: dict[str, Measured] = {}
         with sampled(running) as seen:
             for name, factor in (("1x", 1), ("4x", 4), ("1x again", 1)):
@@ -153,8 +159,7 @@ def steps(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[s
         "scaled up after s": up_s and up_s - begins[1],
         "scaled down after s": down_s and down_s - begins[2],
         "loops": {name: loop.summary(seconds) for name, loop in loops.items()},
-        "replicas": {"at_s": at_s, "running": replicas},
-        "answers": _points(loops.values(), begins),
+        POINTS: {"at_s": at_s, "running": replicas, **_points(loops.values(), begins)},
     }
 
 
@@ -269,7 +274,7 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
         "MB at a third": float(mb[late][:60].mean()),
         "MB at the end": float(mb[-60:].mean()),
         "MB a minute": float(slope),
-        "held": {"at_min": at_min[::20].tolist(), "mb": mb[::20].tolist()},
+        POINTS: {"at_min": at_min.tolist(), "mb": mb.tolist()},
     }
 
 
@@ -283,15 +288,16 @@ def _points(loops: Sequence[Measured] | Any, begins: Sequence[float]) -> dict[st
 
 def of_steps(record: Record, plt: Any) -> Any:
     """Replicas and how long answers took, while the load changed."""
-    if "steps" not in record:
+    if POINTS not in record.get("steps", {}):
         return None
     part = record["steps"]
+    points = part[POINTS]
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(7, 4), sharex=True, layout="constrained", height_ratios=(2, 1)
     )
-    above.plot(part["answers"]["due_s"], part["answers"]["ms"], ".", markersize=2)
+    above.plot(points["due_s"], points["ms"], ".", markersize=2)
     above.set(ylabel="answered after, ms", yscale="log")
-    below.step(part["replicas"]["at_s"], part["replicas"]["running"], where="post")
+    below.step(points["at_s"], points["running"], where="post")
     below.set(xlabel="s", ylabel="replicas", ylim=(0, None))
     for axes in (above, below):
         for turn in (1, 2):
@@ -301,13 +307,17 @@ def of_steps(record: Record, plt: Any) -> Any:
 
 def of_memory(record: Record, plt: Any) -> Any:
     """Memory by the minute."""
-    if "memory" not in record:
+    if POINTS not in record.get("memory", {}):
         return None
-    held = record["memory"]["held"]
+    held = record["memory"][POINTS]
     figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
     axes.plot(held["at_min"], held["mb"])
     axes.set(xlabel="minutes under load", ylabel="MB resident, FeedHandler", ylim=(0, None))
     return figure
+
+
+def _draw(points: Record, written: Record, folder: Path) -> None:
+    save({**written, **points}, folder, [("steps", of_steps), ("memory", of_memory)])
 
 
 def main() -> None:
@@ -336,16 +346,10 @@ def main() -> None:
         Console(stderr=True).print(part)
         origin = header(bundle.card["data_fingerprint"], seeds=[0])
         about = {"load_before": os.getloadavg()[0], "git_commit": origin["git_commit"]}
-        record = {**record, "header": origin, part: {**about, **measure[part]()}}
-        record.pop("name", None)
-        page = write_with_plots(
-            NAME,
-            record,
-            str(args.out),
-            lambda written, folder: save(
-                written, folder, [("steps", of_steps), ("memory", of_memory)]
-            ),
-        )
+        found = measure[part]()
+        points = {part: found | {POINTS: found.pop(POINTS, None)}}
+        record = {**record, "header": origin, part: {**about, **found}}
+        page = write_with_plots(NAME, record, str(args.out), partial(_draw, points))
     print(page.read_text())
 
 
