@@ -234,9 +234,8 @@ class Explainer:
         for source in _members(result, "sources"):
             rank = result.retrieved[f"{source.name}_rank"]
             if rank.any():
-                (of_last,) = self._sources(
-                    result, result.retrieved.take(rank.argmax(keepdims=True))
-                )
+                worst = result.retrieved.take(np.array([rank.argmax()]))
+                (of_last,) = self._sources(result, worst)
                 last += [brought for brought in of_last if brought.source == source.name]
         return tuple(last)
 

@@ -91,6 +91,14 @@ def test_missing_sets_are_told(record):
     assert set(record["feedback"]["sets"]) == {"ml-100k"}
 
 
+def test_no_set_at_all_is_no_error(settings, tmp_path):
+    """Where no set is there the page says what to fetch, and no plot fails for it."""
+    none = settings.model_copy(update={"data": str(tmp_path), "reports": str(tmp_path)})
+    page = study(none)
+    assert set(json.loads(page.with_suffix(".json").read_text())["left_out"]) >= {"ml-100k"}
+    assert "fetch" in page.read_text()
+
+
 def test_a_part_can_be_made_anew(record, settings):
     """One part again gives the same numbers and keeps the others; other settings drop them."""
     one = settings.model_copy(update={"parts": ("feedback",)})
