@@ -125,8 +125,8 @@ class FeedHandler:
             ConfigError: the timeline has no such setting as the bundle was tuned to.
         """
         for name, feed in self._feeds.items():
-            if feed.always_zooms and not bundle.has_prefix:
-                raise BundleError(f"the feed {name} sets sources.prefix.zoom; {NO_PREFIX}")
+            if feed.needs_prefix and not bundle.has_prefix:
+                raise BundleError(f"the feed {name} sets {feed.needs_prefix}; {NO_PREFIX}")
         if self._serving is None:
             self._clock.stand(bundle.as_of_ms)
         if self._events:

@@ -15,14 +15,18 @@ from serve.models import Interfering
 from train.bundle import Bundle
 from train.index import place_posts
 from train.models.fractal.liked import liked, parts, signs
+from train.models.prefix import SeparatedHead
 from train.models.text_towers import Towers
+from train.prefix_index import of_content
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
 class InterferenceFields:
-    """Fields by the post tower's vectors or by the texts', read when first asked for.
+    """Fields by the post tower's vectors, the texts' or their prefix head's.
+
+    They are read when first asked for.
 
     Posts that were liked send waves: those with an action of positive weight and none of
     negative weight.
@@ -45,9 +49,14 @@ class InterferenceFields:
         return found.told(config, self._blend.alpha)
 
     def vectors(self, post_id: Ids, space: Space) -> Vectors:
-        """What posts are in a space; zeros = unknown. [n, D]."""
-        if space == "content":
-            return self._facts.of_posts(post_id, "content")[0]
+        """What posts are in a space; zeros = unknown. [n, D].
+
+        Raises:
+            BundleError: prefix vectors, of which the bundle has none.
+        """
+        if space != "two_tower":
+            content = self._facts.of_posts(post_id, "content")[0]
+            return content if space == "content" else of_content(self._head, content)
         ids, stored = self._stored
         place = find(post_id, ids)
         found = np.where((place >= 0)[:, None], stored[place], np.float32(0))
@@ -86,6 +95,10 @@ class InterferenceFields:
         index = self._bundle.load_index()
         order = np.argsort(index.post_id)
         return index.post_id[order], index.stored()[order]
+
+    @cached_property
+    def _head(self) -> SeparatedHead:
+        return self._bundle.prefix_head()
 
     @cached_property
     def _towers(self) -> Towers:

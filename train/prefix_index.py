@@ -88,6 +88,16 @@ def embed(head: SeparatedHead, content: Vectors) -> Vectors:
     return torch.cat(parts).numpy()
 
 
+def of_content(head: SeparatedHead, content: Vectors) -> Vectors:
+    """Whole vectors at length 1 whose parts weigh the same, as in a search by all of them.
+
+    [n, E] -> [n, W]; zeros, a post without a text, stay zeros.
+    """
+    has = content.any(axis=1, keepdims=True)
+    parts = split(embed(head, content), head.config.part_sizes[0])
+    return unit(np.concatenate(parts, axis=1)) * has
+
+
 def split(vectors: Vectors, coarse_size: int) -> tuple[Vectors, Vectors]:
     """Both parts at length 1. [..., W] -> [..., coarse_size] and the rest."""
     coarse, fine = np.split(vectors, [coarse_size], axis=-1)

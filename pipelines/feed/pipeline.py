@@ -50,9 +50,14 @@ class Pipeline:
         return any(one.zooms and not one.beside_cache for one in sources)
 
     @property
-    def always_zooms(self) -> bool:
-        """Whether its pages rest on a zoom, whatever a request names."""
-        return any(getattr(one, "zoom", None) is not None for one in self.components)
+    def needs_prefix(self) -> str | None:
+        """The setting by which its pages rest on prefix vectors, whatever a request names."""
+        for one in self.components:
+            if getattr(one, "zoom", None) is not None:
+                return f"{one.key}.zoom"
+            if getattr(one, "space", None) == "prefix":
+                return f"{one.key}.space"
+        return None
 
     @property
     def requires(self) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from pipelines.feed.visibility import Kind
 By = Literal["words", "meaning"]  # what a text and a post may have in common
 # From 0, what is about the same subject, to 1, what says the same; "auto" = by what is asked.
 Zoom = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
-Space = Literal["two_tower", "content"]  # whose vectors of posts: the post tower's, or the texts'
+# Whose vectors of posts: the post tower's, the texts', or those of a prefix head of the texts'.
+Space = Literal["two_tower", "content", "prefix"]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from torch import nn
 
 from configs import check
 from pipelines.facts import Facts
+from pipelines.feed.services import Space
 from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train.bundle.part import Part
 from train.index import PostIndex
@@ -130,8 +131,19 @@ class Bundle:
 
         Raises:
             ConfigError: the card says what cannot be.
+            BundleError: it asks for prefix vectors, and there are none.
         """
-        return check(self.card.get("interference", {}), InterferenceBlend, f"{self.path}: card")
+        blend = check(self.card.get("interference", {}), InterferenceBlend, f"{self.path}: card")
+        self.check_space(blend.space)
+        return blend
+
+    def check_space(self, space: Space | None) -> None:
+        """BundleError where a field is to be computed of vectors that there are not."""
+        if space == "prefix" and not self.has_prefix:
+            raise BundleError(
+                f"{self.path}: interference.space: 'prefix': no prefix vectors; "
+                "write it with --prefix RUN"
+            )
 
     @property
     def feed_settings(self) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def with_blend(
         replace: `out` may exist and is thrown away.
 
     Raises:
-        BundleError: `bundle` is none, an action is none of its, or `out` exists.
+        BundleError: `bundle` is none, an action is none of its, `out` exists, or the field is of
+            vectors that it lacks.
     """
     check_out(out, replace)
     before = load(bundle)
@@ -59,6 +60,7 @@ def with_blend(
         blend[name] = float(weight)
     card["audit"] = summary(blend)
     if interference is not None:
+        before.check_space(interference.space)
         card["interference"] = interference.model_dump(mode="json")
     if feed is not None:
         card["feed"] = {**before.feed_settings, **feed}

@@ -17,7 +17,7 @@ from train.interference.ratings import NEUTRAL, Floats, Ids, Ratings
 from train.models.prefix import SeparatedHead
 from train.prefix.objectives import FitConfig
 from train.prefix.training import fit_head
-from train.prefix_index import embed, split
+from train.prefix_index import of_content
 
 
 class FactorConfig(Config):
@@ -122,4 +122,4 @@ def of_prefixes(
     labels = np.unique(topic[has], return_inverse=True)[1][:, None]
     head = fit_head(content[has], labels, config, seed).head
     assert isinstance(head, SeparatedHead)
-    return unit(np.concatenate(split(embed(head, content), head.config.part_sizes[0]), axis=1))
+    return of_content(head, content)

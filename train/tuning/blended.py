@@ -55,6 +55,7 @@ class Blended:
         Raises:
             ConfigError: a name that there is not (the near miss is named), an action that was
                 never learned, a value that is not allowed, or a setting that feed.yaml fixes.
+            BundleError: a field of prefix vectors, which the bundle lacks.
         """
         weights = bundle.weights.copy()
         for name in _under("weights.", settings):
@@ -72,7 +73,11 @@ class Blended:
         for name, value in stages.items():
             _check_free(feed, name, value)
         stages = {**open_to(feed, bundle.feed_settings), **stages}
-        return cls(weights, _interference(bundle.interference, changes), stages)
+        blend = _interference(bundle.interference, changes)
+        of_scorer = (feed.scorers.get("interference") or {}).get("space")
+        for space in (blend.space, stages.get("scorers.interference.space", of_scorer)):
+            bundle.check_space(space)
+        return cls(weights, blend, stages)
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ from train.tuning.visits import Visit
 
 Ids = NDArray[np.int64]
 _PATIENT_MS = 600_000  # an offline feed waits: on a busy machine a time-out would change results
-_SPACES: tuple[Space, ...] = ("two_tower", "content")
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ def with_judges(
     posts += [r.posts["repost_of_post_id"] for r, _ in made if "repost_of_post_id" in r.posts]
     posts += [h.post_id for r, _ in made if (h := r.query.context.get("history")) is not None]
     asked = np.unique(np.concatenate(posts))
-    vectors: dict[str, PostVectors] = {s: models.vectors(asked, s) for s in _SPACES}
+    spaces = [s for s in get_args(Space) if s != "prefix" or models.bundle.has_prefix]
+    vectors: dict[str, PostVectors] = {space: models.vectors(asked, space) for space in spaces}
     return Requests([ready for ready, _ in made], judges, vectors)
 
 

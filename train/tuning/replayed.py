@@ -26,6 +26,7 @@ from pipelines.schema import COUNTED
 from train.bundle import Bundle
 from train.bundle.tables import popularity
 from train.models.tokens import tensors
+from train.prefix_index import of_content
 from train.rows import flatten, read_examples
 from train.tuning.fields import PostVectors
 from train.tuning.visits import Visit
@@ -153,8 +154,10 @@ class ModelsThen:
     def vectors(self, post_id: Ids, space: str) -> PostVectors:
         """Vectors of posts in one space; those that have none are left out."""
         ids = np.unique(post_id[post_id > 0])
-        if space == "content":
+        if space != "two_tower":
             found = self._facts.of_posts(ids, "content")[0]
+            if space == "prefix":
+                found = of_content(self.bundle.prefix_head(), found)
         else:
             order = np.argsort(self._index.post_id)
             stored = PostVectors(self._index.post_id[order], self._index.stored()[order])

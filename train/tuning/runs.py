@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 def best_command(config: RunSearch, best: FrozenTrial) -> str:
     """How to train the best trial's run again."""
     settings = config.fixed | values(config.space, best.params)
-    return " ".join(["python -m train", config.run, *as_overrides(settings)])
+    return "python -m train " + shlex.join([config.run, *as_overrides(settings)])
 
 
 def scalars(validation: Mapping[str, Any], prefix: str = "") -> Measured:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
+    FiniteFloat,
     PositiveInt,
     field_validator,
     model_validator,
@@ -32,14 +33,17 @@ BLEND_MEASURES = (
 class Bound(Config):
     """What a measure must stay within; a trial outside is kept, but never the best."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
     of_default: bool = False  # both count in multiples of what the settings give untuned
 
     @model_validator(mode="after")
     def _bounds(self) -> Bound:
         if self.at_least is None and self.at_most is None:
             raise ValueError("needs at_least or at_most")
+        low, high = self.at_least, self.at_most
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"nothing is at_least {low:g} and at_most {high:g}")
         return self
 
     def excess(self, value: float, default: float = float("nan")) -> float:
@@ -61,7 +65,8 @@ class Sampler(Config):
 class Search(Config):
     """What all searches have in common; one YAML file in configs/tune/."""
 
-    name: str  # of the study; results go to <out>/<name>
+    # Of the study; results go to <out>/<name>.
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     out: str = "artifacts/tune"
     # Where trials are kept: an RDB URL such as postgresql://…; null = a journal file in
     # <out>/<name>. A search that was stopped goes on from there.
@@ -71,7 +76,7 @@ class Search(Config):
     constraints: dict[str, Bound] = Field(default={})  # measure -> what it must stay within
     sampler: Sampler = Sampler()
     num_trials: PositiveInt = 10  # in all, those before a restart among them
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @property
     def folder(self) -> Path:
@@ -142,6 +147,12 @@ class BlendSearch(Search):
     # and without one this process alone, without Ray.
     num_workers: PositiveInt | None = None
     services: str = SERVICES  # what answers the feed beside the models, as module:function
+
+    @model_validator(mode="after")
+    def _stays(self) -> BlendSearch:
+        if self.write is not None and Path(self.write).resolve() == Path(self.bundle).resolve():
+            raise ValueError(f"write: {self.write} is the bundle that is tuned; it stays as it is")
+        return self
 
     @field_validator("relevant")
     @classmethod

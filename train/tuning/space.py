@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from optuna.distributions import (
@@ -13,7 +14,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from configs import Config
 
@@ -21,10 +22,11 @@ from configs import Config
 class Range(Config):
     """Numbers from `low` to `high`, both included."""
 
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     scale: Literal["linear", "log", "integer"] = "linear"
-    step: PositiveFloat | None = None  # only low, low + step, …; not with log
+    # Only low, low + step, … up to high; not with log.
+    step: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -35,6 +37,8 @@ class Range(Config):
         whole = [x for x in (self.low, self.high, self.step) if x is not None]
         if self.scale == "integer" and any(x != int(x) for x in whole):
             raise ValueError(f"integers cannot go from {self.low} to {self.high}, {self.step}")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError(f"step {self.step}: leads beyond high {self.high} from low {self.low}")
         if self.scale == "log" and self.step is not None:
             raise ValueError(f"step {self.step}: a log scale has none")
         return self
@@ -44,11 +48,19 @@ class Range(Config):
         """Whether values have an order."""
         return True
 
+    @property
+    def last(self) -> float:
+        """The largest value: `high`, or where the steps end."""
+        if self.step is None:
+            return self.high
+        low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step))
+        return float(low + (high - low) // step * step)
+
     def distribution(self) -> BaseDistribution:
         """The same as Optuna knows it."""
         if self.scale == "integer":
-            return IntDistribution(int(self.low), int(self.high), step=int(self.step or 1))
-        return FloatDistribution(self.low, self.high, log=self.scale == "log", step=self.step)
+            return IntDistribution(int(self.low), int(self.last), step=int(self.step or 1))
+        return FloatDistribution(self.low, self.last, log=self.scale == "log", step=self.step)
 
     def value(self, drawn: Any) -> Any:
         """The setting that what Optuna drew stands for."""
@@ -102,9 +114,9 @@ def _at(where: Range, share: float) -> float | int:
     if where.scale == "log":
         return float(where.low * (where.high / where.low) ** share)
     steps = where.step or (1.0 if where.scale == "integer" else 0.0)
-    value = where.low + share * (where.high - where.low)
-    if steps:
-        value = where.low + steps * round((value - where.low) / steps)
+    if not steps:
+        return where.low + share * (where.high - where.low)
+    value = where.low + steps * round(share * (where.last - where.low) / steps)
     return int(value) if where.scale == "integer" else value
 
 

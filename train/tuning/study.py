@@ -1,8 +1,9 @@
 """A study that outlives the process that runs it: opened, resumed, judged.
 
 Trials are kept by Optuna, in a journal file unless a database is named. One tuner at a time works
-on a study, so a trial that is under way when another opens it is of a process that died: it counts
-as failed and is tried again first. Finished trials are never repeated.
+on a study: a lock on its folder sees to that, and in a database, which tuners of other folders may
+share, a sign of life there. So a trial that is under way when another opens it is of a process that
+died: it counts as failed and is tried again first. Finished trials are never repeated.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,14 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from train.tuning.settings import Search
 from train.tuning.space import values
 
 JOURNAL = "journal.log"
-MEASURES, IDENTITY = "measures", "identity"
+MEASURES, IDENTITY, TUNER = "measures", "identity", "tuner"
+_BEAT_S, _DEAD_S = 15.0, 60.0  # between signs of life; without one so long, a tuner is dead
 # Settings that change neither what a trial is nor what it is worth.
 _FREE = {
     *("out", "storage", "num_trials", "num_workers", "max_concurrent", "num_fields", "write"),
@@ -49,18 +55,13 @@ def opened(search: Search, made_of: Mapping[str, Any]) -> Iterator[Study]:
         made_of: what else decides what a trial is worth, such as the data's fingerprint.
 
     Raises:
-        StudyError: another process works on it, or it is of other settings.
+        StudyError: another process works on it, it is of other settings, or its database cannot
+            be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search.folder.mkdir(parents=True, exist_ok=True)
     identity = _identity(search, made_of)
-    with _alone(search.folder):
-        study = optuna.create_study(
-            study_name=search.name,
-            storage=_storage(search),
-            directions=list(search.objectives.values()),
-            load_if_exists=True,
-        )
+    with _alone(search.folder), _alone_in_database(_study(search), search) as study:
         before = study.user_attrs.get(IDENTITY)
         if before is None:
             study.set_user_attr(IDENTITY, identity)
@@ -69,6 +70,22 @@ def opened(search: Search, made_of: Mapping[str, Any]) -> Iterator[Study]:
         study.sampler = _sampler(search, len(study.trials))
         _try_again(study)
         yield study
+
+
+def _study(search: Search) -> Study:
+    try:
+        return optuna.create_study(
+            study_name=search.name,
+            storage=_storage(search),
+            directions=list(search.objectives.values()),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StudyError(
+            f"storage: {reason}; expected the URL of a database that is up and whose driver is "
+            "installed, such as sqlite:///studies.db or postgresql+psycopg://user@host/name"
+        ) from error
 
 
 def fingerprint(study: Study) -> str:
@@ -207,3 +224,38 @@ def _alone(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise StudyError(f"{folder}: another tuner works on this study") from error
         yield
+
+
+@contextmanager
+def _alone_in_database(study: Study, search: Search) -> Iterator[Study]:
+    """Give signs of life in the database that keeps the study, if one does.
+
+    Two that open it within the same moment are not told apart.
+    """
+    if search.storage is None:
+        yield study
+        return
+    place = f"{socket.gethostname()}:{search.folder.resolve()}"
+    last = study.user_attrs.get(TUNER)
+    # Who was in this very folder is dead: the folder's lock is ours.
+    if last and last["place"] != place and (age_s := time.time() - last["at_s"]) < _DEAD_S:
+        raise StudyError(
+            f"storage: another tuner works on this study: {last['place']}, {age_s:.0f} s ago; if "
+            f"it was killed, try again in {_DEAD_S:.0f} s"
+        )
+    ended = threading.Event()
+
+    def live() -> None:
+        while not ended.wait(_BEAT_S):
+            with suppress(Exception):  # a database may be away for a while
+                study.set_user_attr(TUNER, {"place": place, "at_s": time.time()})
+
+    study.set_user_attr(TUNER, {"place": place, "at_s": time.time()})
+    alive = threading.Thread(target=live, daemon=True)
+    alive.start()
+    try:
+        yield study
+    finally:
+        ended.set()
+        alive.join()
+        study.set_user_attr(TUNER, None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+import optuna
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +18,26 @@ from pipelines.runtime import connect
 from tests.conftest import train_config
 from train.tune import tune_run
 from train.tuning.results import SUMMARY, TRIALS
-from train.tuning.runs import scalars
+from train.tuning.runs import best_command, scalars
 from train.tuning.settings import RunSearch
+from train.tuning.space import distributions
+
+
+def test_the_best_command_can_be_pasted():
+    """A shell gives back the settings that were found, lists and texts among them."""
+    settings = {"learning.sizes": {"choices": [[1, 2], [3]]}, "note": {"choices": ["a b", "$c"]}}
+    values = {"name": "t", "run": "configs/ranker/tiny.yaml", "space": settings}
+    config = check(values, RunSearch, place="test")
+    best = optuna.trial.create_trial(
+        params={"learning.sizes": "[1, 2]", "note": "$c"},
+        distributions=distributions(config.space),
+        value=1.0,
+    )
+
+    words = shlex.split(best_command(config, best))
+
+    assert words[:3] == ["python", "-m", "train"]
+    assert words[4:] == ["learning.sizes=[1, 2]", 'note="$c"']
 
 
 def test_groups_of_numbers_are_flattened():
