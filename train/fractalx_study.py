@@ -10,11 +10,11 @@ comes with the project. One process, one thread, no Ray.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from train.interference.parts import SECTIONS
 from train.interference.plots import draw
 from train.interference.study import PARTS, StudyConfig, World
 from train.report import header, plain
-from train.report_parts import last_record, settings_of
+from train.report_parts import last_record, settings_key, settings_of, still_true
 from train.report_plots import write_with_plots
 
 NAME = "fractalx"
@@ -54,14 +54,15 @@ def study(config: StudyConfig) -> Path:
         found[part] = plain(SECTIONS[part].results(world))
         made[part] = {
             "cpu_minutes": (time.process_time() - started) / 60,
-            "settings_key": settings_key(config, part),
+            "settings_key": _key(config, part),
             **{name: head[name] for name in ("date", "git_commit")},
         }
     prints = {name: story["fingerprint"] for name, story in world.stories.items()}
     made = {part: {**of, "data": prints} for part, of in made.items()}
     last = _last(config)  # as it is now: other parts may have been made meanwhile
     stories = {**last.get("data", {}), **world.stories}
-    for part in _still_true(last, config, stories):
+    known = {name: story["fingerprint"] for name, story in stories.items()}
+    for part in still_true(last, config.wanted, partial(_key, config), known):
         found.setdefault(part, last[part])
         made.setdefault(part, last["parts"][part])
     head["data_fingerprint"] = " ".join(f"{n} {of['fingerprint']}" for n, of in stories.items())
@@ -81,26 +82,9 @@ def study(config: StudyConfig) -> Path:
     return write_with_plots(NAME, record, config.reports, draw)
 
 
-def _still_true(last: dict[str, Any], config: StudyConfig, stories: dict[str, Any]) -> list[str]:
-    """Parts of the last report that the settings and data of now would make again."""
-    same: list[str] = []
-    gone: list[str] = []
-    for part, of in last.get("parts", {}).items():
-        known = of["settings_key"] == settings_key(config, part) and all(
-            stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
-        )
-        if part not in config.wanted:
-            (same if known else gone).append(part)
-    if gone:
-        _log.warning("left out: %s, made of other settings or data", ", ".join(gone))
-    return same
-
-
-def settings_key(config: StudyConfig, part: str) -> str:
+def _key(config: StudyConfig, part: str) -> str:
     """The same for settings that make the same results of a part."""
-    read = {*SECTIONS[part].SETTINGS, *(() if config.texts else ("texts",))}
-    said = config.model_dump_json(include=read)
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    return settings_key(config, {*SECTIONS[part].SETTINGS, *(() if config.texts else ("texts",))})
 
 
 def _last(config: StudyConfig) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from train.preference.frontier import hypervolume
-from train.preference.goodhart import MANY, NUM_TRAINED, SEEDS
-from train.preference.losses import LOSSES
+from train.preference.goodhart import FEW, MANY, NUM_TRAINED, SEEDS
+from train.preference.losses import LOSSES, penalty
 from train.preference.selection import frontier
 from train.preference.space import Space, cosine
 from train.preference.training import FitConfig, learn
@@ -57,6 +58,53 @@ def by_loss(
     return found
 
 
+def constrained(
+    spaces: Mapping[str, Space], seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
+) -> list[dict[str, Any]]:
+    """Whether the constrained loss learns anything that Bradley-Terry does not, by where it starts.
+
+    A rule that already holds at the start and is never broken on the way changes nothing.
+
+    Args:
+        spaces: of actions, by name of their start.
+        seeds: one a run.
+        fit: how to learn.
+
+    Returns:
+        A row each start, number of pairs and stakeholder: cosine of both losses' weights, the
+        largest difference of a weight, what is left of Bradley-Terry's and of its own penalty, and
+        both accuracies on held-out pairs; means over seeds, but the difference.
+    """
+    base = fit or FitConfig()
+    rows = []
+    for start, space in spaces.items():
+        negative = torch.from_numpy(space.negative)
+        for num in (FEW, NUM_TRAINED):
+            (plain, told), (ruled, ruled_told) = (
+                learn(space, space.utility, num, seeds, base.model_copy(update={"loss": loss}))
+                for loss in ("bt", "constrained")
+            )
+            for k, who in enumerate(space.stakeholders):
+                left = [
+                    float(penalty(who, torch.from_numpy(w[:, k]), negative).mean())
+                    for w in (plain, ruled)
+                ]
+                rows.append(
+                    {
+                        "start": start,
+                        "pairs": num,
+                        "stakeholder": who,
+                        "cosine": float(cosine(plain[:, k], ruled[:, k]).mean()),
+                        "largest_difference": float(np.abs(plain[:, k] - ruled[:, k]).max()),
+                        "penalty_without": left[0],
+                        "penalty": left[1],
+                        "accuracy_without": float(told[:, k].mean()),
+                        "accuracy": float(ruled_told[:, k].mean()),
+                    }
+                )
+    return rows
+
+
 def by_setting(
     space: Space, seeds: Sequence[int] = SEEDS, fit: FitConfig | None = None
 ) -> dict[str, Any]:
@@ -89,6 +137,8 @@ def composition(
 ) -> dict[str, Any]:
     """How well weights for a mixture of stakeholders are composed from each one's own.
 
+    Always by Bradley-Terry: a mixture has no worth to calibrate to and no rule of its own.
+
     Weights are learned from pairs that a mixture's utility labels, and projected on the span of
     each stakeholder's own learned weights. The frontiers of both are compared by the hypervolume
     above the worst value that either gives each stakeholder.
@@ -100,8 +150,9 @@ def composition(
     """
     shares = mixtures(len(space.stakeholders))
     labellers = [0] * len(shares)  # Bradley-Terry does not ask who labels
-    own, _ = learn(space, space.utility, MANY, seeds, fit)
-    mixed, _ = learn(space, shares @ space.utility, MANY, seeds, fit, labellers)
+    plain = (fit or FitConfig()).model_copy(update={"loss": "bt"})
+    own, _ = learn(space, space.utility, MANY, seeds, plain)
+    mixed, _ = learn(space, shares @ space.utility, MANY, seeds, plain, labellers)
     composed = np.stack([_projected(m, o) for m, o in zip(mixed, own, strict=True)])
     alike = cosine(mixed, composed).mean(axis=0)
     ratios = [

@@ -25,14 +25,36 @@ PAIRS: dict[str, dict[str, tuple[float, float, float]]] = {
         "diversity > platform": (-0.310, -0.400, -0.057),
     },
 }
-# Change of the sweep's mean, ML-100K.
-SWEEP = {
-    "user > platform": 29.901 - 26.363,
-    "user > diversity": -9.495 + 6.942,
-    "platform > user": 20.936 - 18.762,
-    "platform > diversity": -9.442 + 6.955,
-    "diversity > user": 10.785 - 12.655,
-    "diversity > platform": 14.281 - 18.940,
+# ML-100K: raw cosine, and worth of the sweep by 25 and by 2,000 pairs; bystanders behind the rest.
+LEVELS: dict[str, tuple[float, float, float]] = {
+    "user > platform": (0.9295, 26.3633, 29.9010),
+    "user > diversity": (-0.0872, -6.9423, -9.4951),
+    "platform > user": (0.9295, 18.7625, 20.9362),
+    "platform > diversity": (-0.1535, -6.9555, -9.4421),
+    "diversity > user": (-0.0872, 12.6550, 10.7851),
+    "diversity > platform": (-0.1535, 18.9395, 14.2813),
+    "user > creator": (0.6138, 9.4193, 11.9046),
+    "platform > creator": (0.7292, 9.4848, 11.8854),
+    "diversity > creator": (-0.7237, 4.6168, 2.0151),
+    "user > advertiser": (0.6801, 13.4131, 16.2572),
+    "platform > advertiser": (0.8033, 13.4979, 16.3310),
+    "diversity > advertiser": (-0.6986, 6.8445, 2.6994),
+    "user > niche": (-0.0479, -17.6149, -20.6159),
+    "platform > niche": (-0.1774, -17.9509, -21.8943),
+    "diversity > niche": (0.6905, -7.8523, 6.1660),
+    "user > mainstream": (0.3644, 8.4343, 9.3229),
+    "platform > mainstream": (0.4681, 8.6213, 9.3526),
+    "diversity > mainstream": (-0.7031, 3.4334, 0.2547),
+    "user > moderator": (-0.6850, -14.6037, -16.1987),
+    "platform > moderator": (-0.8851, -14.8740, -16.7925),
+    "diversity > moderator": (-0.0421, -12.5722, -9.4268),
+}
+# ML-100K, 25 runs: worth of the sweep by pairs of the user's, and accuracy on held-out pairs.
+CURVE: dict[str, dict[str, float]] = {
+    "25": {"diversity": -6.704, "platform": 26.17, "user": 18.68, "accuracy": 0.712},
+    "100": {"diversity": -7.236, "platform": 27.97, "user": 20.08, "accuracy": 0.810},
+    "500": {"diversity": -8.383, "platform": 29.62, "user": 21.24, "accuracy": 0.904},
+    "2000": {"diversity": -8.979, "platform": 29.88, "user": 21.33},
 }
 # Signs that the trained cosine tells on ML-100K's six pairs.
 MATCHES = {
