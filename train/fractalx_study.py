@@ -20,15 +20,13 @@ from typing import Any
 
 import torch
 
-from configs import ConfigError
-from pipelines.data.reader import InputError
 from train.interference.checks import checks
 from train.interference.conclusion import conclusion
 from train.interference.parts import SECTIONS
 from train.interference.plots import draw
 from train.interference.study import PARTS, StudyConfig, World
 from train.report import header, plain
-from train.report_parts import last_record, settings_key, settings_of, still_true
+from train.report_parts import command, last_record, settings_key, settings_of, still_true
 from train.report_plots import write_with_plots
 
 NAME = "fractalx"
@@ -103,13 +101,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
 def main() -> int:
     """Study from the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        page = study(settings(sys.argv[1:]))
-    except (ConfigError, InputError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{page}: written")
-    return 0
+    return command(lambda given: study(settings(given)))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import argparse
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs import Config, check, load, parse_overrides
+from configs import Config, ConfigError, check, load, parse_overrides
 from pipelines.data.reader import InputError
+from train.bundle import BundleError
 
 C = TypeVar("C", bound=Config)
 _log = logging.getLogger(__name__)
@@ -50,6 +52,22 @@ def settings_of(
     if args.config is None:
         return check(parse_overrides(overrides), model, place=prog.rpartition(" ")[2])
     return load(args.config, model, overrides)
+
+
+def command(make: Callable[[Sequence[str]], Path], arguments: Sequence[str] | None = None) -> int:
+    """Make a report from the command line; the exit code is 2 where something is wrong.
+
+    Args:
+        make: arguments -> the page's path.
+        arguments: None = those of this process.
+    """
+    try:
+        page = make(sys.argv[1:] if arguments is None else arguments)
+    except (ConfigError, InputError, BundleError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{page}: written")
+    return 0
 
 
 def settings_key(config: Config, read: Collection[str]) -> str:

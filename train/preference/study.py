@@ -25,9 +25,7 @@ from typing import Any
 
 import torch
 
-from configs import ConfigError
 from pipelines.data.reader import InputError
-from train.bundle import BundleError
 from train.preference import protocol
 from train.preference.checks import checks
 from train.preference.claims import claims
@@ -35,7 +33,7 @@ from train.preference.parts import MAKE
 from train.preference.plots import draw
 from train.preference.settings import PARTS, READS, REAL, SETS, StudyConfig
 from train.report import header, plain
-from train.report_parts import last_record, settings_key, settings_of, still_true
+from train.report_parts import command, last_record, settings_key, settings_of, still_true
 from train.report_plots import write_with_plots
 
 NAME = "preference"
@@ -153,13 +151,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Study from the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        page = study(settings(sys.argv[1:] if arguments is None else arguments))
-    except (ConfigError, InputError, BundleError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{page}: written")
-    return 0
+    return command(lambda given: study(settings(given)), arguments)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class WorldRun(Config):
         num_users=1_000, num_authors=200, num_posts=8_000, num_events=300_000
     )
     emb_size: PositiveInt = 32
-    num_epochs: PositiveInt = 2
+    num_epochs: PositiveInt = 1
     batch_size: PositiveInt = 64
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights and of the order of examples
     num_viewers: PositiveInt = 300  # asked what a block would change, at most
