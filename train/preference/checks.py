@@ -90,7 +90,6 @@ def _real(results: Results) -> Iterator[Check]:
                     "bar": "difference above 0, 95 % over people",
                     "value": f"{by['accuracy']:+.4f} ({by['low']:+.4f} to {by['high']:+.4f})",
                     "met": by["low"] > 0,
-                    "aim": rival != "majority",
                 }
 
 

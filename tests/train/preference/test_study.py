@@ -69,6 +69,16 @@ def test_plots_are_written(record):
         assert f"preference_{name}.png" in page.read_text()
 
 
+def test_a_ranker_of_a_made_up_world_is_verified(record):
+    """Each seed's ranker is asked of viewers and has all tables; the page has the section."""
+    found, page = record
+    (one,) = found["world"]["seeds"].values()
+    assert one["viewers"] == 10
+    assert one["met"] in (True, False)  # blocks were learned
+    assert "## A ranker that was told of blocks" in page.read_text()
+    assert [of["met"] for of in found["checks"] if of["check"].startswith("D9")] == [one["met"]]
+
+
 def test_missing_sets_are_told(record):
     """What is not there is named with what to fetch, and its checks are left out."""
     found, page = record
