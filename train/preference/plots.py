@@ -125,11 +125,19 @@ def _constrained(record: Record, plt: Any) -> Any:
     figure, axis = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
     names = [f"{row['stakeholder']}, {row['pairs']:,} pairs" for row in rows]
     order = list(dict.fromkeys(names))
-    for color, start in zip(COLORS, dict.fromkeys(row["start"] for row in rows), strict=False):
-        mine = [(order.index(n), row) for n, row in zip(names, rows, strict=True)]
-        mine = [(at, row) for at, row in mine if row["start"] == start]
-        values = [row["cosine"] for _, row in mine]
-        axis.plot(values, [at for at, _ in mine], "o", color=color, label=f"{start} start")
+    for at, start in enumerate(dict.fromkeys(row["start"] for row in rows)):
+        mine = [
+            (n, row["cosine"]) for n, row in zip(names, rows, strict=True) if row["start"] == start
+        ]
+        axis.plot(
+            [cosine for _, cosine in mine],
+            [order.index(name) for name, _ in mine],
+            "o",
+            ms=9 - 4 * at,
+            fillstyle="full" if at else "none",  # rings, so that equal ones are both seen
+            color=COLORS[at],
+            label=f"{start} start",
+        )
     axis.set_yticks(range(len(order)), order)
     axis.set(xlabel="cosine of the constrained loss's weights to Bradley-Terry's")
     axis.invert_yaxis()

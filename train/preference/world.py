@@ -69,7 +69,7 @@ def verified(run: WorldRun) -> tuple[dict[str, Any], str]:
         for seed in run.seeds:
             predict = partial(ask, _trained(run, data, seed), facts)
             found[str(seed)] = verification(predict, observed, examples, posts, run.num_viewers)
-    return {"visits": len(examples), "seeds": found}, manifest["fingerprint"]
+    return {"visits": len(examples), "seeds": found}, manifest["fingerprint"][:12]
 
 
 def _prepared(world: SyntheticConfig, folder: Path) -> Path:
