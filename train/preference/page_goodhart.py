@@ -82,10 +82,7 @@ def pairs(record: Record) -> Lines:
     lines += [
         "Changes from 25 to 2,000 pairs of the target, by selection. `covariance` takes the "
         "target's weights as learned from 2,000 pairs, `covariance_true` the true ones; both take "
-        "the hidden one's true weights, and `trained` learns those of both. On ML-100K the "
-        "published changes of all six pairs by the top 10 and ten temperatures are 66 figures; "
-        "those of the top 10 and of T = 1, 12 of them, are known here and compared above, and of "
-        "the others only how many signs each selection's cosine tells.",
+        "the hidden one's true weights, and `trained` learns those of both.",
         "",
     ]
     for name, of in record["sets"].items():
