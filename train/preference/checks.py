@@ -83,7 +83,9 @@ def _real(results: Results) -> Iterator[Check]:
             for rival, by in one["advantage"].items():
                 words = "the majority"
                 if rival != "majority":
-                    words = f"the strongest popularity, {rival.replace('_', ' ')}"
+                    strong = rival == one["strongest_popularity"]
+                    kind = "the strongest popularity" if strong else "popularity"
+                    words = f"{kind}, {rival.replace('_', ' ')}"
                 yield {
                     "check": f"D8 {name}: Bradley-Terry on real pairs is right more often than "
                     + words,

@@ -117,7 +117,9 @@ def of_log(log: pl.DataFrame, ranker: pl.DataFrame | None = None) -> dict[str, A
         "test_people": len(np.unique(test.person)),
         "strongest_popularity": rival,
         "accuracy": accuracies(test, scores, majority),
-        "advantage": advantages(test, ours, {rival: counts[rival]}, majority),
+        "advantage": advantages(
+            test, ours, {name: counts[name] for name in ("times_shown", rival)}, majority
+        ),
     }
 
 

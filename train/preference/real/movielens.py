@@ -101,5 +101,10 @@ def of_ratings(ratings: Ratings) -> dict[str, Any]:
         "test_people": len(np.unique(test.person)),
         "strongest_popularity": rival,
         "accuracy": accuracies(test, scores, majority),
-        "advantage": advantages(test, scores["bradley_terry"], {rival: rivals[rival]}, majority),
+        "advantage": advantages(
+            test,
+            scores["bradley_terry"],
+            {name: rivals[name] for name in ("times_rated", rival)},
+            majority,
+        ),
     }
