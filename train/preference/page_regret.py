@@ -83,21 +83,23 @@ def frontier(record: Record) -> Lines:
                 of["composition"][key]
                 for key in (
                     *("mixtures", "cosine_mean", "cosine_min", "above_0.95"),
-                    *("hypervolume_composed", "hypervolume_mean"),
+                    *("hypervolume_composed", "hypervolume_projected", "hypervolume_mean"),
                 )
             ),
         )
         for name, of in record["sets"].items()
     ]
     lines += [
-        "Weights learned for mixtures of stakeholders, against their projection on the span of "
-        "what was learned of each; hypervolumes are exact, above the worst value of any frontier, "
-        "relative to that of the mixtures.",
+        "Weights learned from pairs of mixtures (each pair is that of a stakeholder drawn by the "
+        "mixture's shares): their cosine to the span of what was learned of each stakeholder "
+        "alone; and hypervolumes, exact, above the worst value of any frontier, relative to "
+        "that of the mixtures: of the stakeholders' weights summed by the shares (composed), of the "
+        "projections, and of the plain mean. One seed, as published.",
         "",
         *table(
             (
                 *("", "mixtures", "mean cosine", "least", "above 0.95"),
-                *("hypervolume, composed", "plain mean"),
+                *("hypervolume, composed", "projected", "plain mean"),
             ),
             rows,
         ),

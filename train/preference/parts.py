@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.reader import InputError
-from train.preference import budget, decoupling, directions, frontier, goodhart, labels, protocol
+from train.preference import (
+    budget,
+    composition,
+    decoupling,
+    directions,
+    frontier,
+    goodhart,
+    labels,
+    protocol,
+)
 from train.preference.real import kuairand
 from train.preference.real import movielens as rated
 from train.preference.selection import TOP
@@ -70,7 +79,7 @@ def of_set(name: str, config: StudyConfig) -> tuple[dict[str, Any], str]:
         ],
         "by_loss": labels.by_loss(space, config.seeds, config.fit),
         "by_setting": labels.by_setting(space, config.seeds, config.fit),
-        "composition": labels.composition(space, config.seeds, config.fit),
+        "composition": composition.composition(space, config.fit),
         "predictors": directions.predictors(
             space, config.num_random_pairs, config.seed, config.seeds, config.fit
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.train.preference.planted import planted
-from train.preference.labels import composition, constrained
+from train.preference.labels import constrained
 from train.preference.protocol import TARGET_CURVE, target_curve
 from train.preference.stakeholders import synthetic
 from train.preference.training import FitConfig
@@ -25,16 +25,6 @@ def test_rules_act_where_learning_starts_neutral():
     for row in rows:
         same = (row["start"], row["stakeholder"]) not in acts
         assert (row["cosine"] == pytest.approx(1.0, abs=1e-12)) == same
-
-
-def test_mixtures_are_learned_by_bradley_terry():
-    """A mixture has no worth of its own, so the loss of the settings changes nothing of it."""
-    space = planted(60)
-    plain, other = (
-        composition(space, SEEDS, FitConfig(loss=loss, num_epochs=3))
-        for loss in ("bt", "calibrated")
-    )
-    assert plain == other
 
 
 def test_more_pairs_of_the_target_serve_it():
