@@ -93,8 +93,8 @@ def frontier(record: Record) -> Lines:
         "Weights learned from pairs of mixtures (each pair is that of a stakeholder drawn by the "
         "mixture's shares): their cosine to the span of what was learned of each stakeholder "
         "alone; and hypervolumes, exact, above the worst value of any frontier, relative to "
-        "that of the mixtures: of the stakeholders' weights summed by the shares (composed), of the "
-        "projections, and of the plain mean. One seed, as published.",
+        "that of the mixtures: of the stakeholders' weights summed by the shares (composed), of "
+        "the projections, and of the plain mean. One seed, as published.",
         "",
         *table(
             (
