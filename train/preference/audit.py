@@ -1,7 +1,7 @@
 """`python -m train.preference.audit WEIGHTS --stakeholders NAME ...`: audit a set of weights.
 
 WEIGHTS is a YAML or JSON file of action: weight, the name of a published preset, or a bundle;
-files and bundles may lie behind any fsspec path, such as s3://. Prints a table; with --out writes
+files and bundles may lie at any fsspec path, such as s3://. Prints a table; with --out writes
 audit.json, audit.md and a plot there. The exit code is for CI: 0 = all is as wanted, 1 = a
 stakeholder's cosine is below --at-least, 2 = cannot be read or written.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.preference.selection import frontier
+from train.preference.selection import frontier, slates
 from train.preference.space import Space
 
 Floats = NDArray[np.float64]
@@ -80,6 +80,25 @@ def geometric_regret(space: Space, scorer: int) -> dict[str, dict[str, Any]]:
             "points": len(points),
             "scorer": hidden == scorer,
         }
+    return found
+
+
+def regret_as_published(space: Space, scorer: int) -> dict[str, float]:
+    """The same regrets as the published script's sums make them, without any tolerance.
+
+    W F' once for all items, NumPy's sum over each slate's items in the order they were chosen, and
+    a point counts unless another is as good for all and better for one to the last bit: of slates
+    of the same items some count again and some beat each other, by rounding alone.
+    """
+    utility = space.utility
+    slate = slates((space.weights[scorer] @ space.features.T)[None], space.topic)[0]
+    points = np.array([[of[items].sum() for of in utility] for items in slate])
+    found = {}
+    for hidden, name in enumerate(space.stakeholders):
+        others = np.delete(points, hidden, axis=1)
+        as_good = (others[:, None] >= others[None]).all(axis=2)
+        beaten = (as_good & (others[:, None] > others[None]).any(axis=2)).any(axis=0)
+        found[name] = float(points[:, hidden].max() - points[~beaten, hidden].mean())
     return found
 
 
