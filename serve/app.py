@@ -195,6 +195,10 @@ class FeedHandlerReplica(Reloading):
         """Let /healthz say so."""
         self._handler.problem = problem
 
+    async def stats(self) -> Mapping[str, float]:
+        """As `Ranker.stats`, of the ranker in this replica; empty if there is none."""
+        return self._ranker_stats()
+
     async def _own_problems(self) -> dict[str, list[str]]:
         """As `Models.problems`, of models in this replica."""
         return {"models": list(filter(None, [self._new_posts.problem]))}
@@ -251,9 +255,11 @@ def _behind(
         asked = [ask("problem", handle) for handle in deployments.values()]
         return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
 
+    of_viewer = ranker.rank
+
     def rank(ranking: Ranking) -> Awaitable[NDArray]:
         viewer = str(ranking.history.user_id)  # whose context one of the replicas keeps
-        return ranker.options(method_name="rank", session_id=viewer).remote(ranking)
+        return of_viewer.options(session_id=viewer).remote(ranking)
 
     return Models(
         search=retriever.search.remote,
