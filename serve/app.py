@@ -238,6 +238,10 @@ class FeedHandlerReplica(Reloading):
         """Let /healthz say so."""
         self._handler.problem = problem
 
+    async def stats(self) -> Mapping[str, float]:
+        """As `Ranker.stats`, of the ranker in this replica; empty if there is none."""
+        return self._ranker_stats()
+
     async def _own_problems(self) -> dict[str, list[str]]:
         """As `Models.problems`, of models in this replica."""
         return {"models": list(filter(None, [self._new_posts.problem]))}

@@ -22,6 +22,7 @@ from serve.interference import InterferenceFields
 from serve.models import Interfering, Models, Ranking, version
 from serve.passes import CompileSettings, Passes
 from serve.retriever import Retriever, RetrieverSettings
+from serve.score_cache import ScoreCache
 from train.bundle import Bundle
 from train.models.text_towers import TextRanker
 from train.models.tokens import Tensors, tensors
@@ -32,6 +33,10 @@ class RankerSettings(Config):
 
     # Of what was computed of viewers, kept for their next request; bytes per replica, 0 = none.
     context_bytes: NonNegativeInt = 128 * 2**20
+    # Of what was predicted for a viewer's last page, given again while nothing that it was computed
+    # from has changed, as in another page within the hour or an explanation; bytes per replica, 0 =
+    # none. Needs kept contexts, and a ranker whose candidates are anchored.
+    score_bytes: NonNegativeInt = 0
     # Of each viewer; more are scored one block after another, which bounds the memory of a pass.
     candidates_at_once: PositiveInt = 1024
     # Passes of these shapes are compiled before a bundle is served; None = none, all are eager.
@@ -48,6 +53,7 @@ class Ranker:
         self._spec = model.config.features
         self._model: Passes | TextRanker
         self._contexts: ContextCaches | None = None
+        self._scores: ScoreCache | None = None
         if isinstance(model, TextRanker):  # has no context, and does little else than look up
             self._model = model
             return
@@ -55,7 +61,15 @@ class Ranker:
         if settings.compile is not None:
             self._model.compile(settings.compile, self._any_inputs)
         if settings.context_bytes:
-            self._contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
+            contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
+            self._contexts = contexts
+            if settings.score_bytes and model.config.anchored:
+                self._scores = ScoreCache(
+                    contexts.keys,
+                    lambda inputs: contexts.predict(inputs).numpy(),
+                    self._spec.num_actions,
+                    settings.score_bytes,
+                )
 
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
@@ -70,6 +84,8 @@ class Ranker:
         ]
 
     def _predict(self, inputs: Inputs) -> NDArray[np.float32]:
+        if self._scores is not None:
+            return self._scores.predict(inputs)
         if self._contexts is None:
             return self._model.predict(tensors(inputs)).numpy()
         return self._contexts.predict(inputs).numpy()
@@ -104,9 +120,14 @@ class Ranker:
         self._facts = self._facts.without_posts(post_id)
 
     def stats(self) -> Mapping[str, float]:
-        """As `ContextCaches.stats`, for metrics; empty where no contexts are kept."""
-        kept = self._contexts.stats() if self._contexts else {}
-        return {f"contexts_{name}": value for name, value in kept.items()}
+        """As `ContextCaches.stats` and `ScoreCache.stats`, for metrics; empty of what is off."""
+        caches = {"contexts": self._contexts, "scores": self._scores}
+        return {
+            f"{kind}_{name}": value
+            for kind, cache in caches.items()
+            if cache is not None
+            for name, value in cache.stats().items()
+        }
 
 
 class Scorer:

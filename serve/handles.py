@@ -53,10 +53,11 @@ def behind(
     *shards: DeploymentHandle,
 ) -> Models:
     """The models of these deployments; handles may be touched on the event loop only."""
+    of_viewer = ranker.rank
 
     def rank(ranking: Ranking) -> Awaitable[NDArray]:
         viewer = str(ranking.history.user_id)  # whose context one of the replicas keeps
-        return ranker.options(method_name="rank", session_id=viewer).remote(ranking)
+        return of_viewer.options(session_id=viewer).remote(ranking)
 
     parts = {handle.deployment_name: handle for handle in shards}
     deployments = {"Retriever": retriever, "Ranker": ranker, "Scorer": scorer, **parts}

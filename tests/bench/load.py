@@ -124,7 +124,7 @@ class Connection:
         body = json.dumps({"user_id": user_id, "limit": LIMIT}).encode()
         writer.write(
             b"POST /v1/feed HTTP/1.1\r\nHost: feed\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"X-Session-Id: %d\r\nContent-Length: %d\r\n\r\n%b" % (user_id, len(body), body)
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
