@@ -23,6 +23,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import torch
 
 from pipelines.feed.discover import FeedConfig
@@ -51,12 +52,15 @@ PLANNED = 10_000_000
 PLANNED_SHARDS = 8
 COARSE, FULL = 64, 256  # widths of prefix vectors
 GiB = 2**30
-SHARD, OVER_SHARDS = f"IndexShard, one of {NUM_SHARDS}", "Retriever, over shards"
+HOLDS_ALL, OVER_SHARDS = "Retriever, with the index", "Retriever, over shards"
+SHARD = "IndexShard, of its own posts"
+FIELD = "Scorer, with a field"
 
 
 def own_bytes() -> int:
     """Memory of this process that no file holds."""
     gc.collect()
+    pa.default_memory_pool().release_unused()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("RssAnon:"))
@@ -88,11 +92,11 @@ def _scorer(bundle: Bundle) -> Scorer:
 
 PROCESSES: dict[str, Callable[[Bundle], object]] = {
     "FeedHandler": _feed_handler,
-    "Retriever, with the index": Retriever,
+    HOLDS_ALL: Retriever,
     OVER_SHARDS: lambda b: Retriever(b, None, Shards({}, asyncio.new_event_loop(), 1.0, 1.0)),
     SHARD: lambda b: IndexShard(b.of_part(Part(0, NUM_SHARDS))),
     "Ranker": Ranker,
-    "Scorer, with a field": _scorer,
+    FIELD: _scorer,
 }
 
 
@@ -118,8 +122,6 @@ def structures(bundle: Bundle) -> Iterator[tuple[str, object]]:
 
 def measure_here(what: str, path: Path) -> dict[str, float]:
     """Bytes that each part of `what` takes in this process, of the bundle at `path`."""
-    post_index.EXACT_BELOW = 10**12  # a graph takes minutes to make; see `measure_graph`
-    torch.set_num_threads(1)
     bundle = load(path)
     before, found, kept = own_bytes(), {}, []
     if what == "structures":
@@ -182,7 +184,7 @@ def plan(found: dict[str, Any], graph_bytes: float) -> dict[str, Any]:
         posts, bytes_per_post = PLANNED, one["bytes_per_post"]
         if name == SHARD:
             posts //= PLANNED_SHARDS
-        if name in (SHARD, "Retriever, with the index", "Scorer, with a field"):
+        if name in (SHARD, HOLDS_ALL, FIELD):
             bytes_per_post += graph_bytes
         held = one["without_posts_MiB"] * 2**20 + posts * bytes_per_post
         rows[name] = {
@@ -190,6 +192,10 @@ def plan(found: dict[str, Any], graph_bytes: float) -> dict[str, Any]:
             "bytes_per_post_with_graph": bytes_per_post,
             "GiB": held / GiB,
         }
+    shards = PLANNED_SHARDS * rows[SHARD]["GiB"]
+    rest = sum(rows[name]["GiB"] for name in rows if name not in (SHARD, HOLDS_ALL, OVER_SHARDS))
+    rows["one replica of each, over shards"] = {"GiB": rest + shards + rows[OVER_SHARDS]["GiB"]}
+    rows["one replica of each, without"] = {"GiB": rest + rows[HOLDS_ALL]["GiB"]}
     return rows
 
 
@@ -202,6 +208,7 @@ def report(sizes: tuple[int, int], folder: Path | None = None) -> Path:
     found["structures"]["graph of a large index"] = {"bytes_per_post": graph_bytes}
     results = {
         "posts_measured": list(sizes),
+        "shards_measured": NUM_SHARDS,
         "shards_planned": PLANNED_SHARDS,
         **found,
         "ten_million_posts": plan(found, graph_bytes),
@@ -219,6 +226,8 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, metavar=("WHAT", "BUNDLE"), help="one process")
     args = parser.parse_args()
     if args.measure:
+        post_index.EXACT_BELOW = 10**12  # a graph takes minutes to make; see `measure_graph`
+        torch.set_num_threads(1)
         print(json.dumps(measure_here(args.measure[0], Path(args.measure[1]))))
     else:
         print(f"{report(tuple(args.posts), args.out)}: written")
