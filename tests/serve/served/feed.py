@@ -78,9 +78,9 @@ def apply(config: dict) -> None:
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
 
 
-def kill_replicas(deployment: str) -> None:
+def kill_replicas(deployment: str, application: str = "rayfeed") -> None:
     """End their processes, which answer nothing more once this returns."""
-    prefix = f"SERVE_REPLICA::rayfeed#{deployment}#"
+    prefix = f"SERVE_REPLICA::{application}#{deployment}#"
     here = ray.get_runtime_context().gcs_address  # other clusters may run on the machine
     alive = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1_000)
     pids = [actor.pid for actor in alive if (actor.name or "").startswith(prefix)]
