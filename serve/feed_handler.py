@@ -27,7 +27,7 @@ from serve.models import Models
 from serve.pages import posts_of, slots_of
 from serve.requests import TIMELINE, feed_of, query_of
 from serve.served_feed import AsItWas, ServedFeed
-from serve.serving import NO_PREFIX, Serving
+from serve.serving import Serving, check_feed
 from serve.similar import similar
 from serve.stores.candidates import CandidateStore
 from serve.stores.event_log import EventLog
@@ -37,7 +37,7 @@ from serve.stores.recent import RecentPosts, RecentSettings
 from serve.stores.slots import SlotStore
 from serve.stores.viewers import SqliteViewers, ViewerStore
 from serve.stores.watched import Fixed, Watched
-from train.bundle import Bundle, BundleError
+from train.bundle import Bundle
 
 T = TypeVar("T")
 
@@ -121,12 +121,11 @@ class FeedHandler:
         The first time, what the last snapshot knows is read before that.
 
         Raises:
-            BundleError: a feed always asks for what this bundle does not have.
+            BundleError: as `check_feed`.
             ConfigError: the timeline has no such setting as the bundle was tuned to.
         """
         for name, feed in self._feeds.items():
-            if feed.needs_prefix and not bundle.has_prefix:
-                raise BundleError(f"the feed {name} sets {feed.needs_prefix}; {NO_PREFIX}")
+            check_feed(name, feed, bundle)
         if self._serving is None:
             self._clock.stand(bundle.as_of_ms)
         if self._events:

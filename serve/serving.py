@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from pipelines.feed.explain import Explainer
+from pipelines.feed.pipeline import Pipeline
+from pipelines.feed.scorers.interference import Interference
 from serve import api
 from serve.diagnostics import Diagnostics
 from serve.live.state import LiveState
 from serve.models import Models, version
 from serve.stores.bundle import Stores
 from serve.stores.labels import LabelStore
-from train.bundle import Bundle
+from train.bundle import Bundle, BundleError
 
 NO_PREFIX = (
     "no prefix vectors; write the bundle with --prefix RUN, a run of "
@@ -29,6 +33,23 @@ class NoPrefixError(LookupError):
 
     def __init__(self, bundle: str) -> None:
         super().__init__(f"zoom: the bundle {bundle}: {NO_PREFIX}")
+
+
+def check_feed(name: str, feed: Pipeline, bundle: Bundle) -> None:
+    """Refuse a feed that asks for what a bundle cannot give, before any request does.
+
+    Raises:
+        BundleError: it names the feed's setting.
+    """
+    if feed.needs_prefix and not bundle.has_prefix:
+        raise BundleError(f"the feed {name} sets {feed.needs_prefix}; {NO_PREFIX}")
+    for one in feed.components:
+        if isinstance(one, Interference):
+            try:
+                bundle.interference.field.weighing(one.scale_weights)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise BundleError(f"the feed {name}: {one.key}.scale_weights: {reason}") from None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from train.published_cases import LayoutError
 from train.verdicts import Check
 
 F64_GATE, F32_GATE = 1e-9, 1e-4
+_F32_NORMAL = float(np.finfo(np.float32).tiny)
 _APART = 1e-4  # singular values nearer than this part of the largest do not tell directions apart
 _BLUR = 10  # a gate is this many times what rounding is seen to change
 
@@ -192,7 +193,9 @@ def _error(ours: Any, theirs: NDArray, blur: float = 0.0) -> Check:
 
 
 def _relative_error(ours: Any, theirs: NDArray) -> Check:
-    return _check(ours, theirs, F32_GATE, "max_rel_error", float(np.abs(theirs).max(initial=0)))
+    size = float(np.abs(theirs).max(initial=0))
+    # Below its normal range float32 has no digits that a relative error could count.
+    return _check(ours, theirs, F32_GATE, "max_rel_error", size and max(size, _F32_NORMAL))
 
 
 def _check(ours: Any, theirs: NDArray, gate: float, name: str, size: float = 1.0) -> Check:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from configs import check
+from configs import ConfigError, check
+from pipelines.features import History
 from pipelines.feed.discover import FeedConfig
+from pipelines.feed.pipeline import Pipeline
 from serve.deployments import Ranker, Retriever, Scorer, models_of
 from serve.interference import InterferenceFields
 from serve.models import Interfering
@@ -21,6 +23,7 @@ from train.bundle import Bundle, BundleError, load
 from train.bundle.versions import with_blend
 from train.models.fractal.blend import InterferenceBlend
 from train.models.fractal.config import FieldConfig
+from train.models.fractal.liked import liked, signs
 
 USER = 1
 
@@ -137,6 +140,35 @@ def test_the_field_is_that_of_the_post_towers_vectors(bundle, tmp_path):
     assert found.total[20] == 0
     content = fields.interference(Interfering(history, candidates, space="content"))
     assert np.isfinite(content.total).all()
+
+
+def test_the_newest_likes_send_waves(bundle):
+    """No more than `max_history`, counted back from the newest, and none that was disliked too."""
+    good, bad = signs(bundle.weights)
+    did = [good, good, 0, good | bad, good, good]
+    ids, none = np.arange(11, 17), np.zeros(6, np.int64)
+    history = History(USER, ids, none, np.array(did), none.astype(np.int16), none * 1.0, none)
+
+    assert liked(history, good, bad, 2).tolist() == [15, 16]
+    assert liked(history, good, bad, 99).tolist() == [11, 12, 15, 16]
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [([1, 1, 1], "3 scale_weights for 4 scales"), ([0] * 4, "positive finite")]
+)
+def test_weights_that_no_field_has_stop_the_start(bundle, shared, tmp_path, weights, said):
+    """Of a feed.yaml, before any request meets them."""
+    with pytest.raises(BundleError, match=rf"scorers\.interference\.scale_weights: .*{said}"):
+        page(bundle, shared, tmp_path, mode="shadow", scale_weights=weights)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, np.inf, np.nan])
+def test_alpha_is_a_finite_number(alpha):
+    """A bundle's and a feed.yaml's: what is none would make every score none."""
+    with pytest.raises(ConfigError, match="alpha"):
+        check({"alpha": alpha}, InterferenceBlend, place="card")
+    with pytest.raises(ConfigError, match=r"scorers\.interference\.alpha"):
+        Pipeline.build(feed_of(alpha=alpha))
 
 
 def test_new_posts_receive_a_field(bundle):

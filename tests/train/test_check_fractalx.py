@@ -12,7 +12,10 @@ import pytest
 from tests.train.models import field_oracle as oracle
 from train import check_fractalx
 
-KINDS = ("plain", "one point", "two points", "collinear", "constant", "few axes", "random")
+KINDS = (
+    *("plain", "one point", "two points", "collinear", "constant", "few axes", "random"),
+    *("many waves", "far"),
+)
 
 
 def case(kind: str, seed: int) -> tuple[dict, dict[str, np.ndarray]]:
@@ -22,6 +25,8 @@ def case(kind: str, seed: int) -> tuple[dict, dict[str, np.ndarray]]:
     history = random.normal(size=(n, d))
     if kind == "collinear":
         history = np.linspace(0, 1, n)[:, None] * history[:1]
+    elif kind == "many waves":
+        K = 8
     elif kind in ("constant", "few axes"):
         history = np.repeat(history[:1], n, 0)
         K = 8 if kind == "few axes" else K
@@ -42,6 +47,8 @@ def case(kind: str, seed: int) -> tuple[dict, dict[str, np.ndarray]]:
     dimension = 1.0 if constant else oracle.two_nn(history)
     longest = 1.0 if constant else oracle.base_scale(history)
     scales = longest * 0.5 ** np.arange(S)
+    if kind == "far":  # where float32 has but the last of its digits
+        candidates[:, 0] = history[:, 0].max() + 14 * longest
     weights = oracle.scale_weights(dimension / d, S, settings.get("dimension_weight", 1.0))
     by_scale = oracle.by_scale(history, amplitudes, candidates, waves, scales)
     boxes = np.array([oracle.num_boxes(history, 0.5**power) for power in range(1, 9)])

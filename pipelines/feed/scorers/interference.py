@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveInt
 
 from pipelines.feed.services import Services, Space
 from pipelines.feed.stages import FeedQuery, Scorer
 from pipelines.feed.table import Candidates, Columns
+
+Amount = Annotated[FiniteFloat, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,9 @@ class Interference(Scorer):
     fails = "open"  # the feed without it
     timeout_ms: PositiveInt = 500
     mode: Literal["off", "shadow", "on"] = "off"
-    alpha: NonNegativeFloat | None = None  # worth of a field of 1
+    alpha: Amount | None = None  # worth of a field of 1
     space: Space | None = None
-    scale_weights: tuple[NonNegativeFloat, ...] | None = None  # one a scale, any sum above 0
+    scale_weights: tuple[Amount, ...] | None = None  # one a scale, any sum above 0
 
     def enabled(self, query: FeedQuery) -> bool:
         """Unless it is off, for viewers who have done something."""

@@ -284,10 +284,11 @@ def test_zero_vectors_neither_send_nor_receive():
     plain = fit(torch.from_numpy(row)[None]).score(candidates)
     beside = fit(torch.from_numpy(zeros)[None]).score(candidates)
     published = fit(torch.from_numpy(zeros)[None], config=PUBLISHED).score(candidates)
+    adds, takes = fit(torch.from_numpy(row)[None]).parts(candidates)
 
     torch.testing.assert_close(beside.total, plain.total, atol=1e-12, rtol=0)
     assert plain.silent.tolist() == [[False, False, True, False, False]]
-    assert (plain.by_scale[0, 2] == 0).all()
+    assert all((part[0, 2] == 0).all() for part in (plain.by_scale, adds, takes))
     assert published.total[0, 2] > plain.total.max()  # the published fault
 
 
@@ -399,7 +400,12 @@ def test_bad_candidates_are_refused(candidates, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"base_scale": -1.0}, "greater than 0"),
+        ({"base_scale": -1.0}, "greater than or equal to 0.000001"),
+        ({"base_scale": np.inf}, "finite number"),
+        ({"dimension_weight": np.inf}, "finite number"),
+        ({"destructive_gain": np.inf}, "finite number"),
+        ({"num_scales": 33}, "less than or equal to 32"),
+        ({"seed": -1}, "greater than or equal to 0"),
         ({"num_scales": 0}, "greater than 0"),
         ({"num_waves": 0}, "greater than 0"),
         ({"waves": "pac"}, "'random' or 'pca'"),

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from configs import Config
+
+Amount = Annotated[FiniteFloat, Field(ge=0)]
 
 
 class FieldConfig(Config):
     """How a field is made of a history. The published prototype is `PUBLISHED`."""
 
-    num_scales: PositiveInt = 4  # S; each wavelength is half the one before
+    # S; each wavelength is half the one before, and their squares must be numbers in float32.
+    num_scales: Annotated[PositiveInt, Field(le=32)] = 4
     num_waves: PositiveInt = 8  # K
     waves: Literal["random", "pca"] = "random"  # the same for all viewers, or a history's own
-    base_scale: PositiveFloat | None = None  # λ_1; None = twice the median distance
+    # λ_1; None = twice the median distance.
+    base_scale: Annotated[FiniteFloat, Field(ge=1e-6)] | None = None
     # Wavelengths at these quantiles of a history's distances instead, longest first.
     quantiles: tuple[float, ...] | None = None
     scale_weights: tuple[NonNegativeFloat, ...] | None = None  # any sum; None = halved each time,
-    dimension_weight: NonNegativeFloat = 1.0  # β: and raised by this times ρ towards the last
-    destructive_gain: NonNegativeFloat = 0.75  # η: totals below 0 grow by η (1 - ρ)
+    dimension_weight: Amount = 1.0  # β: and raised by this times ρ towards the last
+    destructive_gain: Amount = 0.75  # η: totals below 0 grow by η (1 - ρ)
     # Zero vectors neither send nor receive, equal points count once in the dimension.
     guarded: bool = True
     envelope: bool = True  # off: waves do not fade with distance
     phase: bool = True  # off: a sum of Gaussian kernels
-    half_life: PositiveFloat | None = None  # events after which an amplitude has halved
+    # Events after which an amplitude has halved.
+    half_life: Annotated[FiniteFloat, Field(gt=0)] | None = None
     signed: bool = False  # negative amplitudes are allowed, and make columns of their own
     normalised: bool = True  # amplitudes of a history sum to 1
-    seed: int = 0  # of random directions and of long histories' points
+    seed: NonNegativeInt = 0  # of random directions and of long histories' points
 
     @model_validator(mode="after")
     def _fits(self) -> FieldConfig:

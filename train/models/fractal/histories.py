@@ -55,7 +55,7 @@ def read(
     weights = _amplitudes(amplitudes, real, signed)
     if half_life is not None:
         newest = lengths[:, None] - 1
-        age = newest - torch.arange(points.shape[1], device=points.device)
+        age = newest.double() - torch.arange(points.shape[1], device=points.device)
         weights = torch.where(real, weights * 0.5 ** (age.clamp_min(0) / half_life), 0.0)
     if drop_zeros:
         kept = real & (points != 0).any(2)
