@@ -35,7 +35,9 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
 def hypervolume(points: Floats, reference: Floats) -> float:
     """Exact volume that points dominate, above a reference: 0 for points not above it.
 
-    Slices along the last stakeholder, from the best point down (While et al. 2006, HSO).
+    Each point adds what it alone dominates beside those that are better by the last stakeholder:
+    its own box less what they dominate of it, which has one stakeholder fewer (While et al. 2012,
+    WFG). In hundreds of points of five stakeholders a second.
 
     Args:
         points: [P, K].
@@ -46,14 +48,18 @@ def hypervolume(points: Floats, reference: Floats) -> float:
         return 0.0
     if points.shape[1] == 1:
         return float(above.max() - reference[0])
+    if points.shape[1] == 2:
+        above = above[np.argsort(-above[:, 0], kind="stable")]
+        width = above[:, 0] - np.append(above[1:, 0], reference[0])
+        return float(width @ (np.maximum.accumulate(above[:, 1]) - reference[1]))
     above = above[pareto(above)]
     above = above[np.argsort(-above[:, -1], kind="stable")]
-    lower = np.append(above[1:, -1], reference[-1])
-    return sum(
-        float(depth) * hypervolume(above[: at + 1, :-1], reference[:-1])
-        for at, depth in enumerate(above[:, -1] - lower)
-        if depth > 0
-    )
+    volume = 0.0
+    for at, point in enumerate(above):
+        alone = float(np.prod(point[:-1] - reference[:-1]))
+        shared = hypervolume(np.minimum(above[:at, :-1], point[:-1]), reference[:-1])
+        volume += float(point[-1] - reference[-1]) * (alone - shared)
+    return volume
 
 
 def geometric_regret(space: Space, scorer: int) -> dict[str, dict[str, Any]]:

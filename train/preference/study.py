@@ -111,7 +111,8 @@ def _key(config: StudyConfig, part: str) -> str:
 
 def _make_all(config: StudyConfig) -> tuple[dict[str, Made], dict[str, str]]:
     """The parts that could be made, and of those that could not what to fetch."""
-    works = {part: partial(_make, part, config) for part in config.wanted}
+    # The last parts take longest: begun first they do not keep one worker busy alone.
+    works = {part: partial(_make, part, config) for part in reversed(config.wanted)}
     done = _run(works, config.num_workers)
     missing = {part: of for part, of in done.items() if isinstance(of, str)}
     for part, why in missing.items():

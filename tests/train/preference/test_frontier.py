@@ -35,7 +35,7 @@ def test_no_kept_point_is_beaten():
     assert beats[kept][:, ~kept].any(axis=0).all()
 
 
-@given(st.integers(0, 1_000), st.integers(1, 4))
+@given(st.integers(0, 1_000), st.integers(1, 5))
 def test_hypervolume_is_the_count_of_cells(seed, num_axes):
     """On a grid it is the number of unit cells that some point covers."""
     rng = np.random.default_rng(seed)
@@ -43,6 +43,19 @@ def test_hypervolume_is_the_count_of_cells(seed, num_axes):
     cells = np.stack(np.meshgrid(*[np.arange(5)] * num_axes), axis=-1).reshape(-1, num_axes)
     covered = (points[:, None] >= cells[None] + 1).all(axis=2).any(axis=0).sum()
     assert hypervolume(points, np.zeros(num_axes)) == pytest.approx(covered)
+
+
+def test_hypervolume_of_many_points_is_that_of_draws():
+    """Of 300 points of five stakeholders it is the share of random draws that some point beats."""
+    rng = np.random.default_rng(0)
+    points = np.abs(rng.normal(size=(300, 5)))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    draws = rng.uniform(0, 0.6, (20_000, 5))
+    beaten = np.zeros(len(draws), bool)
+    for point in points:
+        beaten |= (draws <= point).all(axis=1)
+    inside = hypervolume(np.minimum(points, 0.6), np.zeros(5))
+    assert inside / 0.6**5 == pytest.approx(beaten.mean(), abs=0.012)
 
 
 def test_points_below_the_reference_add_nothing():

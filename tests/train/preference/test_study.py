@@ -163,7 +163,7 @@ def test_parts_asked_for_add_to_the_report(record, tmp_path, monkeypatch):
 
     assert main(["--parts", "protocol", *given]) == 0
     assert main(["--parts", "world", "movielens", *given]) == 0
-    assert made == ["protocol", "movielens", "world"]
+    assert made == ["protocol", "world", "movielens"]
     assert list(now()["parts"]) == ["protocol", "world"]
     assert now()["protocol"] == whole["protocol"]
     assert now()["left_out"] == {"movielens": "movielens: fetch it"}
