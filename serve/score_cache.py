@@ -92,7 +92,9 @@ class ScoreCache:
                 known = there[row] & (old.digests[at] == digests[row])
                 p_action[row, known] = old.p_action[at[known]]
                 missing[row] &= ~known
-        if missing.any():
+        if (missing == there).all():
+            p_action = self._predict(inputs)  # without copies
+        elif missing.any():
             p_action[missing] = self._computed(inputs, missing)
         for row, old in enumerate(kept):
             if missing[row].any():

@@ -4,8 +4,7 @@ Two replicas keep viewers' contexts: those of the Ranker in the dag, those of th
 fused topology. Requests reach any of them, or the viewer's own: in the dag by
 `serve.viewer_router`, in the fused one by HAProxy, which hashes the header X-Session-Id. Visits are
 a Zipf mix of the bundle's viewers at a constant rate, the same visits each way, each page made
-anew; once with room for every context and once with room for `--kept` a replica. `most possible`
-is the share of visits that are not a viewer's first. Results go to
+anew. `most possible` is the share of visits that are not a viewer's first. Results go to
 train/reports/routed_bench.json, with a page.
 """
 
@@ -31,17 +30,18 @@ from train.report import REPORTS, header, write
 
 BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
 CONTEXT_BYTES = 35_000  # of a viewer of the demo
-# Who keeps contexts -> the topology's file, and how requests reach a viewer's own replica: an entry
-# of that deployment, or variables that Ray starts with.
-KEEPERS: dict[str, tuple[str, Mapping[str, str]]] = {
-    "Ranker": ("configs/serve.yaml", {}),
-    "FeedHandler": ("configs/serve_fused.yaml", BY_HEADER),
-}
+CONFIGS = {"Ranker": "configs/serve.yaml", "FeedHandler": "configs/serve_fused.yaml"}
+# Of each cluster: who keeps contexts, what Ray starts with, and whether viewers find their own.
+CLUSTERS: list[tuple[str, dict[str, str], tuple[bool, ...]]] = [
+    ("Ranker", {}, (False, True)),
+    ("FeedHandler", {}, (False,)),
+    ("FeedHandler", BY_HEADER, (True,)),
+]
 
 
-def two_of(keeper: str, config: str, own: bool) -> dict[str, Any]:
-    """The config file with two replicas of `keeper` and one of all else."""
-    values = yaml.safe_load(Path(config).read_text())
+def two_of(keeper: str, own: bool) -> dict[str, Any]:
+    """The keeper's config file with two replicas of `keeper` and one of all else."""
+    values = yaml.safe_load(Path(CONFIGS[keeper]).read_text())
     for deployment in values["applications"][0]["deployments"]:
         del deployment["autoscaling_config"]
         deployment["num_replicas"] = 2 if deployment["name"] == keeper else 1
@@ -111,27 +111,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_routed")
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
-    parser.add_argument("--visits", type=int, default=800)
-    parser.add_argument(
-        "--kept", type=int, default=100, help="contexts that a replica has room for"
-    )
-    parser.add_argument("--only", nargs="+", default=list(KEEPERS), help="who keeps contexts")
+    parser.add_argument("--visits", type=int, default=300)
+    parser.add_argument("--kept", type=int, help="contexts a replica has room for; without, all")
+    parser.add_argument("--only", nargs="+", default=list(CONFIGS), help="who keeps contexts")
     parser.add_argument("--out", type=Path, default=REPORTS)
     args = parser.parse_args()
     bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), args.visits)
-    rooms = {"all": {}, str(args.kept): {"context_bytes": args.kept * CONTEXT_BYTES}}
-    load_before, rows = os.getloadavg()[0], {}
-    for keeper in args.only:
-        config, environment = KEEPERS[keeper]
-        for own in (False, True):
-            with cluster(environment if own else {}):
-                for room, ranking in rooms.items():
-                    name = f"{keeper}, {'own' if own else 'any'} replica, room for {room}"
-                    Console(stderr=True).print(name)
-                    settings = {"bundle": str(args.bundle.resolve()), "ranking": ranking}
-                    values = two_of(keeper, config, own)
-                    rows[name] = measure(keeper, values, settings, users, args.rate)
+    room = {"ranking": {"context_bytes": args.kept * CONTEXT_BYTES}} if args.kept else {}
+    load_before, rows = os.getloadavg()[0], dict[str, Any]()
+    for keeper, environment, ways in CLUSTERS:
+        if keeper not in args.only:
+            continue
+        with cluster(environment):
+            for own in ways:
+                name = f"{keeper}, {'own' if own else 'any'} replica"
+                config, settings = two_of(keeper, own), {"bundle": str(args.bundle.resolve())}
+                rows[name] = measure(keeper, config, settings | room, users, args.rate)
+                Console(stderr=True).print({name: rows[name]})
     about = {"load_before": load_before, "rate": args.rate, "visits": args.visits}
     about["most_possible"] = 1 - len(set(users)) / len(users)
     record = {"header": header(bundle.card["data_fingerprint"], seeds=[0]) | about, "ways": rows}

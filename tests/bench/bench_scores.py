@@ -45,25 +45,23 @@ def measure(bundle: Bundle, num_viewers: int, num_candidates: int) -> dict[str, 
     for ranking in asked:
         for ranker in (plain, caching):  # whose contexts are kept from now on
             ranker.rank([ranking])
-    ways = {"without": [], "misses": [], "hits": []}
-    difference = 0.0
+    ways: dict[str, list[float]] = {"without": [], "misses": [], "hits": []}
+    difference = dict.fromkeys(ways, 0.0)
     for ranking in asked:
         assert caching._scores is not None
         caching._scores._kept.clear()
-        answers = []
+        answers = {}
         for way, ranker in zip(ways, (plain, caching, caching), strict=True):
             started = time.thread_time()
-            answers.append(ranker.rank([ranking])[0])
+            answers[way] = ranker.rank([ranking])[0]
             ways[way].append(1000 * (time.thread_time() - started))
-        difference = max(difference, *(float(abs(a - answers[0]).max()) for a in answers))
+            apart = float(abs(answers[way] - answers["without"]).max())
+            difference[way] = max(difference[way], apart)
     base = float(np.median(ways["without"]))
     return {
-        **{
-            way: {f"p{q}_ms": float(np.percentile(ms, q)) for q in (50, 95, 99)}
-            | {"share": float(np.median(ms)) / base}
-            for way, ms in ways.items()
-        },
-        "largest_difference": difference,
+        way: {f"p{q}_ms": float(np.percentile(ms, q)) for q in (50, 95, 99)}
+        | {"share of p50": float(np.median(ms)) / base, "largest difference": difference[way]}
+        for way, ms in ways.items()
     }
 
 
