@@ -44,7 +44,7 @@ def test_a_killed_shard_costs_no_page(served, sharded):
     def health() -> dict:
         return sharded.http.get("/healthz").json()
 
-    eventually(lambda: health().get("status") == "ok")
+    eventually(lambda: health().get("status") == "ok", timeout_s=200)  # six more processes
     assert {"IndexShard0", "IndexShard1"} <= health()["versions"].keys()
     for zoom in ("coarse", "fine"):
         ours, theirs = (feed.similar(POST, zoom=zoom) for feed in (sharded, served))
