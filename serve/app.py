@@ -16,12 +16,10 @@ from ray.serve import Application
 from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
-from configs import load
-from pipelines.feed.discover import FeedConfig
-from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, models_of
+from serve.feed_files import feed_file
 from serve.feed_handler import FeedHandler
 from serve.handles import behind, serving
 from serve.index_shard import IndexShard, Versions
@@ -177,10 +175,7 @@ class FeedHandlerReplica(Reloading):
             self._new_posts = NewPostsOf(args, "models")
         replica_id = serve.get_replica_context().replica_id.unique_id
         writer = f"{time.time_ns() // 1_000_000}-{replica_id}"
-        feeds = {
-            name: Pipeline.build(load(absolute(path), FeedConfig))
-            for name, path in args.feeds.items()
-        }
+        feeds = {name: feed_file(absolute(path)) for name, path in args.feeds.items()}
         self._handler = FeedHandler(
             feeds.pop(TIMELINE),
             EventLog(

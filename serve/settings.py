@@ -34,7 +34,8 @@ class Args(Config):
     """`args` of the application in configs/serve.yaml; relative paths start at the project."""
 
     bundle: str = "artifacts/bundle"  # written by `python -m train.bundle`
-    # Name in requests -> file. All but the timeline may be left out.
+    # Name in requests -> file. All but the timeline may be left out. Experiments of another file
+    # that is put in its place are taken up.
     feeds: dict[str, str] = Field(default_factory=_FEEDS.copy)
     event_log: str = "artifacts/events"  # directory that impressions are appended to
     event_log_max_rows: PositiveInt = 10_000  # rows per file

@@ -18,6 +18,7 @@ from serve.rpc.scored_posts_pb2 import ScoredPostsRequest
 from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
 
 CONFIG = Path(__file__).parents[3] / "configs" / "serve.yaml"
+FEED = CONFIG.with_name("feed.yaml")
 LOOPBACK = "127.0.0.1"
 
 
@@ -30,6 +31,7 @@ class Served:
     config: dict
     bundle: Path
     grpc: ScoredPostsServiceStub
+    timeline: Path  # its feed.yaml
 
     def rpc(self, request: ScoredPostsRequest, timeout: float = 30, **more: Any) -> Any:
         """Ask for a page over gRPC."""
