@@ -149,7 +149,7 @@ def test_a_search_goes_on_and_repeats_nothing(search_of, fits, monkeypatch):
     [
         ({"fit.lrr": {"low": 0.1, "high": 0.2}}, "fit.lrr: no such setting; did you mean 'lr'"),
         ({"fit.lr": {"low": -0.1, "high": 1.0}}, "fit.lr: Input should be greater than 0"),
-        ({"fit.block_sizes": {"choices": [[8, 8], [8, 4], [8, 0]]}}, "fit.block_sizes.1"),
+        ({"fit.block_sizes": {"choices": [[8, 0], [8, 4], [8, 8]]}}, "fit.block_sizes.1"),
         ({"held_out": {"low": 0.1, "high": 1.0}}, "held_out: Input should be less than 1"),
     ],
 )
