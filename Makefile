@@ -78,6 +78,8 @@ bench: install
 	$(RUN) tests.bench.bench_fractal
 	$(RUN) tests.bench.bench_ranker
 	$(RUN) tests.bench.bench_compiled
+	$(RUN) tests.bench.bench_scores
+	$(RUN) tests.bench.bench_routed
 	$(RUN) tests.bench.bench_tune --workers 2
 
 clean:

@@ -7,7 +7,7 @@ unknown: zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.fact_columns import Ids, aligned, attributes, filled, find, padded_lists
+from pipelines.fact_columns import (
+    Ids,
+    aligned,
+    attributes,
+    filled,
+    find,
+    padded_lists,
+    unknown,
+)
 from pipelines.prepared import read_manifest
 
 KINDS = ("all", "post", "author", "topic")  # what the data job counts showings and actions by
@@ -134,23 +142,34 @@ class Facts:
     newer: NewFacts | None = None
 
     @classmethod
-    def load(cls, folder: Path, actions: Sequence[str] | None = None) -> Facts:
+    def load(
+        cls,
+        folder: Path,
+        actions: Sequence[str] | None = None,
+        which: Callable[[Ids], NDArray[np.bool_]] | None = None,
+    ) -> Facts:
         """Read what `folder` holds.
 
         Args:
             folder: prepared data, or the tables of a bundle.
             actions: all of the log, in their order; None = as the data's manifest names them.
+            which: of posts [n] those that are wanted. Of these too vectors of text, semantic ids
+                and rates are unknown then: it is for who has to know new posts. None = all of all.
         """
         if actions is None:
             actions = read_manifest(folder)["actions"]
-        posts = pq.read_table(folder / "posts.parquet").sort_by("post_id")
+        columns = ["post_id", "created_at_ms", "duration_s", "topic_ids"]
+        posts = pq.read_table(folder / "posts.parquet", columns=columns).sort_by("post_id")
+        if which is not None:
+            posts = posts.filter(pa.array(which(posts["post_id"].to_numpy())))
         users = pq.read_table(folder / "users.parquet").sort_by("user_id")
         post_id = posts["post_id"].to_numpy()
         rates = {
             kind: Rates.of(pq.read_table(path), actions)
             for kind in KINDS
-            if (path := folder / RATES / f"{kind}.parquet").exists()
+            if which is None and (path := folder / RATES / f"{kind}.parquet").exists()
         }
+        rows = unknown if which is not None else aligned
         return cls(
             post_id=post_id,
             created_at_ms=np.append(filled(posts["created_at_ms"], 0), 0),
@@ -159,8 +178,8 @@ class Facts:
             user_id=users["user_id"].to_numpy(),
             attribute=attributes(users),
             rates=rates,
-            content=aligned(folder, CONTENT, CONTENT_IDS, post_id).astype(np.float32),
-            codes=aligned(folder, CODES, CODE_IDS, post_id).astype(np.int64),
+            content=rows(folder, CONTENT, CONTENT_IDS, post_id).astype(np.float32, copy=False),
+            codes=rows(folder, CODES, CODE_IDS, post_id).astype(np.int64, copy=False),
         )
 
     def check_content(self, content_size: int, num_code_levels: int, place: object) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +120,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     refs: tuple[tuple[str, str], ...] = ()
 
-    @property
+    @cached_property
     def arrow(self) -> pa.Schema:
         """Arrow schema in column order; nullability follows the null rules."""
         return pa.schema([pa.field(c.name, c.dtype, nullable=c.null) for c in self.columns])

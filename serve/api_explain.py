@@ -100,5 +100,6 @@ class ExplainResponse(BaseModel):
     user_id: int
     cold_start: bool
     degraded: list[str] = Field(description="as in a feed")
+    arms: dict[str, str] = Field(description="as in a feed; of the experiments of now")
     model: Model
     explanation: Explanation

@@ -155,7 +155,8 @@ class FeedResponse(BaseModel):
     user_id: int
     cold_start: bool = Field(description="the viewer is unknown: the feed is nobody's own")
     degraded: list[str] = Field(
-        description="components that failed and were done without, as stage.name; "
+        description="components that failed and were done without, as stage.name, and sources "
+        "that answered without some of their parts; "
         "without scorers.actions or scorers.value the order is by popularity"
     )
     arms: dict[str, str] = Field(description="experiment -> the arm that the viewer is in")

@@ -29,10 +29,11 @@ class Following(BaseModel):
 class Health(BaseModel):
     """What a replica is serving."""
 
-    status: Literal["ok", "stale", "unlogged", "behind"] = Field(
+    status: Literal["ok", "stale", "unlogged", "partial", "behind"] = Field(
         description="stale: a newer bundle could not be loaded, by this replica or by one of "
         "the models', or a newer file of labels or preferences; all go on with the one before; "
-        "unlogged: impressions or audits cannot be written; behind: what happened is not all "
+        "unlogged: impressions or audits cannot be written; partial: a shard of the index does "
+        "not answer, so its posts are not found; behind: what happened is not all "
         "known, or cannot be read"
     )
     model: Model

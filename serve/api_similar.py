@@ -47,6 +47,9 @@ class SimilarResponse(BaseModel):
         description="numbers of stored vectors compared, an index counting whole"
     )
     model: Model
+    missing: list[str] = Field(
+        default_factory=list, description="parts of the index that did not answer"
+    )
     posts: list[SimilarPost]
 
 
@@ -75,5 +78,6 @@ def answer(
         zoom=near.zoom,
         dims_read=near.dims_read,
         model=model,
+        missing=list(near.missing),
         posts=posts,
     )

@@ -4,7 +4,6 @@ No `from __future__ import annotations` here: with it Serve would not check `Arg
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -17,16 +16,16 @@ from ray.serve import Application
 from ray.serve.grpc_util import RayServegRPCContext
 from ray.serve.handle import DeploymentHandle
 
-from configs import load
-from pipelines.feed.discover import FeedConfig
-from pipelines.feed.pipeline import Pipeline
 from pipelines.feed.services import Hits, Interference
 from serve.batching import Batcher
 from serve.deployments import Ranker, Retriever, Scorer, models_of
+from serve.feed_files import feed_file
 from serve.feed_handler import FeedHandler
+from serve.handles import behind, serving
+from serve.index_shard import IndexShard, Versions
 from serve.live.journals import open_journal
 from serve.metrics import ComponentMetrics, StoreMetrics
-from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search
+from serve.models import Comparison, Interfering, Near, Nearby, Ranking, Search, version
 from serve.reloading import LearningReplica, NewPostsOf, Reloading
 from serve.requests import TIMELINE
 from serve.routes import create_app
@@ -36,23 +35,65 @@ from serve.settings import Args, absolute, on_disk, watched
 from serve.stores.event_log import EventLog
 from serve.stores.labels import LabelStore
 from serve.stores.preferences import PreferenceStore
+from serve.stores.vectors.sharded import Answer, Question, Shards
 from serve.stores.viewers import make_viewer_store
 from train import bundle as bundles
+from train.bundle.part import Part
 
-_log = logging.getLogger("ray.serve")
-_VERSION_TIMEOUT_S = 1.0  # how long /healthz waits for the models' replicas
+# What a shard's entry in the Serve config file need not say.
+_SHARD: Mapping[str, Any] = {
+    "max_ongoing_requests": 32,
+    "max_surge_percent": 100,
+    "ray_actor_options": {"num_cpus": 0.2},
+}
+
+
+class IndexShardReplica(LearningReplica):
+    """Serves a part of the index."""
+
+    def __init__(self, args: Args, number: int) -> None:
+        super().__init__(args, f"shard-{number}")
+        self._settings, self._part = args.retrieval, Part(number, args.retrieval.shards)
+        self._shards = Versions()
+
+    def use(self, bundle: bundles.Bundle) -> None:
+        """As `Reloading.use`."""
+        mine = bundle.of_part(self._part)
+        settings = self._settings
+        shard = IndexShard(mine, settings.vectors, settings.prefix.merge_after)
+        self._new_posts.use(mine, shard)
+        self._shards.use(shard)
+
+    async def answer(self, question: Question) -> Answer:
+        """As `Versions.answer`."""
+        return await asyncio.to_thread(self._shards.answer, question)
 
 
 class RetrieverReplica(LearningReplica):
     """Serves a `Retriever`, concurrent searches in one pass."""
 
-    def __init__(self, args: Args) -> None:
+    def __init__(self, args: Args, *shards: DeploymentHandle) -> None:
         super().__init__(args, "retriever")
-        self._settings = args.retrieval
+        self._settings, self._timeout_s = args.retrieval, args.live.ready_timeout_s
+        self._handles = {handle.deployment_name: handle for handle in shards}
+        self._shards: Shards | None = None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """As for other replicas; another bundle is used once the shards have it."""
+        if self._handles and self._shards is None:
+            settings, loop = self._settings, asyncio.get_running_loop()
+            asks = {name: handle.answer.remote for name, handle in self._handles.items()}
+            timeout_s = settings.shard_timeout_ms / 1000
+            self._shards = Shards(asks, loop, timeout_s, settings.shard_retry_after_s)
+            StoreMetrics(self._shards.stats).start()
+        await super().reconfigure(user_config)
 
     def use(self, bundle: bundles.Bundle) -> None:
         """As `Reloading.use`."""
-        retriever = Retriever(bundle, self._settings)
+        retriever = Retriever(bundle, self._settings, self._shards)
+        if self._shards is not None:
+            wanted = version(bundle)
+            self._shards.run(serving(wanted, self._handles, self._timeout_s))
         self._new_posts.use(bundle, retriever)
         self._search, self._compare = Batcher(retriever.search), Batcher(retriever.similarity)
         self._near = Batcher(retriever.near)
@@ -94,6 +135,10 @@ class RankerReplica(LearningReplica):
         """As `Models.rank`."""
         return await self._rank(ranking)
 
+    async def stats(self) -> Mapping[str, float]:
+        """As `Ranker.stats`."""
+        return self._ranker.stats()
+
 
 class ScorerReplica(LearningReplica):
     """Serves a `Scorer`."""
@@ -123,17 +168,14 @@ class FeedHandlerReplica(Reloading):
     def __init__(self, args: Args, *models: DeploymentHandle) -> None:
         super().__init__(args.torch_threads)
         # Handles may be touched on the event loop only, so here and not in `use`.
-        self._remote = _behind(*models) if models else None
+        self._remote = behind(*models) if models else None
         self._args = args
         self._ranker_stats: Callable[[], Mapping[str, float]] = dict  # of a ranker in this replica
         if not models:
             self._new_posts = NewPostsOf(args, "models")
         replica_id = serve.get_replica_context().replica_id.unique_id
         writer = f"{time.time_ns() // 1_000_000}-{replica_id}"
-        feeds = {
-            name: Pipeline.build(load(absolute(path), FeedConfig))
-            for name, path in args.feeds.items()
-        }
+        feeds = {name: feed_file(absolute(path)) for name, path in args.feeds.items()}
         self._handler = FeedHandler(
             feeds.pop(TIMELINE),
             EventLog(
@@ -191,6 +233,10 @@ class FeedHandlerReplica(Reloading):
         """Let /healthz say so."""
         self._handler.problem = problem
 
+    async def stats(self) -> Mapping[str, float]:
+        """As `Ranker.stats`, of the ranker in this replica; empty if there is none."""
+        return self._ranker_stats()
+
     async def _own_problems(self) -> dict[str, list[str]]:
         """As `Models.problems`, of models in this replica."""
         return {"models": list(filter(None, [self._new_posts.problem]))}
@@ -211,49 +257,25 @@ def build(args: Args) -> Application:
     """The application that `args` of a Serve config file describes."""
     chosen = {"bundle": args.bundle}
 
-    def deployment(replica: type, name: str, *bound: Any) -> Application:
-        return serve.deployment(name=name, user_config=chosen)(replica).bind(*bound)
+    def deployment(replica: type, name: str, *bound: Any, **options: Any) -> Application:
+        return serve.deployment(name=name, user_config=chosen, **options)(replica).bind(*bound)
 
     models = []
     if args.topology == "dag":
+        shards = [
+            deployment(IndexShardReplica, name, args, number, **_SHARD)
+            for number, name in enumerate(_shard_names(args))
+        ]
         models = [
-            deployment(RetrieverReplica, "Retriever", args),
+            deployment(RetrieverReplica, "Retriever", args, *shards),
             deployment(RankerReplica, "Ranker", args),
             deployment(ScorerReplica, "Scorer", args),
+            *shards,
         ]
     return deployment(FeedHandlerReplica, "FeedHandler", args, *models)
 
 
-def _behind(
-    retriever: DeploymentHandle, ranker: DeploymentHandle, scorer: DeploymentHandle
-) -> Models:
-    deployments = {"Retriever": retriever, "Ranker": ranker, "Scorer": scorer}
-
-    async def ask(what: str, handle: DeploymentHandle) -> list[str]:
-        try:
-            answers = await handle.broadcast(what).results_async(
-                timeout_s=_VERSION_TIMEOUT_S, return_exceptions=True
-            )
-        except Exception as error:  # no replica, or a slow one: others say so, see `failures`
-            _log.warning("%s does not tell its %s: %r", handle, what, error)
-            return []
-        return [answer for answer in answers if isinstance(answer, str)]
-
-    async def versions() -> dict[str, list[str]]:
-        asked = [ask("version", handle) for handle in deployments.values()]
-        return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
-
-    async def problems() -> dict[str, list[str]]:
-        asked = [ask("problem", handle) for handle in deployments.values()]
-        return dict(zip(deployments, await asyncio.gather(*asked), strict=True))
-
-    return Models(
-        search=retriever.search.remote,
-        rank=ranker.rank.remote,
-        value=scorer.value.remote,
-        versions=versions,
-        similarity=retriever.similarity.remote,
-        problems=problems,
-        near=retriever.near.remote,
-        interference=scorer.interference.remote,
-    )
+def _shard_names(args: Args) -> list[str]:
+    """Deployments that hold the index; none where the Retriever does."""
+    num = args.retrieval.shards
+    return [f"IndexShard{number}" for number in range(num)] if num > 1 else []

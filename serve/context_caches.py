@@ -58,7 +58,7 @@ class ContextCaches:
     @torch.inference_mode()
     def of(self, inputs: Inputs) -> ContextCache:
         """Context of each viewer of `inputs`, as `features.history_inputs` gives them."""
-        mine = {n: a for n, a in inputs.items() if n.startswith(("user_", "history_"))}
+        mine = _of_viewers(inputs)
         length = _lengths(mine)
         keys = _keys(mine, length, self._version)
         rows = {key[0]: row for row, key in enumerate(keys)}  # of each viewer once
@@ -76,6 +76,11 @@ class ContextCaches:
             self.misses += len(missing)
             self.hits += len(keys) - len(shorter) - len(missing)
         return joined([found[key[0]] for key in keys])
+
+    def keys(self, inputs: Inputs) -> list[bytes]:
+        """What tells contexts of viewers apart."""
+        mine = _of_viewers(inputs)
+        return [key[0] for key in _keys(mine, _lengths(mine), self._version)]
 
     def predict(self, inputs: Inputs) -> torch.Tensor:
         """As `Ranker.predict`, for inputs of both sides."""
@@ -130,6 +135,10 @@ class ContextCaches:
         viewer = self._kept.pop(key)
         self._num_bytes -= viewer.num_bytes
         return viewer
+
+
+def _of_viewers(inputs: Inputs) -> Inputs:
+    return {n: a for n, a in inputs.items() if n.startswith(("user_", "history_"))}
 
 
 def _lengths(inputs: Inputs) -> NDArray[np.int64]:

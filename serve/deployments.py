@@ -10,127 +10,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
 from pipelines.features import History, Inputs, candidate_inputs, history_inputs, history_rows
-from pipelines.feed.services import Hits, Interference
+from pipelines.feed.services import Interference
 from serve.batching import Batcher
 from serve.context_caches import ContextCaches
 from serve.interference import InterferenceFields
-from serve.models import Comparison, Interfering, Models, Near, Nearby, Ranking, Search, version
+from serve.models import Interfering, Models, Ranking, version
 from serve.passes import CompileSettings, Passes
-from serve.stores.prefix import PrefixPosts, PrefixSettings
-from serve.stores.vectors import VectorSettings, open_vectors, topics_of
-from serve.viewer_vectors import ViewerVectors
+from serve.retriever import Retriever, RetrieverSettings
+from serve.score_cache import ScoreCache
 from train.bundle import Bundle
-from train.index import place_posts
 from train.models.text_towers import TextRanker
 from train.models.tokens import Tensors, tensors
-
-
-class RetrieverSettings(Config):
-    """How posts near a viewer are found."""
-
-    vectors: VectorSettings = VectorSettings()  # of posts
-    cached_viewers: PositiveInt = 10_000  # whose vectors are kept until they change
-    prefix: PrefixSettings = PrefixSettings()  # of zoom, where the bundle has prefix vectors
-
-
-class Retriever:
-    """Two-tower retrieval: viewers near posts."""
-
-    def __init__(self, bundle: Bundle, settings: RetrieverSettings | None = None) -> None:
-        """Read the towers and open the index.
-
-        Raises:
-            VectorsError, ConfigError: as for `open_vectors`.
-        """
-        settings = settings or RetrieverSettings()
-        self._towers, self._facts = bundle.load_two_tower(), bundle.facts
-        self._spec = self._towers.config.features
-        self._vectors = open_vectors(settings.vectors, bundle, version(bundle))
-        self.viewers = ViewerVectors(self._user, settings.cached_viewers)
-        self._prefix: PrefixPosts | None = None
-        if bundle.has_prefix:
-            head, index = bundle.prefix_head(), bundle.load_prefix_index()
-            self._prefix = PrefixPosts(index, head, self._topic_of, settings.prefix)
-
-    def search(self, searches: Sequence[Search]) -> list[Hits]:
-        """Answer all `searches` [B] in one pass; each as if it were alone.
-
-        Raises:
-            VectorsError: the index cannot be reached.
-        """
-        query = self._place(searches)
-        most = max(search.num_posts for search in searches)
-        topics = [search.topic_ids for search in searches]
-        post_id, similarity = self._vectors.search(query, most, topics)
-        placed = query.any(axis=1, keepdims=True)  # of nobody else is any post near
-        found = (post_id > 0) & placed
-        return [
-            Hits(
-                post_id[row, found[row]][: search.num_posts],
-                similarity[row, found[row]][: search.num_posts],
-            )
-            for row, search in enumerate(searches)
-        ]
-
-    def near(self, asked: Sequence[Nearby]) -> list[Near]:
-        """Answer each by the prefix vectors.
-
-        Raises:
-            LookupError: the bundle has none.
-        """
-        if self._prefix is None:
-            raise LookupError("this bundle has no prefix vectors")
-        return [self._prefix.near(one) for one in asked]
-
-    def similarity(self, comparisons: Sequence[Comparison]) -> list[float | None]:
-        """What `search` ranks by, each for one post; None = no place for the viewer or the post.
-
-        Raises:
-            VectorsError: the index cannot be reached.
-        """
-        query = self._place(comparisons)
-        post_id = np.array([comparison.post_id for comparison in comparisons])
-        similarity = self._vectors.similarity(query, post_id)
-        known = query.any(axis=1) & np.isfinite(similarity)
-        return [float(s) if here else None for s, here in zip(similarity, known, strict=True)]
-
-    def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
-        """As `new_posts.Knows`: from now on they are found."""
-        facts = self._facts.with_posts(posts, content)
-        vectors = place_posts(self._towers, posts, facts)
-        self._vectors.add(posts["post_id"].to_numpy(), vectors, topics_of(posts))
-        self._facts = facts
-        if self._prefix is not None and content is not None:
-            self._prefix.add(posts["post_id"].to_numpy(), content)
-
-    def remove_posts(self, post_id: NDArray[np.int64]) -> None:
-        """As `new_posts.Knows`: from now on they are not found, the bundle's neither."""
-        self._vectors.remove(post_id)
-        if self._prefix is not None:
-            self._prefix.remove(post_id)
-        self._facts = self._facts.without_posts(post_id)
-
-    def close(self) -> None:
-        """Give back what the index holds."""
-        self._vectors.close()
-
-    def _place(self, asked: Sequence[Search] | Sequence[Comparison]) -> NDArray[np.float32]:
-        """Where the viewers stand; zeros = nowhere. [B, D]."""
-        rows = history_rows([a.history for a in asked], [a.at_ms for a in asked])
-        return self.viewers.of(history_inputs(rows, self._spec, self._facts))
-
-    def _topic_of(self, post_id: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._facts.of_posts(post_id, "topic")[0][:, 0]
-
-    def _user(self, inputs: Inputs) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return self._towers.user(tensors(inputs)).numpy()
 
 
 class RankerSettings(Config):
@@ -138,6 +33,10 @@ class RankerSettings(Config):
 
     # Of what was computed of viewers, kept for their next request; bytes per replica, 0 = none.
     context_bytes: NonNegativeInt = 128 * 2**20
+    # Of what was predicted for a viewer's last page, given again while nothing that it was computed
+    # from has changed, as in another page within the hour or an explanation; bytes per replica, 0 =
+    # none. Needs kept contexts, and a ranker whose candidates are anchored.
+    score_bytes: NonNegativeInt = 0
     # Of each viewer; more are scored one block after another, which bounds the memory of a pass.
     candidates_at_once: PositiveInt = 1024
     # Passes of these shapes are compiled before a bundle is served; None = none, all are eager.
@@ -154,6 +53,7 @@ class Ranker:
         self._spec = model.config.features
         self._model: Passes | TextRanker
         self._contexts: ContextCaches | None = None
+        self._scores: ScoreCache | None = None
         if isinstance(model, TextRanker):  # has no context, and does little else than look up
             self._model = model
             return
@@ -161,7 +61,15 @@ class Ranker:
         if settings.compile is not None:
             self._model.compile(settings.compile, self._any_inputs)
         if settings.context_bytes:
-            self._contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
+            contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
+            self._contexts = contexts
+            if settings.score_bytes and model.config.anchored:
+                self._scores = ScoreCache(
+                    contexts.keys,
+                    lambda inputs: contexts.predict(inputs).numpy(),
+                    self._spec.num_actions,
+                    settings.score_bytes,
+                )
 
     def rank(self, rankings: Sequence[Ranking]) -> list[NDArray[np.float32]]:
         """Answer all `rankings` [B] in one pass; each as if it were alone. float32 [C, A] each.
@@ -176,6 +84,8 @@ class Ranker:
         ]
 
     def _predict(self, inputs: Inputs) -> NDArray[np.float32]:
+        if self._scores is not None:
+            return self._scores.predict(inputs)
         if self._contexts is None:
             return self._model.predict(tensors(inputs)).numpy()
         return self._contexts.predict(inputs).numpy()
@@ -210,9 +120,14 @@ class Ranker:
         self._facts = self._facts.without_posts(post_id)
 
     def stats(self) -> Mapping[str, float]:
-        """As `ContextCaches.stats`, for metrics; empty where no contexts are kept."""
-        kept = self._contexts.stats() if self._contexts else {}
-        return {f"contexts_{name}": value for name, value in kept.items()}
+        """As `ContextCaches.stats` and `ScoreCache.stats`, for metrics; empty of what is off."""
+        caches = {"contexts": self._contexts, "scores": self._scores}
+        return {
+            f"{kind}_{name}": value
+            for kind, cache in caches.items()
+            if cache is not None
+            for name, value in cache.stats().items()
+        }
 
 
 class Scorer:

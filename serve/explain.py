@@ -37,6 +37,7 @@ async def explain(
         user_id=query.user_id,
         cold_start=result.cold_start,
         degraded=list(result.degraded),
+        arms=dict(result.arms),
         model=serving.model,
         explanation=api_explain.Explanation.model_validate(explanation),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pipelines.feed.hydrators.visibility import Visibility
 from pipelines.feed.pipeline import Pipeline
@@ -36,10 +36,8 @@ from serve.stores.preferences import PreferenceStore
 from serve.stores.recent import RecentPosts, RecentSettings
 from serve.stores.slots import SlotStore
 from serve.stores.viewers import SqliteViewers, ViewerStore
-from serve.stores.watched import Fixed, Watched
+from serve.stores.watched import Watched, watching
 from train.bundle import Bundle
-
-T = TypeVar("T")
 
 
 class FeedHandler:
@@ -47,7 +45,7 @@ class FeedHandler:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline | Watched[Pipeline],
         event_log: EventLog,
         limits: Limits | None = None,
         clock: Literal["wall", "log"] = "wall",
@@ -59,7 +57,7 @@ class FeedHandler:
         journal: Journal | None = None,
         live: LiveSettings | None = None,
         observe: Callable[[str, Sequence[Trace]], None] = lambda _, __: None,
-        others: Mapping[str, Pipeline] | None = None,
+        others: Mapping[str, Pipeline | Watched[Pipeline]] | None = None,
     ) -> None:
         """Ready to serve once `use` was called.
 
@@ -84,16 +82,17 @@ class FeedHandler:
             others: further feeds by the name that requests give; None = there are none.
         """
         limits, live = limits or Limits(), live or LiveSettings()
-        self._feeds = {TIMELINE: pipeline, **(others or {})}
-        rules = (one for one in pipeline.components if isinstance(one, Visibility))
+        given = {TIMELINE: pipeline, **(others or {})}
+        self._feed_files = {name: watching(feed) for name, feed in given.items()}
+        rules = (x for x in self._feeds[TIMELINE].components if isinstance(x, Visibility))
         self._rules = next(rules, None)  # of visibility, for what is no feed's
         self._event_log, self._audit_log = event_log, audit_log
         self._retry_after_s = limits.retry_after_s
         self._admission = Admission(limits.max_in_flight, limits.retry_after_s)
         self._events_admission = Admission(limits.max_events_in_flight, limits.retry_after_s)
         self._clock = make_clock(clock)
-        self._labels = _watched(labels or LabelStore.empty())
-        self._preferences = _watched(preferences or PreferenceStore.empty())
+        self._labels = watching(labels or LabelStore.empty())
+        self._preferences = watching(preferences or PreferenceStore.empty())
         self._candidates = CandidateStore(limits.cached_bytes)
         self._slots = SlotStore(limits.slot_viewers)
         self._viewers = viewers or SqliteViewers()
@@ -105,7 +104,7 @@ class FeedHandler:
         )
         self._health = HealthCheck(
             self._feeds,
-            (self._labels, self._preferences),
+            (self._labels, self._preferences, *self._feed_files.values()),
             {"impressions": event_log, "audits": audit_log},
             self._events,
         )
@@ -274,6 +273,11 @@ class FeedHandler:
         with self._admission.admit():
             yield self._now_serving()
 
+    @property
+    def _feeds(self) -> dict[str, Pipeline]:
+        """By name; who asks notices another file."""
+        return {name: file.now for name, file in self._feed_files.items()}
+
     def _now_serving(self) -> Serving:
         if self._serving is None:
             raise RuntimeError("no bundle is loaded")
@@ -291,7 +295,3 @@ class FeedHandler:
             "candidates": self._candidates,
             "audit_log": self._audit_log,
         }
-
-
-def _watched(store: T | Watched[T]) -> Watched[T]:
-    return store if isinstance(store, Watched) else Fixed(store)

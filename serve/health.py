@@ -14,8 +14,8 @@ from serve.serving import Serving
 from serve.stores.event_log import EventLog
 from serve.stores.watched import Watched
 
-Status = Literal["ok", "stale", "unlogged", "behind"]
-_WORST_FIRST: tuple[Status, ...] = ("stale", "unlogged", "behind", "ok")
+Status = Literal["ok", "stale", "unlogged", "partial", "behind"]
+_WORST_FIRST: tuple[Status, ...] = ("stale", "unlogged", "partial", "behind", "ok")
 Found = tuple[Status, str]  # what is wrong, and that in words
 
 
@@ -54,6 +54,11 @@ class HealthCheck:
         )
         following = self._events.status if self._events else None
         found = list(self._found(serving.model.version, refused, versions, following, held_up))
+        found += [
+            ("partial", f"{name} does not answer: its posts are not found")
+            for name in serving.models.parts
+            if not versions[name]
+        ]
         status: Status = min((worse for worse, _ in found), key=_WORST_FIRST.index, default="ok")
         return api_health.Health(
             status=status,

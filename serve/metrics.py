@@ -16,13 +16,18 @@ from serve.stores.recent.stats import COUNTED
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]  # upper bounds
 _PLACE = ("feed", "stage", "component")
-_COUNTERS = {f"recent_{name}" for name in COUNTED} | {
-    f"contexts_{name}" for name in ("hits", "extensions", "misses", "evictions")
+_COUNTERS = {
+    *(f"recent_{name}" for name in COUNTED),
+    *(f"contexts_{name}" for name in ("hits", "extensions", "misses", "evictions")),
+    *(f"scores_{name}" for name in ("hits", "misses")),
+    *("shards_questions", "shards_refusals"),
 }
 _ABOUT = {
     "recent": "Recent posts by author",
     "live": "What is kept beside the bundle",
     "contexts": "Contexts of viewers that the ranker keeps",
+    "shards": "Shards of the index that the retriever asks",
+    "scores": "Predictions that the ranker keeps",
 }
 _log = logging.getLogger("ray.serve")
 

@@ -57,6 +57,7 @@ class Near:
         zoom: what was searched by; of "auto", what was chosen.
         dims_read: numbers compared, of all posts together.
         placed: whether there is anything to compare with.
+        missing: as in `Hits`.
     """
 
     post_id: NDArray[np.int64]
@@ -66,6 +67,7 @@ class Near:
     zoom: float
     dims_read: int
     placed: bool = True
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Models:
     that answers in time; empty for models in this process, which are always of its bundle.
     `problems` asks what holds new posts up: deployment -> what each replica that has a problem
     says.
+    `parts` are those deployments that hold a part of the posts each.
     `similarity` gives the inner product that `search` ranks by, of any post that it may find.
     `near` searches prefix vectors, if the bundle has any.
     `interference` gives the field at posts; 0 where there is none.
@@ -134,6 +137,7 @@ class Models:
     problems: Callable[[], Awaitable[Mapping[str, Sequence[str]]]] = _no_problems
     near: Callable[[Nearby], Awaitable[Near]] = _nothing_near
     interference: Callable[[Interfering], Awaitable[Interference]] = _no_field
+    parts: tuple[str, ...] = ()
 
 
 def version(bundle: Bundle) -> str:

@@ -59,7 +59,8 @@ class Knows(Protocol):
         """Know posts from now on; those that it knows already stay as they are.
 
         Args:
-            posts: columns of schema.POSTS, each post once, none that is in its bundle.
+            posts: columns of schema.POSTS, each post once, none that is in its bundle or in
+                another part than the bundle's.
             content: vectors of their texts, zeros = none. [n, E]; None = no model reads any.
 
         Raises:
@@ -249,8 +250,9 @@ class NewPosts:
         return some.end
 
     def _add(self, bundle: Bundle, models: tuple[Knows, ...], posts: pa.Table) -> None:
-        known = bundle.facts.post_row(posts["post_id"].to_numpy()) >= 0
-        posts = posts.filter(pa.array(~known))
+        post_id = posts["post_id"].to_numpy()
+        new = (bundle.facts.post_row(post_id) < 0) & bundle.holds(post_id)
+        posts = posts.filter(pa.array(new))
         if len(posts):
             content = self._texts.vectors(posts)
             for model in models:

@@ -36,6 +36,7 @@ def posts_of(
     sources = {n.removesuffix(_RANK): plain[n] for n in plain if n.endswith(_RANK)}
     multipliers = {n.removesuffix(_MULTIPLIER): plain[n] for n in plain if n.endswith(_MULTIPLIER)}
     facts = [name for name in _FACTS if name in plain]
+    rules, reasons = _rules(result), explainer.reasons(result)
     return [
         api_feed.Post(
             post_id=plain["post_id"][row],
@@ -46,20 +47,21 @@ def posts_of(
             p_action={n: p_action[row][at] for n, at in actions.items()} if p_action else {},
             adjustments={name: values[row] for name, values in multipliers.items()},
             visibility=_VISIBILITY[plain["visibility"][row] if "visibility" in plain else 0],
-            visibility_reason=_rule(result, row),
-            reason=explainer.reason(result, row),
+            visibility_reason=rules[row],
+            reason=reasons[row],
             **{name: plain[name][row] for name in facts},
         )
         for row in range(len(page))
     ]
 
 
-def _rule(result: FeedResult, row: int) -> str | None:
-    """The rule that puts the post at `row` behind a notice, if one does."""
-    judges = [component for component in result.components if isinstance(component, Visibility)]
-    if not judges or "visibility" not in result.page:
-        return None
-    return judges[0].rule_of(result.page, row)
+def _rules(result: FeedResult) -> list[str | None]:
+    """Of each post of the page the rule that puts it behind a notice, if one does."""
+    judge = next((one for one in result.components if isinstance(one, Visibility)), None)
+    rows = range(len(result.page))
+    if judge is None or "visibility" not in result.page:
+        return [None for _ in rows]
+    return [judge.rule_of(result.page, row) for row in rows]
 
 
 def slots_of(feed: Pipeline, result: FeedResult, shown: SlotStore) -> list[api_feed.Slot]:

@@ -48,7 +48,7 @@ class FromBundle(OfSurfaces):
     async def near(self, history: History, num_posts: int, zoom: Zoom) -> Hits:
         """From the prefix vectors of the bundle and of what came since."""
         found = await self.models.near(Nearby(history, num_posts, zoom))
-        return Hits(found.post_id, found.similarity)
+        return Hits(found.post_id, found.similarity, found.missing)
 
     async def similarity(self, history: History, post_id: int, at_ms: int) -> float | None:
         """From the two towers; None = the viewer or the post has no place in their space."""

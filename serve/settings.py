@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from configs import Config, near_miss
 from serve.admission import Limits
@@ -34,7 +34,8 @@ class Args(Config):
     """`args` of the application in configs/serve.yaml; relative paths start at the project."""
 
     bundle: str = "artifacts/bundle"  # written by `python -m train.bundle`
-    # Name in requests -> file. All but the timeline may be left out.
+    # Name in requests -> file. All but the timeline may be left out. Experiments of another file
+    # that is put in its place are taken up.
     feeds: dict[str, str] = Field(default_factory=_FEEDS.copy)
     event_log: str = "artifacts/events"  # directory that impressions are appended to
     event_log_max_rows: PositiveInt = 10_000  # rows per file
@@ -58,6 +59,15 @@ class Args(Config):
     ranking: RankerSettings = RankerSettings()  # how candidates are scored
     new_posts: NewPostsSettings = NewPostsSettings()  # how models learn of posts told since
     torch_threads: PositiveInt = 1  # per replica; more are slower where cores are shared
+
+    @model_validator(mode="after")
+    def _has_room_for_shards(self) -> Self:
+        if self.retrieval.shards > 1 and self.topology == "fused":
+            raise ValueError(
+                f"retrieval.shards: {self.retrieval.shards} with topology: fused, where one "
+                "replica holds all; shards are deployments: take topology: dag, or shards: 1"
+            )
+        return self
 
     @field_validator("feeds")
     @classmethod

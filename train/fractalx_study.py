@@ -10,25 +10,23 @@ comes with the project. One process, one thread, no Ray.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs import ConfigError
-from pipelines.data.reader import InputError
 from train.interference.checks import checks
 from train.interference.conclusion import conclusion
 from train.interference.parts import SECTIONS
 from train.interference.plots import draw
 from train.interference.study import PARTS, StudyConfig, World
 from train.report import header, plain
-from train.report_parts import last_record, settings_of
+from train.report_parts import command, last_record, settings_key, settings_of, still_true
 from train.report_plots import write_with_plots
 
 NAME = "fractalx"
@@ -54,14 +52,15 @@ def study(config: StudyConfig) -> Path:
         found[part] = plain(SECTIONS[part].results(world))
         made[part] = {
             "cpu_minutes": (time.process_time() - started) / 60,
-            "settings_key": settings_key(config, part),
+            "settings_key": _key(config, part),
             **{name: head[name] for name in ("date", "git_commit")},
         }
     prints = {name: story["fingerprint"] for name, story in world.stories.items()}
     made = {part: {**of, "data": prints} for part, of in made.items()}
     last = _last(config)  # as it is now: other parts may have been made meanwhile
     stories = {**last.get("data", {}), **world.stories}
-    for part in _still_true(last, config, stories):
+    known = {name: story["fingerprint"] for name, story in stories.items()}
+    for part in still_true(last, config.wanted, partial(_key, config), known):
         found.setdefault(part, last[part])
         made.setdefault(part, last["parts"][part])
     head["data_fingerprint"] = " ".join(f"{n} {of['fingerprint']}" for n, of in stories.items())
@@ -81,26 +80,9 @@ def study(config: StudyConfig) -> Path:
     return write_with_plots(NAME, record, config.reports, draw)
 
 
-def _still_true(last: dict[str, Any], config: StudyConfig, stories: dict[str, Any]) -> list[str]:
-    """Parts of the last report that the settings and data of now would make again."""
-    same: list[str] = []
-    gone: list[str] = []
-    for part, of in last.get("parts", {}).items():
-        known = of["settings_key"] == settings_key(config, part) and all(
-            stories[name]["fingerprint"] == print_ for name, print_ in of["data"].items()
-        )
-        if part not in config.wanted:
-            (same if known else gone).append(part)
-    if gone:
-        _log.warning("left out: %s, made of other settings or data", ", ".join(gone))
-    return same
-
-
-def settings_key(config: StudyConfig, part: str) -> str:
+def _key(config: StudyConfig, part: str) -> str:
     """The same for settings that make the same results of a part."""
-    read = {*SECTIONS[part].SETTINGS, *(() if config.texts else ("texts",))}
-    said = config.model_dump_json(include=read)
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    return settings_key(config, {*SECTIONS[part].SETTINGS, *(() if config.texts else ("texts",))})
 
 
 def _last(config: StudyConfig) -> dict[str, Any]:
@@ -119,13 +101,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
 def main() -> int:
     """Study from the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        page = study(settings(sys.argv[1:]))
-    except (ConfigError, InputError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{page}: written")
-    return 0
+    return command(lambda given: study(settings(given)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ EXACT_BELOW = 100_000  # posts; under this, comparing with all is cheaper than a
 _HNSW_LINKS, _EF_BUILD, _EF_SEARCH = 32, 200, 128
 _POSTS_AT_ONCE = 65_536  # through the post tower
 _VECTORS, _IDS = "posts.faiss", "post_ids.npy"
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,25 @@ class PostIndex:
         np.save(folder / _IDS, self.post_id)
 
     @classmethod
-    def load(cls, folder: Path) -> PostIndex:
-        """Read what `save` wrote."""
-        return cls(np.load(folder / _IDS), faiss.read_index(str(folder / _VECTORS)))
+    def load(cls, folder: Path, which: Callable[[Ids], Mask] | None = None) -> PostIndex:
+        """Read what `save` wrote: of the posts for which `which` is true, None = of all.
+
+        The file is mapped then, not read, and the index made anew: above `EXACT_BELOW` posts that
+        takes minutes a million.
+
+        Raises:
+            ValueError: there are no such posts.
+        """
+        post_id, file = np.load(folder / _IDS), str(folder / _VECTORS)
+        if which is None:
+            return cls(post_id, faiss.read_index(file))
+        rows = np.flatnonzero(which(post_id))
+        if not len(rows):
+            raise ValueError(
+                f"{folder}: none of its {len(post_id)} posts is in this part; take fewer parts"
+            )
+        whole = cls(post_id, faiss.read_index(file, faiss.IO_FLAG_MMAP_IFC))
+        return cls.build(post_id[rows], whole.stored()[rows])
 
 
 def index_posts(towers: Towers, posts: pa.Table, facts: Facts) -> PostIndex:

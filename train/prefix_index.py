@@ -11,6 +11,7 @@ Axes: N posts, E width of the text encoder, W width of a vector, n texts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.facts import Facts
-from train.index import PostIndex
+from train.index import Ids, Mask, PostIndex
 from train.models.prefix import SeparatedHead
 
 PREFIX = "prefix"  # name of the part of a bundle: config, weights, folder of indexes
@@ -58,10 +59,10 @@ class PrefixIndex:
             index.save(place)
 
     @classmethod
-    def load(cls, folder: Path) -> PrefixIndex:
-        """Read what `save` wrote."""
+    def load(cls, folder: Path, which: Callable[[Ids], Mask] | None = None) -> PrefixIndex:
+        """Read what `save` wrote; `which` as for `PostIndex.load`."""
         sizes = sorted(int(place.name) for place in folder.iterdir())
-        return cls(*(PostIndex.load(folder / str(size)) for size in sizes))
+        return cls(*(PostIndex.load(folder / str(size), which) for size in sizes))
 
 
 def index_texts(head: SeparatedHead, facts: Facts) -> PrefixIndex:

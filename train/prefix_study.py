@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError
 from pipelines.data.encode import Pool, over_actors
 from pipelines.data.reader import InputError
 from train.prefix import jobs
@@ -28,7 +27,7 @@ from train.prefix.parts import arms_of, results_of, set_of, sets, trend
 from train.prefix.plots import draw
 from train.prefix.study import CLINC, Arms, Runs, StudyConfig, set_data
 from train.report import header, plain
-from train.report_parts import settings_of
+from train.report_parts import command, settings_of
 from train.report_plots import write_with_plots
 
 DEFAULT = "configs/prefix/study.yaml"
@@ -138,13 +137,7 @@ def settings(arguments: Sequence[str]) -> StudyConfig:
 
 def main() -> int:
     """Study from the command line."""
-    try:
-        page = study(settings(sys.argv[1:]), over_actors, jobs.over_cluster)
-    except (ConfigError, InputError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{page}: written")
-    return 0
+    return command(lambda given: study(settings(given), over_actors, jobs.over_cluster))
 
 
 if __name__ == "__main__":

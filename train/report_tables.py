@@ -35,3 +35,21 @@ def checks_section(checks: Iterable[Mapping[str, Any]]) -> Lines:
     if not rows:
         return []
     return ["## Checks", "", *table(("check", "bar", "value", "verdict"), rows)]
+
+
+def parts_section(parts: Mapping[str, Mapping[str, Any]]) -> Lines:
+    """What each part of a report cost, and when it was made.
+
+    Args:
+        parts: each with "cpu_minutes", "date" and "git_commit".
+    """
+    columns = ("cpu_minutes", "date", "git_commit")
+    rows = [(name, *(part[column] for column in columns)) for name, part in parts.items()]
+    total = sum(part["cpu_minutes"] for part in parts.values())
+    return [
+        "## Cost",
+        "",
+        *table(("part", "CPU minutes", "date", "git commit"), rows),
+        f"{total:.1f} CPU minutes in all, on one thread.",
+        "",
+    ]

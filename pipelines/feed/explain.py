@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from pipelines.feed.result import FeedResult
 from pipelines.feed.result import Outcome as Ran
 from pipelines.feed.table import Candidates
@@ -121,11 +123,16 @@ class Explainer:
         """Take the names of the actions, in the order of the columns of `p_action`."""
         self._actions = actions
 
-    def reason(self, result: FeedResult, row: int) -> str:
-        """Why the post at `row` of the page is there, in one short sentence."""
+    def reasons(self, result: FeedResult) -> list[str]:
+        """Why each post of the page is there, in one short sentence each."""
         page = result.page
-        sources, score = self._sources(result, page, row), self._score(result, page, row)
-        return _in_words(sources, score, _notes(result, "hydrators", page, row))
+        told = zip(
+            self._sources(result, page),
+            self._scores(result, page),
+            _notes(result, "hydrators", page),
+            strict=True,
+        )
+        return [_in_words(*of_post) for of_post in told]
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -135,8 +142,8 @@ class Explainer:
         Of a post that no source brought, the caller may give the `similarity` to
         the viewer, to be read beside that of the last post brought.
         """
-        row, scored = result.retrieved.row_of(post_id), result.scored.row_of(post_id)
-        retrieved = row is not None
+        found, scored = _only(result.retrieved, post_id), _only(result.scored, post_id)
+        retrieved = len(found) > 0
         place, rank = _nth(result.page, post_id), _nth(result.ranked, post_id)
         dropped_by = tuple(key for key, ids in result.dropped.items() if post_id in ids)
         if not dropped_by and place is None:
@@ -155,77 +162,80 @@ class Explainer:
             outcome=outcome,
             place=place,
             rank=rank,
-            sources=self._sources(result, result.retrieved, row),
-            filters=self._verdicts(result, row),
+            sources=next(iter(self._sources(result, found)), ()),
+            filters=self._verdicts(result, found),
             dropped_by=dropped_by,
-            notes=() if row is None else _notes(result, "hydrators", result.retrieved, row),
-            score=self._score(result, result.scored, scored),
+            notes=next(iter(_notes(result, "hydrators", found)), ()),
+            score=next(iter(self._scores(result, scored)), None),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
             summary="",
         )
         return replace(explanation, summary=_summary(explanation))
 
-    def _sources(
-        self, result: FeedResult, posts: Candidates, row: int | None
-    ) -> tuple[Brought, ...]:
-        if row is None:
-            return ()
-        brought = []
+    def _sources(self, result: FeedResult, posts: Candidates) -> list[tuple[Brought, ...]]:
+        """Those that brought each of `posts`, the one that ranked it best first."""
+        brought: list[list[Brought]] = [[] for _ in range(len(posts))]
         for source in _members(result, "sources"):
-            rank, value = (posts[column][row].item() for column in source.provides)
-            if rank:
-                meaning = source.describe(result.query, value)
-                brought.append(Brought(source.name, rank, value, meaning))
-        return tuple(sorted(brought, key=lambda b: b.rank))
+            columns = (posts[column].tolist() for column in source.provides)
+            for mine, rank, value in zip(brought, *columns, strict=True):
+                if rank:
+                    meaning = source.describe(result.query, value)
+                    mine.append(Brought(source.name, rank, value, meaning))
+        return [tuple(sorted(mine, key=lambda b: b.rank)) for mine in brought]
 
-    def _verdicts(self, result: FeedResult, row: int | None) -> tuple[Verdict, ...]:
-        if row is None:
+    def _verdicts(self, result: FeedResult, found: Candidates) -> tuple[Verdict, ...]:
+        """On the one post of `found`, if there is one."""
+        if not len(found):
             return ()
-        posts, outcomes = result.retrieved, {t.key: t.outcome for t in result.trace}
+        outcomes = {t.key: t.outcome for t in result.trace}
         verdicts = []
         for component in _members(result, "filters"):
-            kept = posts.post_id[row] not in result.dropped[component.key]
-            scalars = [n for n in component.needs if n in posts and posts[n].ndim == 1]
-            looked_at = {name: posts[name][row].item() for name in scalars}
+            kept = found.post_id[0] not in result.dropped[component.key]
+            scalars = [n for n in component.needs if n in found and found[n].ndim == 1]
+            looked_at = {name: found[name][0].item() for name in scalars}
             verdicts.append(Verdict(component.name, kept, outcomes[component.key], looked_at))
         return tuple(verdicts)
 
-    def _score(self, result: FeedResult, posts: Candidates, row: int | None) -> Score | None:
-        if row is None or "score" not in posts:
-            return None
-        valued = "value" in posts
-        multipliers = {
-            name.removesuffix("_multiplier"): posts[name][row].item()
-            for name in posts
-            if name.endswith("_multiplier")
-        }
-        return Score(
-            basis="value" if valued else "popularity",
-            terms=self._terms(posts, row) if valued else (),
-            value=posts["value" if valued else "popularity"][row].item(),
-            base_score=posts["base_score"][row].item(),
-            multipliers=multipliers,
-            score=posts["score"][row].item(),
-            notes=_notes(result, "scorers", posts, row),
-            numbers={
-                scorer.name: told
-                for scorer in _ran(result, "scorers", posts)
-                if (told := scorer.numbers(posts, row))
-            },
-        )
+    def _scores(self, result: FeedResult, posts: Candidates) -> list[Score | None]:
+        """How the score of each of `posts` came about."""
+        if "score" not in posts:
+            return [None] * len(posts)
+        basis: Literal["value", "popularity"] = "value" if "value" in posts else "popularity"
+        terms = self._terms(posts) if basis == "value" else [()] * len(posts)
+        notes, scorers = _notes(result, "scorers", posts), _ran(result, "scorers", posts)
+        names = [name for name in posts if name.endswith("_multiplier")]
+        multipliers = {n.removesuffix("_multiplier"): posts[n].tolist() for n in names}
+        value, base_score, score = (posts[n].tolist() for n in (basis, "base_score", "score"))
+        return [
+            Score(
+                basis=basis,
+                terms=terms[row],
+                value=value[row],
+                base_score=base_score[row],
+                multipliers={name: values[row] for name, values in multipliers.items()},
+                score=score[row],
+                notes=notes[row],
+                numbers={s.name: told for s in scorers if (told := s.numbers(posts, row))},
+            )
+            for row in range(len(posts))
+        ]
 
-    def _terms(self, posts: Candidates, row: int) -> tuple[Term, ...]:
-        columns = (posts[name][row].tolist() for name in ("p_action", "action_weight"))
-        terms = (Term(a, p, w) for a, p, w in zip(self._actions, *columns, strict=True))
-        return tuple(sorted((t for t in terms if t.weight), key=lambda t: -abs(t.points)))
+    def _terms(self, posts: Candidates) -> list[tuple[Term, ...]]:
+        p_action, weight = posts["p_action"], posts["action_weight"]
+        by_size = np.argsort(-np.abs(p_action * weight), axis=1, kind="stable").tolist()
+        return [
+            tuple(Term(self._actions[a], p[a], w[a]) for a in order if w[a])
+            for order, p, w in zip(by_size, p_action.tolist(), weight.tolist(), strict=True)
+        ]
 
     def _last_in(self, result: FeedResult) -> tuple[Brought, ...]:
         last = []
         for source in _members(result, "sources"):
             rank = result.retrieved[f"{source.name}_rank"]
             if rank.any():
-                of_last = self._sources(result, result.retrieved, int(rank.argmax()))
+                worst = result.retrieved.take(np.array([rank.argmax()]))
+                (of_last,) = self._sources(result, worst)
                 last += [brought for brought in of_last if brought.source == source.name]
         return tuple(last)
 
@@ -241,14 +251,21 @@ def _members(result: FeedResult, stage: str) -> Iterator[Any]:
     return (c for c in result.components if c.stage == stage)
 
 
-def _ran(result: FeedResult, stage: str, posts: Candidates) -> Iterator[Any]:
+def _ran(result: FeedResult, stage: str, posts: Candidates) -> list[Any]:
     """Members of a stage whose columns are there."""
-    return (c for c in _members(result, stage) if all(name in posts for name in c.provides))
+    return [c for c in _members(result, stage) if all(name in posts for name in c.provides)]
 
 
-def _notes(result: FeedResult, stage: str, posts: Candidates, row: int) -> tuple[str, ...]:
-    described = (component.describe(posts, row) for component in _ran(result, stage, posts))
-    return tuple(note for note in described if note is not None)
+def _notes(result: FeedResult, stage: str, posts: Candidates) -> list[tuple[str, ...]]:
+    """What members of a stage say of each of `posts`."""
+    ran = _ran(result, stage, posts)
+    told = ([c.describe(posts, row) for c in ran] for row in range(len(posts)))
+    return [tuple(note for note in notes if note is not None) for notes in told]
+
+
+def _only(posts: Candidates, post_id: int) -> Candidates:
+    """The one post, or none if it is not there."""
+    return posts.take(np.flatnonzero(posts.post_id == post_id))
 
 
 def _nth(posts: Candidates, post_id: int) -> int | None:
@@ -256,9 +273,7 @@ def _nth(posts: Candidates, post_id: int) -> int | None:
     return None if row is None else row + 1
 
 
-def _in_words(
-    sources: tuple[Brought, ...], score: Score | None, notes: tuple[str, ...] = ()
-) -> str:
+def _in_words(sources: tuple[Brought, ...], score: Score | None, notes: tuple[str, ...]) -> str:
     parts = [*notes, f"retrieved by {_listed(sources)}"]
     if score is not None:
         terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pipelines.feed.discover import FeedConfig, Found, discover
+from pipelines.feed.experiments import Experiment
 from pipelines.feed.result import FeedResult, Trace
 from pipelines.feed.run import Run
 from pipelines.feed.services import Services
@@ -30,6 +32,8 @@ class Pipeline:
     def __init__(self, variants: Variants) -> None:
         """Take the feeds that a feed.yaml describes; `build` does it from the file's settings."""
         self._variants = self._given = variants
+        self._adopted: Mapping[str, Any] = {}
+        self._changing = threading.Lock()  # held by whoever makes other variants
         self.failures: Counter[str] = Counter()
         self._background: set[asyncio.Task[tuple[Trace, ...]]] = set()
 
@@ -95,7 +99,18 @@ class Pipeline:
         Raises:
             ConfigError, WiringError: as `build`; the feed stays as it was.
         """
-        self._variants = self._given.over(settings)
+        with self._changing:
+            self._variants, self._adopted = self._given.over(settings), settings
+
+    def share_out(self, experiments: Mapping[str, Experiment]) -> None:
+        """From the next page on share viewers out by these experiments, and by none before.
+
+        Raises:
+            ConfigError, WiringError: as `build`; the feed stays as it was.
+        """
+        with self._changing:
+            given = self._given.sharing(experiments)
+            self._variants, self._given = given.over(self._adopted), given
 
     async def run(self, query: FeedQuery, services: Services) -> FeedResult:
         """Make a page. What a component raises ends up in the trace, never here.

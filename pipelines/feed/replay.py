@@ -51,6 +51,12 @@ class Row:
     num_pages: int
 
 
+def of_feed(feed: str = "timeline") -> pl.Expr:
+    """Which rows of a log are of that feed's pages, by their request_id; null where it is."""
+    name = pl.col("request_id")
+    return ~name.str.contains("/") if feed == "timeline" else name.str.starts_with(f"{feed}/")
+
+
 def requests(log: str | Path, num: int | None = None, feed: str = "timeline") -> list[FeedQuery]:
     """The requests behind the pages of an event log, in their order.
 
@@ -62,12 +68,10 @@ def requests(log: str | Path, num: int | None = None, feed: str = "timeline") ->
     Raises:
         ValueError: no page of that feed in the log.
     """
-    name = pl.col("request_id")
-    of_feed = ~name.str.contains("/") if feed == "timeline" else name.str.starts_with(f"{feed}/")
     where = Path(log) / "*.parquet" if Path(log).is_dir() else Path(log)
     pages = (
         pl.scan_parquet(where)
-        .filter(pl.col("request_id").is_not_null() & of_feed)
+        .filter(pl.col("request_id").is_not_null() & of_feed(feed))
         .group_by("request_id")
         .agg(
             pl.col("user_id").first(),

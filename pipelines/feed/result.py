@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.feed.stages import Component, FeedQuery
 from pipelines.feed.table import Candidates
 
-Outcome = Literal["ok", "failed", "timeout", "skipped"]
+Outcome = Literal["ok", "partial", "failed", "timeout", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Trace:
         num_in: posts it was given.
         num_out: posts it brought, kept or worked on; on failure, posts left after it.
         ms: time it took, waiting included.
-        outcome: "skipped" = it did not apply to this query, or (with an error)
-            something that it needs had failed.
-        error: why it failed or was skipped, or None.
+        outcome: "partial" = a source without some of its parts; "skipped" = it did not apply to
+            this query, or (with an error) something that it needs had failed.
+        error: why it failed or was skipped, what is missing, or None.
     """
 
     stage: str
@@ -58,8 +58,8 @@ class FeedResult:
         ranked: those the selector chose, best first; the page is drawn from its top.
         trace: one entry per component, in the order they ran; of a rule of the page,
             one for each time that the page was refilled.
-        degraded: keys of the components whose failure or time-out changed the
-            answer; empty on a good day.
+        degraded: keys of the components whose failure or time-out, or that of a part of
+            them, changed the answer; empty on a good day.
         dropped: filter's key -> ids it dropped, whatever other filters said;
             post-filters' too.
         components: those of the variant that ran, in order.

@@ -116,14 +116,18 @@ class Run:
         """What each source brings that has not had its turn, by its name."""
         done = {one.name for one in self.trace if one.stage == "sources"}
 
-        async def work(component: Any) -> Candidates:
-            return table_of(component, await component.find(self.query, self.services))
+        async def work(component: Any) -> tuple[Candidates, tuple[str, ...]]:
+            hits = await component.find(self.query, self.services)
+            return table_of(component, hits), hits.missing
 
         tables = {}
         for wave in self.stages["sources"]:
             left = tuple(component for component in wave if component.name not in done)
             for attempt in await self._together(left, work):
-                found = attempt.value or table_of(attempt.component, _NOTHING)
+                nothing = table_of(attempt.component, _NOTHING), ()
+                found, missing = attempt.value or nothing
+                if missing:
+                    attempt.outcome, attempt.error = "partial", f"without {', '.join(missing)}"
                 tables[attempt.component.name] = found
                 self._note(attempt, num_in=0, num_out=len(found))
         return tables
@@ -277,9 +281,9 @@ class Run:
         component = attempt.component
         entry = (attempt.ms, attempt.outcome, attempt.error)
         self.trace.append(Trace(component.stage, component.name, num_in, num_out, *entry))
-        if attempt.outcome != "ok":
+        if attempt.outcome not in ("ok", "partial"):
             self._causes |= dict.fromkeys(component.provides, attempt.cause)
-        if attempt.outcome in ("failed", "timeout"):
+        if attempt.outcome in ("partial", "failed", "timeout"):
             self.failed.append(component.key)
         self.closed |= attempt.closes
 

@@ -33,10 +33,12 @@ class Hits:
         post_id: int64 [n], no post twice.
         value: float [n], what the source ranks by, not increasing: similarity,
             popularity or publication time (which needs float64).
+        missing: parts of the source that did not answer, so that their posts are not here.
     """
 
     post_id: NDArray[np.int64]
     value: NDArray[np.floating]
+    missing: tuple[str, ...] = ()
 
 
 def _nobody() -> NDArray[np.int64]:

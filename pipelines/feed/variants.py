@@ -15,6 +15,7 @@ from typing import Any
 
 from configs import ConfigError, near_miss
 from pipelines.feed.discover import FeedConfig, Found, build_components
+from pipelines.feed.experiments import Experiment
 from pipelines.feed.stages import STAGES, Component, FeedQuery
 from pipelines.feed.waves import Stages, members, waves
 
@@ -78,6 +79,15 @@ class Variants:
         """
         kept = open_to(self._config, settings)
         return Variants(changed(self._config, kept), self._found) if kept else self
+
+    def sharing(self, experiments: Mapping[str, Experiment]) -> Variants:
+        """The same feeds with these experiments and no others.
+
+        Raises:
+            ConfigError, WiringError: as for a new one.
+        """
+        config = self._config.model_copy(update={"experiments": dict(experiments)})
+        return Variants(config, self._found)
 
     @property
     def requires(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,12 @@ class EventLog:
             _log.error("%s: %d %s lost: buffer full", self._directory, lost, self._name)
 
 
+@lru_cache(maxsize=256)
+def _nothing(num: int, kind: pa.DataType) -> pa.Array:
+    """So many nulls; pages are of few lengths."""
+    return pa.nulls(num, kind)
+
+
 def impressions(
     user_id: int, request_id: str, now_ms: int, surface: int, post_id: NDArray[np.int64]
 ) -> pa.Table:
@@ -162,15 +169,15 @@ def impressions(
         "user_id": np.full(num, user_id, np.int64),
         "post_id": post_id,
         "shown_at_ms": np.full(num, now_ms, np.int64),
-        "log_date": pa.array(np.full(num, now_ms // DAY_MS, np.int32)),
+        "log_date": np.full(num, now_ms // DAY_MS, np.int32),
         "surface": np.full(num, surface, np.int16),
         "position": np.arange(num, dtype=np.int16),
         "request_id": [request_id] * num,
     }
     columns = [
-        pa.array(values[field.name]).cast(field.type)
+        pa.array(values[field.name], field.type)
         if field.name in values
-        else pa.nulls(num, field.type)
+        else _nothing(num, field.type)
         for field in EVENTS.arrow
     ]
     return pa.Table.from_arrays(columns, schema=EVENTS.arrow)

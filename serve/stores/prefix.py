@@ -9,6 +9,8 @@ Axes: n posts, W width of a vector.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,50 +51,87 @@ class PrefixSettings(Config):
     merge_after: PositiveInt = 10_000  # posts added, or taken out, until they are merged
 
 
-class PrefixPosts:
-    """The prefix vectors of a bundle, and of what came since. Any thread may use it."""
+class Searched(Protocol):
+    """A `VectorIndex` that gives back what it holds."""
 
-    def __init__(
-        self,
-        index: PrefixIndex,
-        head: SeparatedHead,
-        topic_of: Callable[[Ids], Ids],
-        settings: PrefixSettings | None = None,
-    ) -> None:
-        """Begin with the posts of a bundle.
+    def search(self, query: Vectors, num_posts: int) -> tuple[Ids, Vectors]:
+        """As `VectorIndex.search`."""
 
-        Args:
-            index: its posts.
-            head: makes vectors of texts' vectors.
-            topic_of: the first topic of posts [n], 0 = none.
-            settings: None = defaults.
-        """
-        self._settings = settings or PrefixSettings()
-        self._head, self._topic_of = head, topic_of
-        self._size = index.coarse_size
-        # Both parts have the same lengths in all vectors, see `SeparatedHead`.
-        first = np.split(index.full.stored()[0], [self._size])
-        self._fine_over_coarse = float(np.linalg.norm(first[1]) / np.linalg.norm(first[0]))
+    def stored(self, post_id: Ids) -> Vectors:
+        """Vector of each post, NaN = no such post. [n] -> [n, D]."""
+
+    def add(self, post_id: Ids, vectors: Vectors, topic_ids: Ids) -> None:
+        """As `VectorIndex.add`."""
+
+    def remove(self, post_id: Ids) -> None:
+        """As `VectorIndex.remove`."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PrefixVectors:
+    """The prefix vectors of a bundle, and of what came since. Any thread may use them.
+
+    Attributes:
+        coarse: the first block of each vector.
+        full: whole vectors, of the same posts.
+        head: makes them of texts' vectors.
+        size: numbers of the first block.
+        fine_over_coarse: lengths of both parts, the same in all vectors, see `SeparatedHead`.
+    """
+
+    coarse: Searched
+    full: Searched
+    head: SeparatedHead
+    size: int
+    fine_over_coarse: float
+
+    @classmethod
+    def of(cls, index: PrefixIndex, head: SeparatedHead, merge_after: int = 10_000) -> Self:
+        """Begin with the posts of a bundle; `merge_after` as for `FaissVectors`."""
+        first = np.split(index.full.stored()[0], [index.coarse_size])
         none = np.empty((len(index.full.post_id), 0), np.int64)
-        self._coarse, self._full = (
-            FaissVectors(one, none, self._settings.merge_after)
-            for one in (index.coarse, index.full)
-        )
+        coarse, full = (FaissVectors(one, none, merge_after) for one in (index.coarse, index.full))
+        ratio = float(np.linalg.norm(first[1]) / np.linalg.norm(first[0]))
+        return cls(coarse, full, head, index.coarse_size, ratio)
 
     def add(self, post_id: Ids, content: Vectors) -> None:
         """Find these posts from now on, those that have a text. [n] and their texts [n, E]."""
         has = content.any(axis=1)
         if not has.any():
             return
-        post_id, vectors = post_id[has], embed(self._head, content[has])
+        post_id, vectors = post_id[has], embed(self.head, content[has])
         none = np.empty((len(post_id), 0), np.int64)
-        self._full.add(post_id, vectors, none)
-        self._coarse.add(post_id, np.ascontiguousarray(vectors[:, : self._size]), none)
+        self.full.add(post_id, vectors, none)
+        self.coarse.add(post_id, np.ascontiguousarray(vectors[:, : self.size]), none)
 
     def remove(self, post_id: Ids) -> None:
         """Find these posts no more."""
-        self._coarse.remove(post_id)
-        self._full.remove(post_id)
+        self.coarse.remove(post_id)
+        self.full.remove(post_id)
+
+
+class PrefixPosts:
+    """Answers questions by prefix vectors. Any thread may use it."""
+
+    def __init__(
+        self,
+        vectors: PrefixVectors,
+        topic_of: Callable[[Ids], Ids],
+        settings: PrefixSettings | None = None,
+    ) -> None:
+        """Search these.
+
+        Args:
+            vectors: of posts.
+            topic_of: the first topic of posts [n], 0 = none.
+            settings: None = defaults.
+        """
+        self._settings = settings or PrefixSettings()
+        self._topic_of, self._size = topic_of, vectors.size
+        self._coarse, self._full = vectors.coarse, vectors.full
+        self._fine_over_coarse = vectors.fine_over_coarse
 
     def near(self, asked: Nearby) -> Near:
         """Answer one question."""

@@ -73,6 +73,11 @@ class Fixed(Watched[T]):
         return self._now
 
 
+def watching(value: T | Watched[T]) -> Watched[T]:
+    """What may be watched, as what is."""
+    return value if isinstance(value, Watched) else Fixed(value)
+
+
 def _seen(path: str) -> _Seen:
     found = os.stat(path)  # its errors name the path, as those of `read` should
     return found.st_mtime_ns, found.st_size, found.st_ino

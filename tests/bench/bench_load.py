@@ -4,8 +4,9 @@ Each page is made anew out of 500 candidates, which the ranker scores, unless a 
 the fused topology, the dag, a server written by hand (tests/bench/plain_server.py), the fused one
 with what earlier pages left (`usual`), and the dag as it is without any of what makes it fast:
 Serve's defaults and no cache (`slow`). One after the other, several rounds of all; a value is the
-median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. The
-load generator is one process of this machine and takes its share of the cores. Results go to
+median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. Where
+the time of a page goes is told by the feed's own metrics, over the open loop. The load generator is
+one process of this machine and takes its share of the cores. Results go to
 train/reports/load_bench.json, with a page and plots.
 """
 
@@ -14,23 +15,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import statistics
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
+import numpy as np
 from rich.console import Console
 
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
-from tests.bench.serving import plain, served
+from tests.bench.serving import Feed, plain, served
 from train.bundle import load
 from train.report import REPORTS, header
 from train.report_plots import Record, save, write_with_plots
 
 CANDIDATES = 500
 CLIENTS = (1, 2, 4, 8)
+_LONGEST = 12  # components that the page shows
 WARM_UP_S = 4.0
 # Nothing is dropped before it is scored, and nothing is remembered.
 EVERY_PAGE_ANEW = {
@@ -44,7 +51,10 @@ EVERY_PAGE_ANEW = {
 }
 NO_CACHES = {"ranking": {"context_bytes": 0}, "retrieval": {"cached_viewers": 1}}
 SERVE_DEFAULTS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
-Server = Callable[[], AbstractContextManager[str]]  # gives the URL
+Server = Callable[[], AbstractContextManager[Feed]]
+_TOLD_EVERY_S = 12.0  # Ray passes metrics on every ten seconds
+_LINE = re.compile(r"ray_rayfeed_component_ms_(sum|count)\{(.*)\} (\S+)")
+_TAG = re.compile(r'(\w+)="([^"]*)"')
 
 
 def servers(bundle: str) -> dict[str, Server]:
@@ -60,18 +70,48 @@ def servers(bundle: str) -> dict[str, Server]:
     }
 
 
-def measure(
-    server: Server, users: list[int], rate: float, seconds: float
-) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """One server: loop -> its summary; and when each answer of the open loop came."""
-    with server() as url:
-        asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
-        opened = asyncio.run(open_loop(url, users, rate, seconds))
+class Measured(NamedTuple):
+    """Of one server in one round.
+
+    Attributes:
+        loops: loop -> its summary.
+        points: when each answer of the open loop was due, and how long it took.
+        spent_ms: "stage component" -> mean of its times; of a feed with metrics.
+    """
+
+    loops: dict[str, dict[str, float]]
+    points: dict[str, list[float]]
+    spent_ms: dict[str, float]
+
+
+def measure(server: Server, users: list[int], rate: float, seconds: float) -> Measured:
+    """One server under all loops."""
+    with server() as feed:
+        asyncio.run(closed_loop(feed.url, users, 2, WARM_UP_S))
+        before = told(feed)
+        opened = asyncio.run(open_loop(feed.url, users, rate, seconds))
+        after = told(feed)
         loops = {"open": opened.summary(seconds)}
         for clients in CLIENTS:
-            closed = asyncio.run(closed_loop(url, users, clients, seconds))
+            closed = asyncio.run(closed_loop(feed.url, users, clients, seconds))
             loops[f"closed {clients}"] = closed.summary(seconds)
-    return loops, {"due_s": opened.due_s, "ms": opened.ms}
+    none = (0.0, 0.0)
+    spent = {name: np.subtract(now, before.get(name, none)) for name, now in after.items()}
+    spent_ms = {name: float(ms / num) for name, (ms, num) in spent.items() if num}
+    return Measured(loops, {"due_s": opened.due_s, "ms": opened.ms}, spent_ms)
+
+
+def told(feed: Feed) -> dict[str, tuple[float, float]]:
+    """Milliseconds and turns of each "stage component" so far, once metrics tell of all of them."""
+    if not feed.metrics:
+        return {}
+    time.sleep(_TOLD_EVERY_S)
+    found: dict[str, Counter[str]] = {}
+    for what, tags, value in _LINE.findall(httpx.get(feed.metrics, timeout=10).text):
+        place = dict(_TAG.findall(tags))
+        name = f"{place['stage']} {place['component']}"
+        found.setdefault(name, Counter())[what] += float(value)
+    return {name: (of["sum"], of["count"]) for name, of in found.items()}
 
 
 def medians(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -103,6 +143,27 @@ def summary(found: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     return rows
 
 
+def where_time_goes(spent: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Mean ms of the components that take the longest anywhere, one row each; medians of rounds.
+
+    What waits for a model in another replica holds that hop: the difference of dag and fused.
+    """
+    found = {
+        server: {
+            name: statistics.median(one[name] for one in rounds if name in one)
+            for name in {name for one in rounds for name in one}
+        }
+        for server, rounds in spent.items()
+        if any(rounds)
+    }
+    longest = Counter[str]()
+    for by in found.values():
+        for name, ms in by.items():
+            longest[name] = max(longest[name], ms)
+    names = [name for name, _ in longest.most_common(_LONGEST)]
+    return {name: {server: by.get(name) for server, by in found.items()} for name in names}
+
+
 def peaks(record: Record, plt: Any) -> Any:
     """Good answers a second by the number of clients."""
     figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
@@ -128,19 +189,20 @@ def main() -> None:
     chosen = servers(str(args.bundle.resolve()))
     chosen = {name: chosen[name] for name in args.only or chosen}
     load_before = os.getloadavg()[0]
-    rounds: dict[str, list[Any]] = {name: [] for name in chosen}
-    points = {}
+    rounds: dict[str, list[Measured]] = {name: [] for name in chosen}
     for turn in range(args.rounds):
         for name, server in chosen.items():
             Console(stderr=True).print(f"round {turn + 1} of {args.rounds}: {name}")
-            loops, points[name] = measure(server, users, args.rate, args.seconds)
-            rounds[name].append(loops)
-    found = {name: medians(turns) for name, turns in rounds.items()}
+            rounds[name].append(measure(server, users, args.rate, args.seconds))
+    found = {name: medians([one.loops for one in turns]) for name, turns in rounds.items()}
+    points = {name: turns[-1].points for name, turns in rounds.items()}
+    spent = {name: [one.spent_ms for one in turns] for name, turns in rounds.items()}
     about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
     about |= {"rounds": args.rounds, "candidates": CANDIDATES}
     record = {
         "header": header(bundle.card["data_fingerprint"], seeds=[0]) | about,
         "servers": summary(found),
+        "where the time goes, ms": where_time_goes(spent),
         "loops": found,
     }
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from serve.models import Nearby
-from serve.stores.prefix import PrefixPosts, PrefixSettings
+from serve.stores.prefix import PrefixPosts, PrefixSettings, PrefixVectors
 from tests.bench.prefix_texts import Texts, Vectors
 from train.models.prefix import SeparatedHead
 from train.prefix.objectives import condition
@@ -52,7 +52,9 @@ def measure(head: SeparatedHead, content: Vectors, num_queries: int) -> dict[str
     for num in RESCANNED:
         settings = PrefixSettings(two_stages_from=1, whole_from_zoom=2, rescanned=num)
         ways[f"{num} rescanned"] = settings
-    posts = {way: PrefixPosts(index, head, np.zeros_like, s) for way, s in ways.items()}
+    posts = {
+        way: PrefixPosts(PrefixVectors.of(index, head), np.zeros_like, s) for way, s in ways.items()
+    }
     asked = order[-num_queries:]
     results: dict[str, Any] = {}
     for zoom in ZOOMS:

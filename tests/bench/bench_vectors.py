@@ -1,14 +1,16 @@
 """`python -m tests.bench.bench_vectors [--posts N]`: what new posts and kept viewers cost or save.
 
-Searches of an index that was left alone, of the same beside posts added and taken out, and for
-the posts on a topic; and vectors of viewers that are kept beside those that are computed. One
-thread, so one core. Results go to train/reports/vectors_bench.json.
+Searches of an index that was left alone, of the same beside posts added and taken out, for the
+posts on a topic, and of as many posts in shards; and vectors of viewers that are kept beside those
+that are computed. One thread a search, so one core. Results go to train/reports/vectors_bench.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,16 @@ import torch
 from pipelines.facts import Facts
 from pipelines.features import History, Inputs, history_inputs, history_rows
 from serve.stores.vectors.faiss import FaissVectors
+from serve.stores.vectors.sharded import (
+    Answer,
+    Ask,
+    Nearest,
+    Question,
+    ShardedVectors,
+    Shards,
+)
 from serve.viewer_vectors import ViewerVectors
+from train.bundle.part import Part
 from train.index import PostIndex
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import tensors
@@ -71,6 +82,45 @@ def measure_index(num_posts: int, rounds: int, rng: np.random.Generator) -> dict
     vectors.remove(rng.permutation(num_posts)[:1_000] + 1)
     results["and without 1000 removed"] = search()
     return results
+
+
+def measure_shards(num_posts: int, rounds: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Milliseconds of a search over shards in this process: of all its threads, and by the clock.
+
+    Interleaved, so that all see the same machine. Between processes come two hops of Ray's.
+    """
+    placed, ids = unit(rng, num_posts), np.arange(1, num_posts + 1)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def held(mine: np.ndarray) -> FaissVectors:
+        return FaissVectors(PostIndex.build(ids[mine], placed[mine]), ids[mine][:, None])
+
+    def asking(index: FaissVectors) -> Ask:
+        def answer(question: Question) -> Answer:
+            assert isinstance(question, Nearest)
+            return Answer(*index.search(question.query, question.num_posts), len(index))
+
+        return lambda question: asyncio.to_thread(answer, question)
+
+    ways: dict[str, FaissVectors | ShardedVectors] = {"one index": held(ids > 0)}
+    for num in (1, 2, 4, 8):
+        parts = [Part(number, num).has(ids) for number in range(num)]
+        asks = {str(number): asking(held(mine)) for number, mine in enumerate(parts)}
+        ways[f"{num} shards"] = ShardedVectors(Shards(asks, loop, 60.0, 1.0), "", "posts")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        query = unit(rng, 1)
+        for name, way in ways.items():
+            begin = time.process_time(), time.perf_counter()
+            way.search(query, NUM_FOUND)
+            times[name].append((time.process_time() - begin[0], time.perf_counter() - begin[1]))
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    middle = {name: 1000 * np.median(two, axis=0) for name, two in times.items()}
+    return {name: {"cpu_ms": cpu, "wall_ms": wall} for name, (cpu, wall) in middle.items()}
 
 
 def facts_of_nothing() -> Facts:
@@ -142,6 +192,7 @@ def report(num_posts: int, rounds: int, num_viewers: int, folder: Path | None = 
         "posts_found": NUM_FOUND,
         "left_alone_over_index": found["left alone"] / found["index of the bundle"],
         "search_ms": found,
+        "search_over_shards": measure_shards(num_posts, rounds, rng),
         "viewers": measure_viewers(num_viewers, rng),
     }
     where = {} if folder is None else {"folder": folder}

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,14 @@ _GIVE_UP_S = 30.0
 _CLIENTS = 8  # of the closed loop of this command
 
 
+class Answer(NamedTuple):
+    """Of the feed; status 0 = none came."""
+
+    status: int
+    body: bytes = b""
+    retry_after: bool = False  # whether it says when to try again
+
+
 @dataclass
 class Measured:
     """Answers of one loop, in the order in which they came.
@@ -42,20 +50,31 @@ class Measured:
         due_s: when each was asked for, or due; since the loop began.
         ms: how long each took from then on.
         statuses: how many had each; 0 = none came.
+        refused: answers 503 that say when to try again.
         degraded: pages that were made without something.
     """
 
     due_s: list[float] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    refused: int = 0
     degraded: int = 0
 
-    def note(self, due_s: float, ms: float, status: int, body: bytes) -> None:
+    def note(self, due_s: float, ms: float, answer: Answer) -> None:
         """Keep one answer."""
         self.due_s.append(due_s)
         self.ms.append(ms)
-        self.statuses[status] += 1
-        self.degraded += status == 200 and b'"degraded":[]' not in body
+        self.statuses[answer.status] += 1
+        self.refused += answer.status == 503 and answer.retry_after
+        self.degraded += answer.status == 200 and b'"degraded":[]' not in answer.body
+
+    def add(self, later: Measured, begin_s: float) -> None:
+        """Keep the answers of another loop, which began `begin_s` after this one."""
+        self.due_s += [begin_s + due_s for due_s in later.due_s]
+        self.ms += later.ms
+        self.statuses += later.statuses
+        self.refused += later.refused
+        self.degraded += later.degraded
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """Plain values for the report; times are of good answers and refusals alike."""
@@ -66,8 +85,8 @@ class Measured:
             "rps": good / seconds,
             **times,
             "max_ms": max(self.ms),
-            "refused_503": self.statuses[503],
-            "other_non_2xx": len(self.ms) - good - self.statuses[503],
+            "refused_503": self.refused,
+            "other_non_2xx": len(self.ms) - good - self.refused,
             "degraded": self.degraded,
         }
 
@@ -80,8 +99,8 @@ class Connection:
         self._port = int(port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def feed(self, user_id: int) -> tuple[int, bytes]:
-        """Ask for a page. Returns status and body; 0 and nothing after 30 s, or without a server.
+    async def feed(self, user_id: int) -> Answer:
+        """Ask for a page; no answer is one after 30 s, or where there is no server.
 
         A kept connection may have been closed meanwhile, as when HAProxy reloads; it is
         opened anew once, as every HTTP client does.
@@ -97,19 +116,20 @@ class Connection:
                 return await self._ask(user_id)
         except (asyncio.IncompleteReadError, OSError):  # a timeout is an OSError
             self.close()
-            return 0, b""
+            return Answer(0)
 
-    async def _ask(self, user_id: int) -> tuple[int, bytes]:
+    async def _ask(self, user_id: int) -> Answer:
         assert self._streams is not None
         reader, writer = self._streams
         body = json.dumps({"user_id": user_id, "limit": LIMIT}).encode()
         writer.write(
             b"POST /v1/feed HTTP/1.1\r\nHost: feed\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"X-Session-Id: %d\r\nContent-Length: %d\r\n\r\n%b" % (user_id, len(body), body)
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        return int(head[9:12]), await reader.readexactly(length)
+        body = await reader.readexactly(length)
+        return Answer(int(head[9:12]), body, b"\r\nretry-after:" in head)
 
     def close(self) -> None:
         """Hang up."""
@@ -127,7 +147,7 @@ async def closed_loop(url: str, users: Iterable[int], clients: float, seconds: f
         connection = Connection(url)
         while (asked_s := time.perf_counter() - begin) < seconds:
             answer = await connection.feed(next(turn))
-            measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, *answer)
+            measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, answer)
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(int(clients))))
@@ -143,7 +163,7 @@ async def open_loop(url: str, users: Iterable[int], rate: float, seconds: float)
     async def ask(due_s: float, user_id: int) -> None:
         connection = idle.pop() if idle else Connection(url)
         answer = await connection.feed(user_id)
-        measured.note(due_s, (time.perf_counter() - begin - due_s) * 1000, *answer)
+        measured.note(due_s, (time.perf_counter() - begin - due_s) * 1000, answer)
         idle.append(connection)
 
     async with asyncio.TaskGroup() as requests:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
@@ -23,14 +23,26 @@ ROOT = Path(__file__).parents[2]
 _START_S, _STOP_S = 240.0, 60.0
 
 
+class Feed(NamedTuple):
+    """A feed that runs.
+
+    Attributes:
+        url: where it listens.
+        metrics: where its metrics are; "" = it has none.
+    """
+
+    url: str
+    metrics: str = ""
+
+
 @contextmanager
 def served(
     config: str,
     args: Mapping[str, Any],
     feed: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[str]:
-    """A Serve config file deployed on a cluster of its own; gives its URL.
+) -> Iterator[Feed]:
+    """A Serve config file deployed on a cluster of its own.
 
     Args:
         config: path of the file.
@@ -49,14 +61,14 @@ def served(
             assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith(b"http://"):
-                    yield line.decode().strip()
+                    yield Feed(*line.decode().split())
                     return
             raise RuntimeError(f"{config}: was not deployed; see above")
 
 
 @contextmanager
-def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[str]:
-    """The server written by hand, see `tests.bench.plain_server`; gives its URL."""
+def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[Feed]:
+    """The server written by hand, see `tests.bench.plain_server`."""
     module = "tests.bench.plain_server"
     options = ["--port", str(port), "--candidates", str(num_candidates)]
     url = f"http://127.0.0.1:{port}"
@@ -70,7 +82,7 @@ def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{module}: did not start; see above") from None
                 time.sleep(0.1)
-        yield url
+        yield Feed(url)
 
 
 @contextmanager
@@ -102,7 +114,9 @@ def main() -> None:
     from ray import serve  # after `connect`: it reads its flags when imported
 
     try:
-        print(deploy(config, json.loads(changes)), flush=True)
+        url, node = deploy(config, json.loads(changes)), ray.nodes()[0]
+        metrics = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        print(url, metrics, flush=True)
         signal.pause()
     except KeyboardInterrupt:
         pass

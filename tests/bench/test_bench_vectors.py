@@ -16,3 +16,4 @@ def test_record_of_the_bench(tmp_path):
     assert record["viewers"]["computed"]["hit_rate"] == 0
     assert record["viewers"]["asked again after 0 s"]["hit_rate"] == 1
     assert all(ms >= 0 for ms in record["search_ms"].values())
+    assert record["search_over_shards"].keys() > {"one index", "8 shards"}

@@ -76,8 +76,7 @@ def test_feed_of_1500_posts(capsys):
     explainer = Explainer(ACTION_NAMES)
     started = time.perf_counter()
     for result in results[-20:]:
-        for row in range(20):
-            explainer.reason(result, row)
+        explainer.reasons(result)
     reasons_ms = (time.perf_counter() - started) * 1000 / 20
     with capsys.disabled():
         lines = [f"  {stage}: {ms:.3f}" for stage, ms in stages.items()]

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from tests.bench.load import Connection, Measured, closed_loop, open_loop, zipf
+from tests.bench.load import Answer, Connection, Measured, closed_loop, open_loop, zipf
 
-Answer = Callable[[int], Awaitable[bytes]]  # of the number of a request -> status and body
+Answers = Callable[[int], Awaitable[bytes]]  # of the number of a request -> status and body
 _PAGE = b'200 {"degraded":[]}'
 
 
-def against(answer: Answer, ask: Callable[[str], Awaitable[Measured]]) -> Measured:
+def against(answer: Answers, ask: Callable[[str], Awaitable[Measured]]) -> Measured:
     """What `ask` measures of a server that gives `answer` to each request in turn."""
 
     async def run() -> Measured:
@@ -29,8 +29,9 @@ def against(answer: Answer, ask: Callable[[str], Awaitable[Measured]]) -> Measur
                     await reader.readexactly(length)
                     number += 1
                     status, _, body = (await answer(number - 1)).partition(b" ")
-                    said = (status, len(body), body)
-                    writer.write(b"HTTP/1.1 %b OK\r\nContent-Length: %d\r\n\r\n%b" % said)
+                    wait = b"Retry-After: 1\r\n" if body == b"busy" else b""
+                    said = (status, wait, len(body), body)
+                    writer.write(b"HTTP/1.1 %b OK\r\n%bContent-Length: %d\r\n\r\n%b" % said)
             except asyncio.IncompleteReadError:
                 pass
             writer.close()
@@ -66,26 +67,30 @@ def test_a_stall_is_seen_in_full_by_an_open_loop():
 
 
 def test_every_answer_is_counted_as_what_it_was():
-    """Pages, refusals, errors and pages made without something are told apart."""
-    answers = [_PAGE, b'200 {"degraded":["scorers.actions"]}', b"503 busy", b"500 oops"]
+    """Pages, refusals, errors and pages made without something are told apart.
+
+    A refusal that does not say when to try again is an error.
+    """
+    of_a_part = b'200 {"degraded":["scorers.actions"]}'
+    answers = [_PAGE, of_a_part, b"503 busy", b"500 oops", b"503 gone"]
 
     async def answer(number: int) -> bytes:
         await asyncio.sleep(0.005)
-        return answers[number % 4]
+        return answers[number % 5]
 
     measured = against(answer, lambda url: closed_loop(url, [1, 2], clients=1, seconds=0.3))
     told = measured.summary(0.3)
     num = told["requests"]
-    assert num >= 4
-    assert told["refused_503"] == len(range(2, num, 4))
-    assert told["other_non_2xx"] == len(range(3, num, 4))
-    assert told["degraded"] == len(range(1, num, 4))
-    assert told["rps"] == pytest.approx((len(range(0, num, 4)) + told["degraded"]) / 0.3)
+    assert num >= 5
+    assert told["refused_503"] == len(range(2, num, 5))
+    assert told["other_non_2xx"] == len(range(3, num, 5)) + len(range(4, num, 5))
+    assert told["degraded"] == len(range(1, num, 5))
+    assert told["rps"] == pytest.approx((len(range(0, num, 5)) + told["degraded"]) / 0.3)
 
 
 def test_nobody_there_is_no_answer():
     """Where nothing listens the status is 0; no exception ends the loop."""
-    assert asyncio.run(Connection("http://127.0.0.1:9").feed(1)) == (0, b"")
+    assert asyncio.run(Connection("http://127.0.0.1:9").feed(1)) == Answer(0)
 
 
 def test_visits_follow_zipf():

@@ -92,7 +92,7 @@ def page(
                 "post_id": int(result.page.post_id[row]),
                 "author_id": int(result.page["author_id"][row]),
                 "score": round(float(result.page["score"][row]), 6),
-                "reason": explainer.reason(result, row),
+                "reason": explainer.reasons(result)[row],
             }
             for row in range(len(result.page))
         ],

@@ -1,9 +1,10 @@
-"""A handler over the small bundle for each test of the HTTP surface."""
+"""A handler over the small bundle for each test of the HTTP surface, and shards to ask."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from serve.deployments import local_models
 from serve.models import Models
+from serve.stores.vectors.sharded import Answer, Question, Shards
 from tests.serve.feed_server import Test, serving
 from train.bundle import Bundle
 
@@ -33,3 +35,36 @@ def run(bundle, models, tmp_path) -> Callable[..., None]:
         asyncio.run(body())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A running loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def over(loop) -> Callable[..., Shards]:
+    """Shards that answer as functions do."""
+
+    def over(
+        answers: Mapping[str, Callable[[Question], Answer]],
+        timeout_s: float = 60.0,
+        retry_after_s: float = 1e-9,
+    ) -> Shards:
+        def asking(answer: Callable[[Question], Answer]):
+            async def ask(question: Question) -> Answer:
+                return await asyncio.to_thread(answer, question)
+
+            return ask
+
+        asks = {name: asking(answer) for name, answer in answers.items()}
+        return Shards(asks, loop, timeout_s, retry_after_s)
+
+    return over

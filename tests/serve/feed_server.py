@@ -16,6 +16,7 @@ from serve.feed_handler import FeedHandler
 from serve.models import Models
 from serve.routes import create_app
 from serve.stores.event_log import EventLog
+from serve.stores.watched import Watched
 from train.bundle import Bundle
 
 Test = Callable[[httpx.AsyncClient, FeedHandler], Awaitable[None]]
@@ -24,11 +25,16 @@ FEED = load(Path(__file__).parents[2] / "configs" / "feed.yaml", FeedConfig)
 
 @asynccontextmanager
 async def serving(
-    bundle: Bundle, models: Models, folder: Path, feed: FeedConfig = FEED, **settings: Any
+    bundle: Bundle,
+    models: Models,
+    folder: Path,
+    feed: FeedConfig | Watched[Pipeline] = FEED,
+    **settings: Any,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, FeedHandler]]:
     """A client of a handler that serves `bundle`, closed as the app's shutdown would."""
     log = EventLog(folder, "test", max_age_s=60)
-    handler = FeedHandler(Pipeline.build(feed), log, clock="log", **settings)
+    served = Pipeline.build(feed) if isinstance(feed, FeedConfig) else feed
+    handler = FeedHandler(served, log, clock="log", **settings)
     handler.use(bundle, models)
     transport = httpx.ASGITransport(create_app(handler))
     async with httpx.AsyncClient(transport=transport, base_url="http://feed") as client:

@@ -20,7 +20,7 @@ from pipelines.schema import ACTION_NAMES, POSTS
 from serve.deployments import Retriever, local_models
 from serve.models import Models, Nearby
 from serve.stores.labels import LabelStore
-from serve.stores.prefix import PrefixPosts, PrefixSettings
+from serve.stores.prefix import PrefixPosts, PrefixSettings, PrefixVectors
 from tests.conftest import UNKNOWN_USER
 from tests.serve.feed_server import FEED, serving
 from tests.serve.prefix_data import fitted, twin, with_texts
@@ -223,7 +223,7 @@ def test_a_fine_zoom_searches_whole_vectors():
     vectors = rng.normal(size=(50, WIDTHS[1])).astype(np.float32)
     index = PrefixIndex.build(np.arange(1, 51), vectors, WIDTHS[0])
     settings = PrefixSettings(two_stages_from=50, rescanned=10)
-    posts = PrefixPosts(index, None, np.zeros_like, settings)
+    posts = PrefixPosts(PrefixVectors.of(index, None), np.zeros_like, settings)
     read = {zoom: posts.near(Nearby(7, 3, zoom)).dims_read for zoom in (0.0, 0.49, 0.5, 1.0)}
     two_stages = 50 * WIDTHS[0] + 10 * WIDTHS[1]
     whole = 50 * WIDTHS[1]
@@ -240,7 +240,9 @@ def test_two_stages_find_what_one_finds(seed, zoom, num):
     ids = np.arange(1, 51)
     index = PrefixIndex.build(ids, vectors, WIDTHS[0])
     found = [
-        PrefixPosts(index, None, np.zeros_like, settings).near(Nearby(7, num, zoom))
+        PrefixPosts(PrefixVectors.of(index, None), np.zeros_like, settings).near(
+            Nearby(7, num, zoom)
+        )
         for settings in (
             PrefixSettings(),
             PrefixSettings(two_stages_from=1, whole_from_zoom=2, rescanned=50),

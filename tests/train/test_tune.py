@@ -8,10 +8,9 @@ import pytest
 
 from configs import ConfigError, check, load
 from train import tune
-from train.loop import TrainConfig
-from train.tuning.runs import as_overrides, search
+from train.tuning.runs import as_overrides, base_run, search
 from train.tuning.settings import RunSearch, load_search
-from train.tuning.space import sample
+from train.tuning.space import extremes
 from train.tuning.study import StudyError
 
 TWO = "objectives={val_loss: minimize, auc: maximize}"
@@ -23,12 +22,15 @@ def config(**settings: object) -> RunSearch:
     return check(values, RunSearch, place="test")
 
 
-def test_shipped_search_names_real_settings():
-    """Every setting that configs/tune/tiny.yaml searches is one of its run's."""
-    shipped = load_search("configs/tune/tiny.yaml")
+@pytest.mark.parametrize("name", ["tiny", "prefix"])
+def test_shipped_search_names_real_settings(name):
+    """Every setting that a shipped search sets is one of its run's, whatever it draws."""
+    shipped = load_search(f"configs/tune/{name}.yaml")
 
     assert isinstance(shipped, RunSearch)
-    load(shipped.run, TrainConfig, as_overrides(sample(shipped.space)))
+    run = base_run(shipped)
+    for drawn in extremes(shipped.space):
+        load(shipped.run, type(run), as_overrides(drawn))
 
 
 @pytest.mark.parametrize("where", ["space", "fixed"])

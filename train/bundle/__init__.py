@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from configs import check
 from pipelines.facts import Facts
 from pipelines.feed.services import Space
 from pipelines.schema import schema_changes, schema_hash, schema_spec
+from train.bundle.part import Part
 from train.index import PostIndex
 from train.models.fractal.blend import InterferenceBlend
 from train.models.prefix import PrefixConfig, SeparatedHead
@@ -61,6 +63,7 @@ class Bundle:
         actions: names in the order of the ranker's outputs, A.
         weights: value of each action's probability, or of a second. float64 [A].
         as_of_ms: when the newest event known to the tables was shown.
+        part: the posts that its indexes, facts and columns of posts are of; None = all.
     """
 
     path: str
@@ -70,6 +73,19 @@ class Bundle:
     actions: tuple[str, ...]
     weights: NDArray[np.float64]
     as_of_ms: int
+    part: Part | None = None
+
+    def of_part(self, part: Part) -> Bundle:
+        """The same, of a part of its posts; the others are not loaded."""
+        return replace(self, part=part)
+
+    def holds(self, post_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each post [n] is in its part, known to it or not."""
+        return np.ones(len(post_id), np.bool_) if self.part is None else self.part.has(post_id)
+
+    @property
+    def _which(self) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None:
+        return None if self.part is None else self.part.has
 
     def load_ranker(self) -> Ranker | TextRanker:
         """The ranker with its trained weights, or the one by text, in evaluation mode."""
@@ -87,7 +103,7 @@ class Bundle:
 
     def load_index(self) -> PostIndex:
         """The index over the post tower's vectors."""
-        return PostIndex.load(self.folder / "index")
+        return PostIndex.load(self.folder / "index", self._which)
 
     @property
     def has_prefix(self) -> bool:
@@ -107,7 +123,7 @@ class Bundle:
 
     def load_prefix_index(self) -> PrefixIndex:
         """Prefix vectors of all posts with a text."""
-        return PrefixIndex.load(self.folder / PREFIX)
+        return PrefixIndex.load(self.folder / PREFIX, self._which)
 
     @cached_property
     def interference(self) -> InterferenceBlend:
@@ -136,13 +152,21 @@ class Bundle:
 
     @cached_property
     def facts(self) -> Facts:
-        """What the models read of posts and viewers, as of the newest event."""
-        return Facts.load(self.folder / "tables", self.actions)
+        """What the models read of posts and viewers, as of the newest event.
+
+        Of a part, what places posts to come: no rates, and of posts in the bundle no text.
+        """
+        return Facts.load(self.folder / "tables", self.actions, self._which)
 
     @cached_property
     def posts(self) -> pa.Table:
         """schema.POSTS, with popularity float64 in [0, 1] and num_shown int64."""
         return pq.read_table(self.folder / "tables" / "posts.parquet")
+
+    def post_columns(self, *names: str) -> pa.Table:
+        """Some columns of `posts`, `post_id` among them, in the order of the index; not kept."""
+        table = pq.read_table(self.folder / "tables" / "posts.parquet", columns=[*names])
+        return table.filter(pa.array(self.holds(table["post_id"].to_numpy())))
 
     @cached_property
     def users(self) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 from train.interference import conclusion
 from train.interference.parts import SECTIONS
 from train.report import text
-from train.report_tables import Lines, checks_section, table
+from train.report_tables import Lines, checks_section, parts_section, table
 
 Record = Mapping[str, Any]
 PLOTS: dict[str, tuple[str, ...]] = {  # part -> its plots
@@ -31,7 +31,7 @@ def markdown(record: Record) -> str:
         "",
         *(f"- {key.replace('_', ' ')}: {text(value)}" for key, value in record["header"].items()),
         "",
-        *_parts(record),
+        *parts_section(record["parts"]),
         *_data(record),
         *checks_section(record["checks"]),
     ]
@@ -41,22 +41,6 @@ def markdown(record: Record) -> str:
             lines += [f"![{plot}]({name}_{plot}.png)\n" for plot in PLOTS.get(part, ())]
     lines += conclusion.section(record["conclusion"])
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _parts(record: Record) -> Lines:
-    """What each part cost, and when it was made."""
-    rows = [
-        (name, part["cpu_minutes"], part["date"], part["git_commit"])
-        for name, part in record["parts"].items()
-    ]
-    total = sum(row[1] for row in rows)
-    return [
-        "## Cost",
-        "",
-        *table(("part", "CPU minutes", "date", "git commit"), rows),
-        f"{total:.1f} CPU minutes in all, on one thread.",
-        "",
-    ]
 
 
 def _data(record: Record) -> Lines:

@@ -16,12 +16,17 @@ FIELD, BESIDE, CHANCE = "#c8553d", "#1f5fa8", "#8f8f8f"
 
 
 def draw(record: Record, folder: Path) -> list[Path]:
-    """Write the plots of all parts that the record has; returns their files.
+    """Write the plots of all parts that the record has and has a set for; returns their files.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    wanted = [name for part, names in PLOTS.items() if part in record for name in names]
+    wanted = [
+        name
+        for part, names in PLOTS.items()
+        if any(record.get(part, {}).get(key) for key in ("sets", "alone", "features"))
+        for name in names
+    ]
     return save(record, folder, ((name, _PLOTS[name]) for name in wanted))
 
 

@@ -49,7 +49,7 @@ class Lift(Config):
 class Spaces(Config):
     """Further vectors of posts, learned by the product's own models."""
 
-    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "kuairand")
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m", "kuairand")
     num_repeats: PositiveInt = 3  # draws of negatives
     towers: TowersRun = TowersRun()
     prefix: FitConfig = condition("own", num_levels=1)  # a part for genres, one for what is said
@@ -59,8 +59,8 @@ class Spaces(Config):
 class Phoenix(Config):
     """The field as an input of the ranker."""
 
-    sets: tuple[str, ...] = ("ml-100k", "kuairand")
-    num_repeats: PositiveInt = 1  # draws of negatives, and of weights
+    sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m", "kuairand")
+    num_repeats: PositiveInt = 2  # draws of negatives, and of weights
     run: PhoenixRun = PhoenixRun()
 
 
@@ -100,7 +100,7 @@ class StudyConfig(Config):
     dimension_sets: tuple[str, ...] = ("ml-100k", "ml-1m", "kuairand")
     ablation_set: str = "ml-100k"
     ablation_seeds: PositiveInt = 3
-    text_lift_sets: tuple[str, ...] = ("ml-100k", "ml-latest-small")
+    text_lift_sets: tuple[str, ...] = ("ml-100k", "ml-latest-small", "ml-1m")
     lift: Lift = Lift()
     spaces: Spaces = Spaces()
     phoenix: Phoenix = Phoenix()

@@ -2,7 +2,8 @@
 
 The first call writes the first round's feed.yaml. Serve it; label what was served with
 `python -m pipelines.data.outcomes`; call again: pages shown since then end the round, and the
-next one's feed.yaml is written. Called again without new pages it changes nothing.
+next one's feed.yaml takes the place of the last, which a running server takes up. Called again
+without new pages it changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from rich.console import Console
 
 from configs import ConfigError, load
@@ -32,6 +33,8 @@ class ServedConfig(OnlineConfig):
     events: str = "artifacts/outcomes/events"  # what was served, with what came of it
     out: str = "artifacts/online"  # state.json and feed.yaml go to <out>/<name>
     min_pages: PositiveInt = 100  # a round goes on until it has as many
+    # Pages shown in the first seconds of a round count in none: a server may not have it yet.
+    settle_s: NonNegativeFloat = 60.0
 
 
 def advance(config: ServedConfig, now_ms: int, console: Console) -> State:
@@ -42,8 +45,9 @@ def advance(config: ServedConfig, now_ms: int, console: Console) -> State:
     """
     folder = Path(config.out) / config.name
     moves = OnlineConfig.model_validate(config.model_dump(include=set(OnlineConfig.model_fields)))
+    since_ms = now_ms + round(config.settle_s * 1000)
     if not (folder / STATE).exists():
-        return _serve(folder, begin(moves, now_ms), config, moves, console)
+        return _serve(folder, begin(moves, since_ms), config, moves, console)
     state = read(folder / STATE, moves)
     found, left_out = pages(config.events, state, moves)
     if left_out:
@@ -59,7 +63,7 @@ def advance(config: ServedConfig, now_ms: int, console: Console) -> State:
     ]
     console.print(f"round {state.round}, {len(found):,} pages:")
     console.print(markdown([config.setting, "share", "pages", "reward a page"], rows))
-    return _serve(folder, after(state, moves, earned, now_ms), config, moves, console)
+    return _serve(folder, after(state, moves, earned, since_ms), config, moves, console)
 
 
 def _serve(

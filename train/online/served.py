@@ -14,6 +14,7 @@ from configs import load
 from pipelines.data.reader import MissingInputError
 from pipelines.feed.discover import FeedConfig, discover
 from pipelines.feed.experiments import Experiment
+from pipelines.feed.replay import of_feed
 from pipelines.feed.variants import Variants
 from pipelines.schema import EVENTS
 from pipelines.whole import save_text
@@ -23,7 +24,7 @@ _COLUMN = {"dwell_time": "dwell_s"}  # of an action, where it is not its name
 
 
 def pages(events: str, state: State, config: OnlineConfig) -> tuple[pl.DataFrame, int]:
-    """What each page of the round earned.
+    """What each page of the timeline earned in the round; other feeds have no experiment of ours.
 
     A page of which the log does not tell every rewarded action is left out: not told is not the
     same as not done.
@@ -58,7 +59,8 @@ def pages(events: str, state: State, config: OnlineConfig) -> tuple[pl.DataFrame
         ignore_nulls=False,
     )
     per_page = (
-        rows.group_by("request_id", "user_id")
+        rows.filter(of_feed() | pl.col("request_id").is_null())
+        .group_by("request_id", "user_id")
         .agg(
             pl.col("shown_at_ms").max(),
             earned.sum().alias("reward"),

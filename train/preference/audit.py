@@ -1,9 +1,9 @@
 """`python -m train.preference.audit WEIGHTS --stakeholders NAME ...`: audit a set of weights.
 
-WEIGHTS is a YAML or JSON file of action: weight, the name of a published preset, or a bundle's
-folder. Prints a table; with --out writes audit.json, audit.md and a plot there. The exit code is
-for CI: 0 = all is as wanted, 1 = a stakeholder's cosine is below --at-least, 2 = cannot be read or
-written.
+WEIGHTS is a YAML or JSON file of action: weight, the name of a published preset, or a bundle;
+files and bundles may lie at any fsspec path, such as s3://. Prints a table; with --out writes
+audit.json, audit.md and a plot there. The exit code is for CI: 0 = all is as wanted, 1 = a
+stakeholder's cosine is below --at-least, 2 = cannot be read or written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -30,9 +31,11 @@ from train.report_tables import table
 
 Floats = NDArray[np.float64]
 
+BLEND = "blend.json"  # of a bundle
+
 
 def read_weights(given: str) -> dict[str, float]:
-    """Weights by action of a file, a preset or a bundle.
+    """Weights by action of a preset, or of a file or a bundle at any fsspec path.
 
     Of a bundle those are left out that are a reader's own actions, as its card does.
 
@@ -42,13 +45,16 @@ def read_weights(given: str) -> dict[str, float]:
     presets = {str(name): weights for name, weights in PRESETS.items()}
     if given in presets:
         return dict(presets[given])
-    path = Path(given)
-    blend = path / "blend.json"
-    if blend.exists():
-        return known_actions(_mapping(blend))
-    if not path.is_file():
+    try:
+        files, path = fsspec.core.url_to_fs(given)
+        is_bundle, is_file = files.exists(f"{path.rstrip('/')}/{BLEND}"), files.isfile(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"{given}: cannot be read ({str(error).partition(chr(10))[0]})") from error
+    if is_bundle:
+        return known_actions(_mapping(f"{given.rstrip('/')}/{BLEND}"))
+    if not is_file:
         raise ValueError(f"{given}: no such file, bundle or preset{near_miss(given, PRESETS)}")
-    return _mapping(path)
+    return _mapping(given)
 
 
 def read_stakeholders(given: Sequence[str]) -> dict[str, Floats]:
@@ -60,7 +66,7 @@ def read_stakeholders(given: Sequence[str]) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     for one in given:
         name, equals, file = one.partition("=")
-        found[name] = vector(_mapping(Path(file)), file) if equals else stakeholders((name,))[name]
+        found[name] = vector(_mapping(file), file) if equals else stakeholders((name,))[name]
     return found
 
 
@@ -72,7 +78,7 @@ def read_scale(given: str | None) -> Floats | None:
     """
     if given is None:
         return None
-    made = vector(_mapping(Path(given)), given)
+    made = vector(_mapping(given), given)
     if (made < 0).any():
         raise ValueError(f"{given}: {ACTION_NAMES[int(made.argmin())]}: a spread is not below 0")
     return made
@@ -177,12 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if below else 0
 
 
-def _mapping(path: Path) -> dict[str, float]:
+def _mapping(path: str) -> dict[str, float]:
     try:
         # YAML takes JSON's 1e-05 for a word.
-        read = json.loads if path.suffix == ".json" else yaml.safe_load
-        found = read(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        read = json.loads if path.endswith(".json") else yaml.safe_load
+        with fsspec.open(path, "r") as file:
+            found = read(file.read())
+    except (OSError, ValueError, ImportError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected action: weight, got {type(found).__name__}")

@@ -134,11 +134,15 @@ def _case(row: dict[str, Any], posts: Posts, rng: np.random.Generator) -> Case |
 
 
 def with_event(case: Case, event: Event | None) -> dict[str, Any]:
-    """The visit with the candidates, and with this event at the end of the history."""
+    """The visit with the candidates, and with this event as the newest of the history.
+
+    It is JUST_BEFORE_MS before the visit, or with the newest event there is if that is later.
+    """
     row = dict(case.example)
     num = len(case.candidates)
     if event is not None:
-        at = row["at_ms"] - JUST_BEFORE_MS
+        # Histories are in the order of time: what was done within that minute stays older.
+        at = max([row["at_ms"] - JUST_BEFORE_MS, *row["history_at_ms"][-1:]])
         did = 0 if event.action is None else 1 << ACTION_NAMES.index(event.action)
         new = (event.post_id, event.author_id, did)
         surface = (row["surface"] or [0])[0]

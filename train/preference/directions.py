@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from train.preference.goodhart import COSINES, SEEDS, UNIT, changes, cosines, learn_all
 from train.preference.proportions import wilson
+from train.preference.selection import WARM, at
 from train.preference.space import Space, unit_max
 from train.preference.training import FitConfig
 
 Floats = NDArray[np.float64]
 
 BINS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)  # of |cosine|
-WARM = (0.1, 1.0, 2.0, 10.0)  # temperatures
-SELECTIONS = ("top 10", *(f"T={t:g}" for t in WARM), UNIT)
+TEMPERATURES = (0.1, *WARM)
+SELECTIONS = ("top 10", *map(at, TEMPERATURES), UNIT)
 
 
 def with_random_stakeholders(space: Space, num_pairs: int, seed: int) -> Space:
@@ -61,7 +62,7 @@ def predictors(
     """
     drawn = with_random_stakeholders(space, num_pairs, seed)
     learned = learn_all(drawn, seeds, fit)
-    by_cosine, by_selection = cosines(drawn, learned), changes(drawn, learned, False, WARM)
+    by_cosine, by_selection = cosines(drawn, learned), changes(drawn, learned, False, TEMPERATURES)
     one, two = np.arange(num_pairs), np.arange(num_pairs) + num_pairs
     row, column = np.concatenate([one, two]), np.concatenate([two, one])
     cluster = np.concatenate([one, one])

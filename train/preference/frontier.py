@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.preference.selection import frontier
+from train.preference.selection import frontier, slates
 from train.preference.space import Space
 
 Floats = NDArray[np.float64]
@@ -35,7 +35,9 @@ def pareto(points: Floats) -> NDArray[np.bool_]:
 def hypervolume(points: Floats, reference: Floats) -> float:
     """Exact volume that points dominate, above a reference: 0 for points not above it.
 
-    Slices along the last stakeholder, from the best point down (While et al. 2006, HSO).
+    Each point adds what it alone dominates beside those that are better by the last stakeholder:
+    its own box less what they dominate of it, which has one stakeholder fewer (While et al. 2012,
+    WFG). In hundreds of points of five stakeholders a second.
 
     Args:
         points: [P, K].
@@ -46,14 +48,18 @@ def hypervolume(points: Floats, reference: Floats) -> float:
         return 0.0
     if points.shape[1] == 1:
         return float(above.max() - reference[0])
+    if points.shape[1] == 2:
+        above = above[np.argsort(-above[:, 0], kind="stable")]
+        width = above[:, 0] - np.append(above[1:, 0], reference[0])
+        return float(width @ (np.maximum.accumulate(above[:, 1]) - reference[1]))
     above = above[pareto(above)]
     above = above[np.argsort(-above[:, -1], kind="stable")]
-    lower = np.append(above[1:, -1], reference[-1])
-    return sum(
-        float(depth) * hypervolume(above[: at + 1, :-1], reference[:-1])
-        for at, depth in enumerate(above[:, -1] - lower)
-        if depth > 0
-    )
+    volume = 0.0
+    for at, point in enumerate(above):
+        alone = float(np.prod(point[:-1] - reference[:-1]))
+        shared = hypervolume(np.minimum(above[:at, :-1], point[:-1]), reference[:-1])
+        volume += float(point[-1] - reference[-1]) * (alone - shared)
+    return volume
 
 
 def geometric_regret(space: Space, scorer: int) -> dict[str, dict[str, Any]]:
@@ -80,6 +86,25 @@ def geometric_regret(space: Space, scorer: int) -> dict[str, dict[str, Any]]:
             "points": len(points),
             "scorer": hidden == scorer,
         }
+    return found
+
+
+def regret_as_published(space: Space, scorer: int) -> dict[str, float]:
+    """The same regrets as the published script's sums make them, without any tolerance.
+
+    W F' once for all items, NumPy's sum over each slate's items in the order they were chosen, and
+    a point counts unless another is as good for all and better for one to the last bit: of slates
+    of the same items some count again and some beat each other, by rounding alone.
+    """
+    utility = space.utility
+    slate = slates((space.weights[scorer] @ space.features.T)[None], space.topic)[0]
+    points = np.array([[of[items].sum() for of in utility] for items in slate])
+    found = {}
+    for hidden, name in enumerate(space.stakeholders):
+        others = np.delete(points, hidden, axis=1)
+        as_good = (others[:, None] >= others[None]).all(axis=2)
+        beaten = (as_good & (others[:, None] > others[None]).any(axis=2)).any(axis=0)
+        found[name] = float(points[:, hidden].max() - points[~beaten, hidden].mean())
     return found
 
 

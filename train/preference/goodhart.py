@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.preference.selection import TEMPERATURES, hard, soft, sweep
+from train.preference.selection import TEMPERATURES, at, hard, soft, sweep
 from train.preference.space import Space, cosine
 from train.preference.training import FitConfig, learn, perturbed
 
@@ -88,9 +88,27 @@ def changes(
     if with_sweep:
         found["sweep"] = sweep(space, learned.many) - sweep(space, learned.few)
     for t in temperatures:
-        found[f"T={t:g}"] = soft(many, utility, t) - soft(few, utility, t)
+        found[at(t)] = soft(many, utility, t) - soft(few, utility, t)
     found[UNIT] = soft(_unit(many), utility, 1.0) - soft(_unit(few), utility, 1.0)
     return {name: value.mean(axis=0) for name, value in found.items()}
+
+
+def levels(space: Space, learned: Learned) -> list[dict[str, Any]]:
+    """Worth of the sweep to each hidden one by FEW and by MANY pairs of the target, over seeds.
+
+    Returns:
+        A row each target and hidden one, bystanders among these: `raw` cosine, `few` and `many`.
+    """
+    wide = space.with_bystanders()
+    raw = cosine(space.weights[:, None], wide.weights[None])
+    few, many = (sweep(wide, w).mean(axis=0) for w in (learned.few, learned.many))  # [K, K + ...]
+    return [
+        {"target": target, "hidden": hidden}
+        | {"raw": float(raw[t, h]), "few": float(few[t, h]), "many": float(many[t, h])}
+        for t, target in enumerate(space.stakeholders)
+        for h, hidden in enumerate(wide.stakeholders)
+        if hidden != target
+    ]
 
 
 def ordered_pairs(

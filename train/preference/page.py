@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.preference import page_goodhart, page_regret
+from train.preference import page_goodhart, page_regret, page_shown
 from train.preference.plots import names
 from train.report import text
-from train.report_tables import Lines, checks_section, table
+from train.report_tables import Lines, checks_section, parts_section, table
 
 Record = Mapping[str, Any]
 
@@ -21,8 +21,9 @@ def markdown(record: Record) -> str:
         f"Made from `{record['name']}.json`; do not edit.",
         "",
         *(f"- {key.replace('_', ' ')}: {text(value)}" for key, value in record["header"].items()),
-        f"- seconds: {text(record['seconds'])}",
+        f"- seconds of this command on the wall: {text(record['wall_seconds'])}",
         "",
+        *parts_section(record["parts"]),
         "Stakeholders want linear combinations of items' features. Their weights are learned from "
         "pairs of items by the Bradley-Terry model; a slate is then chosen by one stakeholder's "
         "learned weights (the target) and measured by another's true ones (the hidden). The "
@@ -53,9 +54,12 @@ _SECTIONS = {
     "predictors": page_goodhart.predictors,
     "decoupling": page_goodhart.decoupling,
     "named": page_goodhart.pairs,
+    "levels": page_goodhart.levels,
     "budget": page_regret.budget,
     "frontier": page_regret.frontier,
     "losses": page_regret.losses,
+    "constrained": page_regret.constrained,
     "audit": page_regret.audit,
-    "real": page_regret.real,
+    "real": page_shown.real,
+    "world": page_shown.world,
 }

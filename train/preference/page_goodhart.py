@@ -79,6 +79,12 @@ def _cell(cell: Mapping[str, float]) -> str:
 def pairs(record: Record) -> Lines:
     """Named stakeholders of each set."""
     lines = ["## Named stakeholders", ""]
+    lines += [
+        "Changes from 25 to 2,000 pairs of the target, by selection. `covariance` takes the "
+        "target's weights as learned from 2,000 pairs, `covariance_true` the true ones; both take "
+        "the hidden one's true weights, and `trained` learns those of both.",
+        "",
+    ]
     for name, of in record["sets"].items():
         accuracy = ", ".join(f"{who} {value:.3f}" for who, value in of["accuracy"].items())
         lines += [
@@ -102,6 +108,56 @@ def pairs(record: Record) -> Lines:
             for selection, row in of["matches"].items()
         ]
         lines += table(("signs told right, strong pairs", *COSINES), rows)
+    return lines
+
+
+def levels(record: Record) -> Lines:
+    """What the sweep is worth by few and many pairs, and what another split changes."""
+    lines = ["## Levels of the sweep", ""]
+    lines += [
+        "Mean over 21 weights of diversity of the worth of ten items, by 25 and by 2,000 pairs of "
+        "the target. Bystanders are hidden alone: their weights are made from counts and never "
+        "learned.",
+        "",
+    ]
+    for name, of in record["sets"].items():
+        rows = [
+            (
+                f"{row['target']} > {row['hidden']}",
+                f"{row['raw']:+.3f}",
+                *(f"{row[key]:.3f}" for key in ("few", "many")),
+                f"{row['many'] - row['few']:+.3f}",
+            )
+            for row in of["levels"]
+        ]
+        lines += table((name, "raw cosine", "25 pairs", "2,000 pairs", "change"), rows)
+        if "curve" in of:
+            who = [key for key in next(iter(of["curve"].values())) if key != "accuracy"]
+            rows = [
+                (num, *(by[key] for key in (*who, "accuracy"))) for num, by in of["curve"].items()
+            ]
+            head = f"{name}: pairs of the {who[0]}"
+            lines += table((head, *who, "held-out accuracy"), rows)
+    split, exact = record.get("random_split"), record["sets"].get("ml_100k")
+    if split is not None and exact is not None:
+        rows = [
+            (
+                f"{a['target']} > {a['hidden']}",
+                *(
+                    f"{row['cosine']['trained']:+.3f}, {row['change']['T=1']:+.3f}, "
+                    f"{row['change']['T=10']:+.4f}"
+                    for row in (a, b)
+                ),
+            )
+            for a, b in zip(split["pairs"], exact["pairs"], strict=True)
+        ]
+        lines += [
+            f"ML-100K with its training ratings drawn at random from all 100,000 "
+            f"({split['items']:,} films) in place of the ua split's: trained cosine, change at "
+            "T = 1 and at T = 10.",
+            "",
+            *table(("target > hidden", "at random", "ua split"), rows),
+        ]
     return lines
 
 

@@ -29,11 +29,8 @@ def draw(record: Record, folder: Path) -> list[Path]:
 
 def names(record: Record) -> list[str]:
     """Plots that the record has something for."""
-    return [
-        name
-        for name in PLOTS
-        if (record["real"] if name == "real" else name == "audit" or record["sets"])
-    ]
+    needs = {"real": record["real"], "audit": True, "constrained": _rules(record)}
+    return [name for name in PLOTS if needs.get(name, record["sets"])]
 
 
 def _panels(record: Record, plt: Any, height: float) -> tuple[Any, list[tuple[str, Any, Any]]]:
@@ -117,6 +114,37 @@ def _decoupling(record: Record, plt: Any) -> Any:
     return figure
 
 
+def _rules(record: Record) -> list[dict[str, Any]]:
+    """Rows of the constrained loss, of the set that has them."""
+    return [row for of in record["sets"].values() for row in of.get("constrained", ())]
+
+
+def _constrained(record: Record, plt: Any) -> Any:
+    """How far the rules turn what is learned, by start and number of pairs."""
+    rows = _rules(record)
+    figure, axis = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
+    names = [f"{row['stakeholder']}, {row['pairs']:,} pairs" for row in rows]
+    order = list(dict.fromkeys(names))
+    for at, start in enumerate(dict.fromkeys(row["start"] for row in rows)):
+        mine = [
+            (n, row["cosine"]) for n, row in zip(names, rows, strict=True) if row["start"] == start
+        ]
+        axis.plot(
+            [cosine for _, cosine in mine],
+            [order.index(name) for name, _ in mine],
+            "o",
+            ms=9 - 4 * at,
+            fillstyle="full" if at else "none",  # rings, so that equal ones are both seen
+            color=COLORS[at],
+            label=f"{start} start",
+        )
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xlabel="cosine of the constrained loss's weights to Bradley-Terry's")
+    axis.invert_yaxis()
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def _frontier(record: Record, plt: Any) -> Any:
     """Worth to each stakeholder along the weights of diversity."""
     figure, panels = _panels(record, plt, 3.4)
@@ -182,6 +210,7 @@ PLOTS: dict[str, Plot] = {
     "decoupling": _decoupling,
     "budget": _budget,
     "frontier": _frontier,
+    "constrained": _constrained,
     "audit": _audit,
     "real": _real,
 }

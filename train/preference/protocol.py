@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from train.preference.alignment import audit, closed_form, flips_at, stakeholders, vector
+from train.preference.goodhart import SIGMA
 from train.preference.selection import sweep
 from train.preference.space import Space, cosine
 from train.preference.stakeholders.synthetic import (
@@ -17,11 +18,12 @@ from train.preference.stakeholders.synthetic import (
     action_weights,
     space,
 )
-from train.preference.training import learn
+from train.preference.training import FitConfig, learn, perturbed
 
 SEED = 42
 CURVE_SEEDS = tuple(42 + 1_000 * i + 100 * j for i in range(5) for j in range(5))
 CURVE = (25, 100, 2_000)  # pairs
+TARGET_CURVE = (25, 100, 500, 2_000)
 _PAIRS = ((0, 1), (0, 2), (1, 2))
 # Weights of the platform as the frontier analysis has them; negative actions count in its favour.
 FRONTIER_PLATFORM = {
@@ -70,6 +72,26 @@ def synthetic_protocol(curve_seeds: Sequence[int] = CURVE_SEEDS) -> dict[str, An
             for start, of in (("given", pool), ("neutral", space(neutral=True)))
         },
     }
+
+
+def target_curve(
+    space: Space, seeds: Sequence[int] = CURVE_SEEDS, fit: FitConfig | None = None
+) -> dict[str, Any]:
+    """Utility (sweep) to each stakeholder by pairs of the first one, who says its weights wrongly.
+
+    Returns:
+        pairs -> by stakeholder the utility, and `accuracy` on held-out pairs; means over seeds.
+    """
+    said = perturbed(space.weights, SIGMA, seeds)[:, :1] @ space.features.T
+    found = {}
+    for num in TARGET_CURVE:
+        weights, right = learn(space, said, num, seeds, fit, labellers=[0])
+        worth = sweep(space, weights[:, 0]).mean(axis=0)
+        found[str(num)] = {
+            **dict(zip(space.stakeholders, worth, strict=True)),
+            "accuracy": right.mean(),
+        }
+    return found
 
 
 def audits() -> dict[str, Any]:

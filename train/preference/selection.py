@@ -20,8 +20,14 @@ Ints = NDArray[np.int64]
 
 TOP = 10  # items of a slate
 TEMPERATURES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+WARM = tuple(t for t in TEMPERATURES if t >= 1)  # where published claims are made
 DELTAS = tuple(np.linspace(0, 1, 21).tolist())  # weights of diversity
 _AT_ONCE = 256  # score vectors whose slates are chosen together
+
+
+def at(temperature: float) -> str:
+    """The soft selection's name in results."""
+    return f"T={temperature:g}"
 
 
 def soft(scores: Floats, utility: Floats, temperature: float) -> Floats:

@@ -5,8 +5,10 @@ Axes: C items, D features, K stakeholders.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ class Space:
         feature_names: D of them.
         negative: features that are actions nobody wants; none where features are no actions.
             bool [D].
+        bystanders: name -> weights of those who are measured too but never learned. float64 [D].
         story: of the data, for a report.
     """
 
@@ -45,6 +48,7 @@ class Space:
     worth: Floats
     feature_names: tuple[str, ...]
     negative: NDArray[np.bool_]
+    bystanders: Mapping[str, Floats] = field(default_factory=dict)
     story: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -59,6 +63,7 @@ class Space:
         start: Floats | None = None,
         worth: Floats | None = None,
         negative: NDArray[np.bool_] | None = None,
+        bystanders: Mapping[str, Floats] | None = None,
     ) -> Space:
         """The usual space: learning starts at START everywhere, and worth is utility, clipped.
 
@@ -82,6 +87,7 @@ class Space:
             worth=np.clip(stacked @ features.T, 0, 1) if worth is None else worth,
             feature_names=feature_names,
             negative=np.zeros(features.shape[1], bool) if negative is None else negative,
+            bystanders=bystanders or {},
             story=story or {},
         )
 
@@ -89,6 +95,19 @@ class Space:
     def utility(self) -> Floats:
         """U_k(c). [K, C]."""
         return self.weights @ self.features.T
+
+    def with_bystanders(self) -> Space:
+        """The same items with the bystanders behind the stakeholders."""
+        if not self.bystanders:
+            return self
+        weights = np.stack(list(self.bystanders.values()))
+        return replace(
+            self,
+            stakeholders=(*self.stakeholders, *self.bystanders),
+            weights=np.concatenate([self.weights, weights]),
+            worth=np.concatenate([self.worth, np.clip(weights @ self.features.T, 0, 1)]),
+            bystanders={},
+        )
 
     def of_stakeholder(self, name: str) -> int:
         """Its row.
@@ -99,6 +118,14 @@ class Space:
         if name not in self.stakeholders:
             raise KeyError(f"{self.name}: no stakeholder {name!r} (have: {self.stakeholders})")
         return self.stakeholders.index(name)
+
+
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """Short hash of numbers that results depend on."""
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def cosine(a: Floats, b: Floats) -> Floats:

@@ -257,13 +257,42 @@ def probe(vectors: NDArray[np.floating], labels: Ints, seed: int = 0) -> dict[st
     }
 
 
-def made_cases(examples: pa.Table, posts: Posts, most: int, seed: int) -> list[Case]:
-    """As `counterfactuals.cases`.
+def verification(
+    predict: Predict,
+    observed: Sequence[str],
+    examples: pa.Table,
+    posts: Posts,
+    num_viewers: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All tests of outputs, and the verdict on blocks.
+
+    Args:
+        predict: the model.
+        observed: actions that it has learned.
+        examples: visits that it has not learned from.
+        posts: that candidates are drawn from.
+        num_viewers: at most so many are asked what a block would change.
+        seed: of the draws.
+
+    Returns:
+        viewers; counterfactuals, behaviour and flips as their functions give them;
+        block_less_placebo, its bar, and `met`; None where no block was learned.
 
     Raises:
         ValueError: no viewer of these visits meets an author for the first time.
     """
-    made = cases(examples, posts, most, seed)
+    made = cases(examples, posts, num_viewers, seed)
     if not made:
         raise ValueError("no visit shows a post of an author that its viewer has not met before")
-    return made
+    acts = counterfactuals(predict, made, observed)
+    less = acts["block_author"]["less_placebo"] if "block_author" in acts else None
+    return {
+        "viewers": len(made),
+        "counterfactuals": acts,
+        "block_less_placebo": less,
+        "bar": BLOCK_BAR,
+        "met": None if less is None else less >= BLOCK_BAR,
+        "behaviour": behaviour(predict(examples), examples, posts),
+        "flips": flips(predict, examples, posts, observed, seed),
+    }

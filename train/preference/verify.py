@@ -30,18 +30,9 @@ from train.evaluate import predict
 from train.models.ranker import Ranker
 from train.models.tokens import tensors
 from train.preference.counterfactuals import Posts
-from train.preference.verification import (
-    BLOCK_BAR,
-    PLACEBO,
-    behaviour,
-    counterfactuals,
-    flips,
-    home_topics,
-    made_cases,
-    probe,
-)
+from train.preference.verification import PLACEBO, home_topics, probe, verification
 from train.report import plain, text
-from train.report_tables import table
+from train.report_tables import Lines, table
 from train.rows import read_examples
 
 _ACT_COLUMNS = ("moved", "beyond_seen", "placebo", "other_author")
@@ -70,23 +61,9 @@ def verify(bundle: Bundle, data: Path, num_viewers: int = 200, seed: int = 0) ->
     facts, observed = Facts.load(data), bundle.card["observed_actions"]
     examples = read_examples(data, "test")
     posts = Posts.of(pq.read_table(data / "posts.parquet"))
-    ask = partial(_ask, ranker, facts)
-    made = made_cases(examples, posts, num_viewers, seed)
-    acts = counterfactuals(ask, made, observed)
-    block = acts.get("block_author")
-    return plain(
-        {
-            "bundle": bundle.path,
-            "viewers": len(made),
-            "counterfactuals": acts,
-            "block_less_placebo": block and block["less_placebo"],
-            "bar": BLOCK_BAR,
-            "met": None if block is None else block["less_placebo"] >= BLOCK_BAR,
-            "behaviour": behaviour(ask(examples), examples, posts),
-            "flips": flips(ask, examples, posts, observed, seed),
-            "probes": _probes(bundle, facts, examples, posts, seed),
-        }
-    )
+    found = verification(partial(ask, ranker, facts), observed, examples, posts, num_viewers, seed)
+    probes = _probes(bundle, facts, examples, posts, seed)
+    return plain({"bundle": bundle.path, **found, "probes": probes})
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -100,6 +77,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         "author of whom nothing was shown to them before.",
         "",
     ]
+    rows = [
+        (name, of["silhouette"], of["by_chance"], of["num"]) for name, of in found["probes"].items()
+    ]
+    lines += [*sections(found), *table(("probe", "silhouette", "by chance", "vectors"), rows)]
+    return "\n".join(lines)
+
+
+def sections(found: Mapping[str, Any]) -> Lines:
+    """Tables of what `verification` found."""
     columns = (
         *("act", "moves the author's other posts as it should"),
         *("… against the same post merely seen", f"placebo ({PLACEBO})"),
@@ -108,7 +94,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         (name, *(_share(of[key]) for key in _ACT_COLUMNS))
         for name, of in found["counterfactuals"].items()
     ]
-    lines += table((*columns, "same act, unrelated author"), rows)
+    lines = table((*columns, "same act, unrelated author"), rows)
     flipped = found["flips"]
     lines += table(
         ("swapped histories", "share"),
@@ -119,11 +105,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         ],
     )
     lines += table(("behaviour", "value"), list(found["behaviour"].items()))
-    rows = [
-        (name, of["silhouette"], of["by_chance"], of["num"]) for name, of in found["probes"].items()
-    ]
-    lines += table(("probe", "silhouette", "by chance", "vectors"), rows)
-    return "\n".join(lines)
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if found["met"] is False else 2 if found["met"] is None else 0
 
 
-def _ask(ranker: Ranker, facts: Facts, examples: pa.Table) -> np.ndarray:
+def ask(ranker: Ranker, facts: Facts, examples: pa.Table) -> np.ndarray:
+    """What it predicts of every candidate of the examples. [rows, A]."""
     return predict(ranker, examples, facts, quiet=True)
 
 

@@ -29,7 +29,7 @@ from train.loop import TrainConfig
 from train.prefix.posts import PostsRun, fit_posts
 from train.runs import read_run
 from train.tuning.settings import RunSearch
-from train.tuning.space import distributions, sample, values
+from train.tuning.space import distributions, extremes, values
 from train.tuning.study import StudyError, finished, note, opened
 from train.worker import NOT_VALIDATED, fit
 
@@ -57,7 +57,8 @@ def search(config: RunSearch, then: Callable[[Study], None] = lambda _: None) ->
         )
     paths = {name: str(Path(getattr(base, name)).resolve()) for name in ("data", "out")}
     plain = base.model_dump(mode="json") | paths
-    _settings(type(base), plain, sample(config.space), config.name)  # a misspelt name stops here
+    for drawn in extremes(config.space):  # a misspelt name or a wrong value stops here
+        _settings(type(base), plain, drawn, config.name)
     made_of = {
         "settings_of_run": {k: v for k, v in plain.items() if k not in ("name", *paths)},
         "data_fingerprint": read_manifest(Path(paths["data"]))["fingerprint"],
@@ -94,7 +95,7 @@ def as_overrides(settings: Mapping[str, Any]) -> list[str]:
 def best_command(config: RunSearch, best: FrozenTrial) -> str:
     """How to train the best trial's run again."""
     settings = config.fixed | values(config.space, best.params)
-    return "python -m train " + shlex.join([config.run, *as_overrides(settings)])
+    return shlex.join(["python", "-m", "train", config.run, *as_overrides(settings)])
 
 
 def scalars(validation: Mapping[str, Any], prefix: str = "") -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -110,9 +110,19 @@ def sample(space: Space, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def extremes(space: Space) -> Iterator[dict[str, Any]]:
+    """A sample, and the same with one setting at an end of its range, or at one of its choices."""
+    usual = sample(space)
+    yield usual
+    for name, where in space.items():
+        ends = where.choices if isinstance(where, Choice) else [_at(where, 0.0), _at(where, 1.0)]
+        for value in ends:
+            yield usual | {name: value}
+
+
 def _at(where: Range, share: float) -> float | int:
     if where.scale == "log":
-        return float(where.low * (where.high / where.low) ** share)
+        return min(where.high, float(where.low * (where.high / where.low) ** share))
     steps = where.step or (1.0 if where.scale == "integer" else 0.0)
     if not steps:
         return where.low + share * (where.high - where.low)

@@ -70,8 +70,9 @@ class Visibility(Hydrator):
 
     def describe(self, posts: Candidates, row: int) -> str | None:
         """Name the verdict and the rule."""
-        verdict, rule = Verdict(posts["visibility"][row]), self.rule_of(posts, row)
-        return f"{_IN_WORDS[verdict]}: {rule}" if rule else None
+        if rule := self.rule_of(posts, row):
+            return f"{_IN_WORDS[Verdict(posts['visibility'][row])]}: {rule}"
+        return None
 
     def rule_of(self, posts: Candidates, row: int) -> str | None:
         """The rule that hides or drops the post at `row`, and of which post; None if none does."""

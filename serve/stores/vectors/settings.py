@@ -53,7 +53,8 @@ def open_vectors(settings: VectorSettings, bundle: Bundle, version: str) -> Vect
         ConfigError: the package psycopg or the environment variable is missing.
     """
     index = bundle.load_index()
-    topic_ids = topics_of(bundle.posts)  # one a row of the index, which is in this order
+    posts = bundle.post_columns("post_id", "topic_ids")
+    topic_ids = topics_of(posts)  # one a row of the index, which is in this order
     if settings.kind == "faiss":
         return FaissVectors(index, topic_ids, settings.merge_after)
     try:

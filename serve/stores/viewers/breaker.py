@@ -32,6 +32,11 @@ class Breaker:
         self.num_tried = 0
         self.num_refused = 0
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last call that ended failed."""
+        return self._failed_at is not None
+
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work`, whose every exception counts as a failure of the service.
 

@@ -26,6 +26,8 @@ def history_of(user_id: int, engagements: pa.Table, after_ms: int, before_ms: in
     Returns:
         With author_id 0: a store of viewers knows no posts.
     """
+    if not len(engagements):  # as for most viewers
+        return History.empty(user_id)
     at_ms = column(engagements, "at_ms", 0, np.int64)
     engagements = engagements.filter(pa.array((at_ms > after_ms) & (at_ms < before_ms)))
     post_id, first, entry = np.unique(

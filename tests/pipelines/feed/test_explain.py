@@ -120,14 +120,14 @@ def test_a_scorer_that_fails_closed_is_to_blame():
 def test_reasons_follow_what_happened(result):
     """Sources best first, largest terms first, then adjustments; popularity where it decided."""
     row = int(np.argmax(result.page["author_position"] == 0))
-    reason = EXPLAINER.reason(result, row)
+    reason = EXPLAINER.reasons(result)[row]
     explanation = EXPLAINER.explain(result, int(result.page.post_id[row]))
     best, largest = explanation.sources[0], explanation.score.terms[0]
     assert reason.startswith(f"retrieved by {best.source} (#{best.rank}, {best.meaning})")
     assert f"; {largest.action} {largest.amount:.2g}×{largest.weight:g} + " in reason
     assert explanation.summary == f"place {row + 1} on the page: {reason}"
     cold = serve(PIPELINE, WORLD.query(STRANGER), WORLD)
-    assert EXPLAINER.reason(cold, 0).endswith("; ordered by popularity 0.99")
+    assert EXPLAINER.reasons(cold)[0].endswith("; ordered by popularity 0.99")
 
 
 def test_an_authors_later_posts_say_so():
@@ -138,4 +138,4 @@ def test_an_authors_later_posts_say_so():
     for row in range(len(result.page)):
         nth = result.page["author_position"][row] + 1
         said = {1: "", 2: "author's 2nd post ×0.62", 3: "author's 3rd post ×0.44"}[nth]
-        assert said in EXPLAINER.reason(result, row)
+        assert said in EXPLAINER.reasons(result)[row]

@@ -211,7 +211,7 @@ def test_a_preset_reorders_the_feed_and_is_explained():
     pipeline = Pipeline.build(config)
     result, plain = (serve(p, WORLD.query(3), WORLD) for p in (pipeline, Pipeline.build()))
     assert result.page.post_id.tolist() != plain.page.post_id.tolist()
-    assert "reply" in Explainer(ACTION_NAMES).reason(result, 0)
+    assert "reply" in Explainer(ACTION_NAMES).reasons(result)[0]
     score = Explainer(ACTION_NAMES).explain(result, int(result.page.post_id[0])).score
     assert {t.action: t.weight for t in score.terms}["report"] == -369.0
 

@@ -63,6 +63,23 @@ def test_an_arm_serves_its_settings():
         assert set(result.scored["out_of_network_multiplier"].tolist()) == {1.0, factor}
 
 
+def test_viewers_are_shared_out_anew_while_pages_are_served():
+    """Other experiments hold from the next page on, over a bundle's settings; wrong ones never."""
+    pipeline = build(experiments={"oon": half(**{FACTOR: 0.25})})
+    pipeline.adopt({"scorers.author_diversity.decay": 0.9})
+    usual = pipeline.stages
+    every = {"all": {"share": 1, "settings": {FACTOR: 0.5}}}
+    pipeline.share_out({"new": check({"arms": every}, Experiment, place="e")})
+
+    assert serve(pipeline, WORLD.query(), WORLD).arms == {"new": "all"}
+    assert multipliers(pipeline) == {1.0, 0.5}
+    assert repr(pipeline.stages) == repr(usual)
+    every["all"]["settings"] = {FACTOR: -1}
+    with pytest.raises(ConfigError, match=r"experiments\.new\.arms\.all"):
+        pipeline.share_out({"new": check({"arms": every}, Experiment, place="e")})
+    assert multipliers(pipeline) == {1.0, 0.5}
+
+
 def test_a_request_may_change_what_is_allowed():
     """For itself alone; on top of its viewer's arm."""
     pipeline = build(allow=[FACTOR], experiments={"oon": half(**{FACTOR: 0.25})})

@@ -152,7 +152,7 @@ def test_what_is_hidden_is_served_and_says_why():
     result = serve(pipeline, world.query(), world)
     assert result.page.post_id.tolist() == plain.page.post_id.tolist()
     assert result.page["visibility"].tolist() == [Verdict.INTERSTITIAL, *[Verdict.ALLOW] * 9]
-    reason = Explainer(ACTION_NAMES).reason(result, 0)
+    reason = Explainer(ACTION_NAMES).reasons(result)[0]
     assert reason.startswith("behind a notice: post_disputed; retrieved by ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from pipelines.data.encoder import EncoderSettings
 from pipelines.runtime import connect
 from serve.deploy import deploy, writing_to
 from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
+from serve.settings import Args
 from tests.conftest import write_bundle
 from tests.serve.prefix_data import fitted, with_texts
-from tests.serve.served.feed import CONFIG, LOOPBACK, Served
+from tests.serve.served.feed import CONFIG, FEED, LOOPBACK, Served
 
 
 @pytest.fixture(scope="package")
@@ -27,10 +29,14 @@ def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     data = with_texts(prepared, folder / "data", EncoderSettings())
     bundle_path = write_bundle(data, folder, prefix=fitted(data, folder))
     event_log = folder / "events"
+    timeline = folder / "online" / "alpha" / "feed.yaml"  # where `train.online` would put another
+    timeline.parent.mkdir(parents=True)
+    shutil.copy(FEED, timeline)
     changes = {
         "bundle": str(bundle_path),
         **writing_to(folder),
         "event_log_max_age_s": 0.5,
+        "feeds": Args().feeds | {"timeline": str(timeline)},
         "live": {**writing_to(folder)["live"], "training_log_max_age_s": 0.5},
         "limits": {"max_in_flight": 4, "retry_after_s": 3},
     }
@@ -42,6 +48,8 @@ def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     config["applications"][0]["args"] |= changes
     channel = grpc.insecure_channel(f"{LOOPBACK}:{config['grpc_options']['port']}")
     with httpx.Client(base_url=url, timeout=30) as http, channel:
-        yield Served(http, event_log, config, bundle_path, ScoredPostsServiceStub(channel))
+        yield Served(
+            http, event_log, config, bundle_path, ScoredPostsServiceStub(channel), timeline
+        )
     serve.shutdown()
     ray.shutdown()

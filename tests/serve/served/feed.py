@@ -18,6 +18,7 @@ from serve.rpc.scored_posts_pb2 import ScoredPostsRequest
 from serve.rpc.scored_posts_pb2_grpc import ScoredPostsServiceStub
 
 CONFIG = Path(__file__).parents[3] / "configs" / "serve.yaml"
+FEED = CONFIG.with_name("feed.yaml")
 LOOPBACK = "127.0.0.1"
 
 
@@ -30,6 +31,7 @@ class Served:
     config: dict
     bundle: Path
     grpc: ScoredPostsServiceStub
+    timeline: Path  # its feed.yaml
 
     def rpc(self, request: ScoredPostsRequest, timeout: float = 30, **more: Any) -> Any:
         """Ask for a page over gRPC."""
@@ -78,9 +80,9 @@ def apply(config: dict) -> None:
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
 
 
-def kill_replicas(deployment: str) -> None:
+def kill_replicas(deployment: str, application: str = "rayfeed") -> None:
     """End their processes, which answer nothing more once this returns."""
-    prefix = f"SERVE_REPLICA::rayfeed#{deployment}#"
+    prefix = f"SERVE_REPLICA::{application}#{deployment}#"
     here = ray.get_runtime_context().gcs_address  # other clusters may run on the machine
     alive = list_actors(address=here, filters=[("state", "=", "ALIVE")], limit=1_000)
     pids = [actor.pid for actor in alive if (actor.name or "").startswith(prefix)]

@@ -17,6 +17,7 @@ from train.interference.checks import checks
 from train.interference.conclusion import conclusion
 from train.interference.measures import MEASURES, measures, summary
 from train.interference.page import PLOTS
+from train.interference.parts.phoenix import arms
 from train.interference.parts.published import ORIGINAL
 from train.interference.rankers import cosine, field
 from train.interference.ratings import read
@@ -90,6 +91,14 @@ def test_missing_sets_are_told(record):
     assert set(record["feedback"]["sets"]) == {"ml-100k"}
 
 
+def test_no_set_at_all_is_no_error(settings, tmp_path):
+    """Where no set is there the page says what to fetch, and no plot fails for it."""
+    none = settings.model_copy(update={"data": str(tmp_path), "reports": str(tmp_path)})
+    page = study(none)
+    assert set(json.loads(page.with_suffix(".json").read_text())["left_out"]) >= {"ml-100k"}
+    assert "fetch" in page.read_text()
+
+
 def test_a_part_can_be_made_anew(record, settings):
     """One part again gives the same numbers and keeps the others; other settings drop them."""
     one = settings.model_copy(update={"parts": ("feedback",)})
@@ -157,6 +166,23 @@ def test_the_default_follows_from_the_gains(record):
     assert not found["agrees"]
     places[-1]["differences"]["ndcg_10"]["field − local"] = pair  # of the neural ranker
     assert not conclusion(parts)["field_wins"]
+
+
+def test_the_ranker_is_held_against_kernels_without_waves(record):
+    """Arms with field and kernels differ by the waves alone, and the claim says by how much."""
+    field, kernel = (arms(16)[name].field for name in ("field", "kernel"))
+    assert field.model_copy(update={"phase": False, "num_waves": kernel.num_waves}) == kernel
+    (of,) = record["phoenix"]["sets"]["ml-100k"].values()
+    assert list(of["arms"]) == ["base", "local", "kernel", "field"]
+    assert of["by_length"]["viewers"]
+    (claim,) = (
+        claim
+        for claim in record["conclusion"]["claims"]
+        if claim["claim"]
+        == "as inputs, it adds NDCG@10 to the neural ranker with kernels without waves"
+    )
+    expected = of["differences"]["ndcg_10"]["field − kernel"]["difference"]
+    assert [found["difference"] for found in claim["found"].values()] == [expected]
 
 
 @pytest.mark.skipif(

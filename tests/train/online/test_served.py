@@ -52,6 +52,7 @@ def served(tmp_path: Path):
             "events": str(tmp_path / "events"),
             "out": str(tmp_path / "online"),
             "min_pages": 20,
+            "settle_s": 0.5,
         }
         return check(values | given, ServedConfig, place="test")
 
@@ -69,6 +70,7 @@ def test_a_page_earns_what_was_done_on_it(tmp_path: Path):
             shown(3, "c", 103, True),
             shown(3, "c", 104, None),
             shown(4, "old", 99, True),
+            shown(5, "search/d", 105, True),  # a page of another feed, which has no arms
         ],
     )
     config = OnlineConfig(reward={"favorite": 2.0, "dwell_time": 0.1})
@@ -113,7 +115,7 @@ def test_rounds_go_on_until_they_have_enough_pages(served, tmp_path: Path):
     ]
     write_events(tmp_path / "events", many)
     second = advance(config, 3000, console)
-    assert (second.round, second.since_ms) == (1, 3000)
+    assert (second.round, second.since_ms) == (1, 3500)  # once servers have it
     assert int(np.argmax(second.shares)) == 5
     assert load(feed, FeedConfig).experiments["alpha"].salt == "alpha-1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 import yaml
 
@@ -89,6 +90,20 @@ def test_a_bundle_with_a_readers_own_actions_can_be_audited(bundle_path, tmp_pat
         (tmp_path / name).write_text(json.dumps(blend))
     assert main([str(tmp_path)]) in (0, 1)
     assert main([str(tmp_path / "weights.json")]) == 2
+
+
+def test_a_bundle_and_a_file_may_lie_elsewhere(bundle_path, harmful, capsys):
+    """Any fsspec path will do, as for every command that takes a bundle; a wrong one is told."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/audited/blend.json", (bundle_path / "blend.json").read_bytes())
+    memory.pipe("/audited/weights.yaml", harmful.read_bytes())
+    here = main([str(bundle_path)]), capsys.readouterr().out.replace(str(bundle_path), "")
+    there = main(["memory://audited"]), capsys.readouterr().out.replace("memory://audited", "")
+    assert there == here
+    assert main(["memory://audited/weights.yaml"]) == 1
+    assert main(["memory://nothing"]) == 2
+    assert main(["nosuchplace://bundle"]) == 2
+    assert capsys.readouterr().err.count("bundle") == 2
 
 
 def test_a_folder_that_cannot_be_written_is_no_verdict(harmful, capsys):

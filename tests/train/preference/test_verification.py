@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +85,17 @@ def test_an_event_is_added_to_the_history_alone(examples, posts):
     assert {len(row[name]) for name in row if name.startswith("history_")} == {
         len(plain["history_did"]) + 1
     }
+
+
+def test_an_event_keeps_the_order_of_time(examples, posts):
+    """Also after something done seconds before the visit the inserted event is the newest."""
+    for case in cases(examples, posts, 20):
+        late = [*case.example["history_at_ms"][:-1], case.example["at_ms"] - 1_000]
+        for example in (case.example, case.example | {"history_at_ms": late}):
+            event = Event(case.met, case.author_id, "block_author")
+            row = with_event(replace(case, example=example), event)
+            assert row["history_at_ms"] == sorted(row["history_at_ms"])
+            assert row["history_at_ms"][-1] < row["at_ms"]
 
 
 def test_a_ranker_that_minds_blocks_passes(examples, posts):

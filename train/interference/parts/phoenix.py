@@ -8,8 +8,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from train.interference.learned import ranker_scores
-from train.interference.lift import repeated, stopping, told
-from train.interference.parts.features import arms_section
+from train.interference.lift import by_length, repeated, stopping, told
+from train.interference.parts.features import BY_LENGTH, arms_section
+from train.interference.rankers import KERNEL
 from train.interference.ratings import Floats, Ratings
 from train.interference.split import Split
 from train.interference.study import StudyConfig, World
@@ -17,7 +18,13 @@ from train.models.fractal.config import FieldConfig
 from train.models.likeness import LikenessConfig
 from train.report_tables import Lines
 
-PAIRS = (("local", "base"), ("field", "base"), ("field", "local"))
+PAIRS = (
+    ("local", "base"),
+    ("kernel", "base"),
+    ("field", "base"),
+    ("field", "local"),
+    ("field", "kernel"),
+)
 SETTINGS = ("encode", "lift", "spaces", "phoenix", "text_lift_sets")
 
 
@@ -26,6 +33,7 @@ def arms(num_waves: int) -> dict[str, LikenessConfig | None]:
     return {
         "base": None,
         "local": LikenessConfig(kind="nearest"),
+        "kernel": LikenessConfig(field=KERNEL),
         "field": LikenessConfig(field=FieldConfig(num_waves=num_waves)),
     }
 
@@ -58,7 +66,8 @@ def _of_space(ratings: Ratings, vectors: NDArray, config: StudyConfig) -> dict[s
             for arm, likeness in arms(lift.num_waves).items()
         }
 
-    return told(repeated(ratings, lift, score), PAIRS)
+    ranked = repeated(ratings, lift, score)
+    return told(ranked, PAIRS) | {"by_length": by_length(ranked, BY_LENGTH)}
 
 
 def section(part: Mapping[str, Any]) -> Lines:
@@ -69,9 +78,11 @@ def section(part: Mapping[str, Any]) -> Lines:
         "A small Phoenix ranker (one layer of 32, no tables of ids) learns by the project's own "
         "learner from the rows that the trees learn from, and ranks the same candidates. `base` "
         "reads the history and the candidates by their vectors, and how often each was rated, "
-        "liked and given five stars. `local` and `field` add to each candidate's token what "
-        "`likeness` of the served ranker computes from the newest 64 likes: cosines of the nearest "
-        "and the five nearest; or the field's scales, total and sign, and the dimension. "
+        "liked and given five stars. The other arms add to each candidate's token what `likeness` "
+        "of the served ranker computes from the newest 64 likes. `local`: cosines of the nearest "
+        "and the five nearest. `field`: its scales, total and sign, and the dimension. `kernel`: "
+        "the same numbers of the same sums without waves, so that field − kernel is what the waves "
+        "add. "
         f"Draws of negatives and of weights: {part['num_repeats']}.",
         "",
     ]

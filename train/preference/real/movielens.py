@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.reader import MissingInputError
-from train.preference.real.shown import accuracies, learn_from, pairs_within
+from train.preference.real.shown import (
+    accuracies,
+    advantages,
+    learn_from,
+    pairs_within,
+    strongest,
+)
+from train.preference.settings import StudyConfig
+from train.preference.space import fingerprint
 from train.preference.stakeholders.movielens import (
     FEWEST,
     Ratings,
@@ -27,21 +35,27 @@ MOST = 20  # pairs of a viewer
 SEED = 0
 
 
-def measure(config: Any) -> dict[str, Any]:
+def measure(config: StudyConfig) -> tuple[dict[str, Any], str]:
     """Accuracies on held-out viewers, of each release that is there.
+
+    Returns:
+        Them, and the fingerprint of what they are of.
 
     Raises:
         MissingInputError: none is.
     """
-    found, missing = {}, []
+    found, missing, columns = {}, [], []
     for name, read in (("ml_100k", read_100k), ("ml_1m", read_1m)):
         try:
-            found[name] = of_ratings(read(Path(config.data))[0])
+            ratings = read(Path(config.data))[0]
         except MissingInputError as error:
             missing.append(error)
+            continue
+        found[name] = of_ratings(ratings)
+        columns += [ratings.user, ratings.film, ratings.stars, ratings.genres]
     if not found:
         raise missing[0]
-    return found
+    return found, fingerprint(*columns)
 
 
 def of_ratings(ratings: Ratings) -> dict[str, Any]:
@@ -72,9 +86,11 @@ def of_ratings(ratings: Ratings) -> dict[str, Any]:
 
     train, test = pairs_of(~asked), pairs_of(asked)
     user = basic_weights(known, at[~asked])["user"]
+    rivals = {"times_rated": count.astype(np.float64), "mean_rating": mean}
+    rival = strongest(train, rivals)
+    majority = bool(train.prefers_first.mean() >= 0.5)
     scores = {
-        "popularity": count.astype(np.float64),
-        "mean_rating": mean,
+        **rivals,
         "stakeholder_user": (genres * (mean / 5)[:, None]) @ user,
         "bradley_terry_genres": genres @ learn_from(genres, train),
         "bradley_terry": features @ learn_from(features, train),
@@ -83,5 +99,12 @@ def of_ratings(ratings: Ratings) -> dict[str, Any]:
         "train_pairs": len(train),
         "test_pairs": len(test),
         "test_people": len(np.unique(test.person)),
-        "accuracy": accuracies(test, scores, bool(train.prefers_first.mean() >= 0.5)),
+        "strongest_popularity": rival,
+        "accuracy": accuracies(test, scores, majority),
+        "advantage": advantages(
+            test,
+            scores["bradley_terry"],
+            {name: rivals[name] for name in ("times_rated", rival)},
+            majority,
+        ),
     }

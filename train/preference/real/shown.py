@@ -102,12 +102,38 @@ def accuracies(pairs: ShownPairs, scores: Mapping[str, Floats], majority: bool) 
         Of each, and of always saying what the majority did: accuracy with its 95 % interval over
         people.
     """
-    told = {"majority": np.where(pairs.prefers_first == majority, 1.0, 0.0)}
-    for name, score in scores.items():
-        gap = score[pairs.first] - score[pairs.second]
-        right = np.where(gap == 0, 0.5, (gap > 0) == pairs.prefers_first)
-        told[name] = right.astype(np.float64)
+    told = {"majority": _same(pairs, majority)}
+    told |= {name: told_right(pairs, score) for name, score in scores.items()}
     return {name: _with_interval(right, pairs.person) for name, right in told.items()}
+
+
+def told_right(pairs: ShownPairs, score: Floats) -> Floats:
+    """1 where the score puts the preferred row first, 0.5 at a tie. [N]."""
+    gap = score[pairs.first] - score[pairs.second]
+    return np.where(gap == 0, 0.5, (gap > 0) == pairs.prefers_first).astype(np.float64)
+
+
+def strongest(pairs: ShownPairs, scores: Mapping[str, Floats]) -> str:
+    """The score that tells most of these pairs."""
+    return max(scores, key=lambda name: float(told_right(pairs, scores[name]).mean()))
+
+
+def advantages(
+    pairs: ShownPairs, score: Floats, rivals: Mapping[str, Floats], majority: bool
+) -> dict[str, Any]:
+    """How much more often a score is right than each rival and the majority, on the same pairs.
+
+    Returns:
+        Of each the difference of accuracies with its 95 % interval over people.
+    """
+    ours = told_right(pairs, score)
+    told = {"majority": _same(pairs, majority)}
+    told |= {name: told_right(pairs, rival) for name, rival in rivals.items()}
+    return {name: _with_interval(ours - theirs, pairs.person) for name, theirs in told.items()}
+
+
+def _same(pairs: ShownPairs, majority: bool) -> Floats:
+    return np.where(pairs.prefers_first == majority, 1.0, 0.0)
 
 
 def _with_interval(right: Floats, person: Ints) -> dict[str, float]:

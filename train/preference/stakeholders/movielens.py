@@ -1,12 +1,13 @@
-"""MovieLens: three stakeholders over genres, and five more by name.
+"""MovieLens: three stakeholders over genres, and five bystanders.
 
 A film is its genres times its mean rating over 5. `user` wants what is rated high, `platform`
-what is rated high and often, `diversity` genres that films are rarely of. By name: `creator`,
-`advertiser`, `niche`, `mainstream` and `moderator`.
+what is rated high and often, `diversity` genres that films are rarely of. Bystanders, whose gain
+is measured but whose weights are never learned: `creator`, `advertiser`, `niche`, `mainstream` and
+`moderator`.
 
-100K is read with its ua split; of 1M the ratings of each viewer in order, cut 80 : 20, or by time
-where the release has times. Get both from https://grouplens.org/datasets/movielens/ and mind
-their terms: they may not be passed on.
+100K is read with its ua split or with one drawn at random; of 1M the ratings of each viewer in
+order, cut 80 : 20, or by time where the release has times. Get both from
+https://grouplens.org/datasets/movielens/ and mind their terms: they may not be passed on.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ GENRES = (
     *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance"),
     *("Sci-Fi", "Thriller", "War", "Western"),
 )
-NAMED = ("creator", "advertiser", "niche", "mainstream", "moderator")
 FEWEST = 5  # training ratings of a film of the pool
 ORDER_SEED = 42  # of the pool's order, and of 100K's validation rows
+NUM_TRAIN = 81_513  # ratings of 100K that are learned from
 _VALIDATE = 0.1  # of ua.base, left out
 
 
@@ -72,14 +73,11 @@ def read_100k(folder: Path) -> tuple[Ratings, Ratings]:
         _table(member(folder, "ml-100k.zip", f"ua.{part}", FETCH), "\t", ("user", "film", "stars"))
         for part in ("base", "test")
     )
-    items = member(folder, "ml-100k.zip", "u.item", FETCH).decode("latin-1").splitlines()
-    rows = [line.split("|") for line in items if line]
-    film_id = np.array([int(row[0]) for row in rows], np.int64)
-    genres = np.array([[flag == "1" for flag in row[5:24]] for row in rows])
+    films = _films_100k(folder)
     base = base.sort("user", "film")
     kept = np.random.default_rng(ORDER_SEED).permutation(len(base))[int(_VALIDATE * len(base)) :]
     train = base[np.sort(kept)]
-    return _ratings(train, film_id, genres), _ratings(test, film_id, genres)
+    return _ratings(train, *films), _ratings(test, *films)
 
 
 def read_1m(folder: Path) -> tuple[Ratings, Ratings]:
@@ -112,13 +110,24 @@ def read_1m(folder: Path) -> tuple[Ratings, Ratings]:
     return _ratings(train, film_id, genres), _ratings(test, film_id, genres)
 
 
-def space(name: str, train: Ratings, named: bool = False) -> Space:
-    """Films with enough training ratings, and the stakeholders.
+def read_100k_at_random(folder: Path, seed: int = 42) -> Ratings:
+    """As many training ratings as `read_100k` gives, drawn from all 100,000 without its split.
+
+    Raises:
+        MissingInputError, InputError: files that are not there or cannot be read.
+    """
+    table = _table(member(folder, "ml-100k.zip", "u.data", FETCH), "\t", ("user", "film", "stars"))
+    table = table.sort("user", "film")
+    kept = np.random.default_rng(seed).permutation(len(table))[:NUM_TRAIN]
+    return _ratings(table[np.sort(kept)], *_films_100k(folder))
+
+
+def space(name: str, train: Ratings) -> Space:
+    """Films with enough training ratings, the stakeholders and the bystanders.
 
     Args:
         name: of the data set.
         train: ratings.
-        named: add the five by name, made from counts alone.
     """
     num = len(train.film_id)
     at = np.searchsorted(train.film_id, train.film)
@@ -128,12 +137,10 @@ def space(name: str, train: Ratings, named: bool = False) -> Space:
     np.random.default_rng(ORDER_SEED).shuffle(pool)
     row = np.searchsorted(train.film_id, pool)
     features = train.genres[row] * (mean[row] / 5)[:, None]
-    weights = basic_weights(train, at)
-    if named:
-        weights |= named_weights(train, at)
+    weights, bystanders = basic_weights(train, at), bystander_weights(train, at)
     story = {"ratings": len(train.stars), "films": len(pool), "viewers": len(set(train.user))}
     topic = train.genres[row].argmax(axis=1)
-    return Space.of(name, features, topic, weights, GENRES, story)
+    return Space.of(name, features, topic, weights, GENRES, story, bystanders=bystanders)
 
 
 def basic_weights(train: Ratings, at: Ints) -> dict[str, Floats]:
@@ -150,14 +157,14 @@ def basic_weights(train: Ratings, at: Ints) -> dict[str, Floats]:
     }
 
 
-def named_weights(train: Ratings, at: Ints) -> dict[str, Floats]:
-    """The five by name; [G] each."""
+def bystander_weights(train: Ratings, at: Ints) -> dict[str, Floats]:
+    """creator, advertiser, niche, mainstream and moderator, from counts. [G] each."""
     of_genre = train.genres[at].astype(np.float64)
     count = of_genre.sum(axis=0)
-    films = train.genres[np.unique(at)].sum(axis=0).astype(np.float64)
+    films = train.genres.sum(axis=0).astype(np.float64)
     low = (train.stars <= 2).astype(np.float64) @ of_genre / np.maximum(count, 1)
     largest = np.zeros(len(films))
-    largest[np.argsort(-films, kind="stable")[:3]] = 1
+    largest[np.argsort(films, kind="stable")[-3:]] = 1  # of equal ones the last, as published
     return {
         "creator": unit_max(films),
         "advertiser": unit_max(count),
@@ -165,6 +172,14 @@ def named_weights(train: Ratings, at: Ints) -> dict[str, Floats]:
         "mainstream": largest,
         "moderator": -unit_max(low),
     }
+
+
+def _films_100k(folder: Path) -> tuple[Ints, NDArray[np.bool_]]:
+    """Ids and genres. [F] and [F, G]."""
+    items = member(folder, "ml-100k.zip", "u.item", FETCH).decode("latin-1").splitlines()
+    rows = [line.split("|") for line in items if line]
+    genres = np.array([[flag == "1" for flag in row[5:24]] for row in rows])
+    return np.array([int(row[0]) for row in rows], np.int64), genres
 
 
 def _table(content: bytes, separator: str, columns: tuple[str, ...]) -> pl.DataFrame:

@@ -8,7 +8,14 @@ import pytest
 
 from train.preference.real import kuairand
 from train.preference.real.movielens import of_ratings
-from train.preference.real.shown import ShownPairs, accuracies, learn_from, pairs_within
+from train.preference.real.shown import (
+    ShownPairs,
+    accuracies,
+    advantages,
+    learn_from,
+    pairs_within,
+    strongest,
+)
 from train.preference.stakeholders.movielens import Ratings
 
 
@@ -43,6 +50,19 @@ def test_ties_count_half_and_the_majority_is_the_training_one():
     told = accuracies(pairs, {"none": np.zeros(3)}, majority=False)
     assert told["none"]["accuracy"] == 0.5
     assert told["majority"]["accuracy"] == 0.0
+
+
+def test_rivals_are_the_strongest_and_compared_on_the_same_pairs():
+    """The rival that tells most is taken; against itself a score has no advantage at all."""
+    rng = np.random.default_rng(0)
+    value = rng.normal(size=300)
+    pairs = pairs_within(np.arange(300) // 3, value, np.arange(300) // 3, most=3)
+    rivals = {"noise": rng.normal(size=300), "near": value + rng.normal(size=300)}
+    assert strongest(pairs, rivals) == "near"
+    told = advantages(pairs, value, rivals | {"same": value}, majority=True)
+    assert told["same"] == {"accuracy": 0.0, "low": 0.0, "high": 0.0}
+    assert told["noise"]["low"] > told["near"]["low"] > 0
+    assert told["majority"]["accuracy"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_held_out_viewers_of_like_taste_are_told():
@@ -83,3 +103,31 @@ def test_what_is_clicked_on_earlier_days_tells_later_sessions():
     assert found["test_pairs"] > 100
     assert told["bradley_terry"]["low"] > told["majority"]["high"]
     assert told["bradley_terry"]["accuracy"] > 0.75  # two of the topics are alike
+    # Of thirty videos a topic each, clicks say what topics do; how often each was shown does not.
+    assert found["strongest_popularity"] != "times_shown"
+    assert told["times_shown"]["high"] < told["video_rate"]["low"]
+
+
+def test_counts_know_nothing_of_the_days_that_are_asked():
+    """Clicks of the test days change no score: only whose pairs are asked."""
+    rng = np.random.default_rng(1)
+    num = 900
+    log = pl.DataFrame(
+        {
+            "user_id": rng.integers(1, 5, num),
+            "post_id": rng.integers(1, 20, num),
+            "author_id": rng.integers(1, 4, num),
+            "topic": rng.integers(1, 4, num),
+            "duration_s": rng.uniform(5, 60, num).astype(np.float32),
+            "shown_at_ms": np.arange(num, dtype=np.int64) * 60_000,
+            "log_date": np.array(["2022-04-26", "2022-05-04", "2022-05-08"])[np.arange(num) // 300],
+            "click": rng.random(num) < 0.5,
+        }
+    )
+    found = kuairand.of_log(log)
+    turned = log.with_columns(
+        click=pl.when(pl.col("log_date") == "2022-05-08").then(~pl.col("click")).otherwise("click")
+    )
+    other = kuairand.of_log(turned)
+    for name, told in found["accuracy"].items():
+        assert other["accuracy"][name]["accuracy"] == pytest.approx(1 - told["accuracy"]), name

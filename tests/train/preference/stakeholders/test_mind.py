@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.data.reader import InputError
+from tests.train.preference.shared_data import SHARED, needs_shared
 from train.preference.stakeholders import mind
 
 ARTICLES = {"N1": ("news", "newsus"), "N2": ("sports", "soccer"), "N3": ("autos", "autosnews")}
@@ -58,3 +60,16 @@ def test_news_that_cannot_be_read_are_told(folder, content):
     (folder / "MINDsmall_train" / "news.tsv").write_text(content)
     with pytest.raises(InputError, match=r"MIND news: cannot be read .*; fetch"):
         mind.read(folder)
+
+
+@needs_shared
+def test_the_real_sample_is_read(tmp_path):
+    """Of MIND's own files, as an archive, articles of five impressions make a pool of numbers."""
+    (tmp_path / mind.ARCHIVE).symlink_to(SHARED.resolve() / "mind_small_sample.zip")
+    space = mind.read(tmp_path)
+    assert space.story == {"articles": 113, "impressions": 5_055}
+    assert space.stakeholders[0] == "reader"
+    assert (space.features[:, :14].sum(axis=1) == 1).all()  # each is of one category
+    assert ((space.features >= 0) & (space.features <= 1)).all()
+    assert np.isfinite(space.weights).all()
+    assert space.weights[space.of_stakeholder("journalist")].max() == 1.0

@@ -32,12 +32,23 @@ def test_films_need_five_ratings_and_are_their_genres():
 
 def test_users_want_what_is_rated_high():
     """The user likes action and not drama; diversity wants what there is less of."""
-    space = movielens.space("small", ratings(), named=True)
+    space = movielens.space("small", ratings())
     user, diversity = (space.weights[space.of_stakeholder(n)] for n in ("user", "diversity"))
     assert user[1] == 1.0
     assert user[8] == pytest.approx((13 / 6 - 3) / 1.4)
     assert (diversity[1], diversity[8]) == pytest.approx((1.0, -1.0))
-    assert set(movielens.NAMED) < set(space.stakeholders)
+
+
+def test_bystanders_are_made_from_counts():
+    """They stand apart from those who are learned; the moderator dislikes what is rated low."""
+    space = movielens.space("small", ratings())
+    assert not set(space.bystanders) & set(space.stakeholders)
+    assert space.bystanders["moderator"][8] == -1.0
+    assert space.bystanders["creator"][8] == 1.0  # two of three films are dramas
+    wide = space.with_bystanders()
+    assert wide.stakeholders == (*space.stakeholders, *space.bystanders)
+    assert wide.weights.shape == (8, 19)
+    assert wide.worth.shape == (8, len(space.features))
 
 
 def test_missing_files_say_what_to_fetch(tmp_path: Path):
@@ -58,6 +69,14 @@ def test_100k_is_read_with_its_split(tmp_path: Path):
     train, test = movielens.read_100k(tmp_path)
     assert (len(train.stars), len(test.stars)) == (36, 1)
     assert train.genres[0].nonzero()[0].tolist() == [1]
+
+
+@needs_shared
+def test_a_split_at_random_is_as_large():
+    """Without the ua files as many ratings are drawn, and others."""
+    drawn, (given, _) = movielens.read_100k_at_random(SHARED), movielens.read_100k(SHARED)
+    assert len(drawn.stars) == len(given.stars) == movielens.NUM_TRAIN
+    assert (drawn.film != given.film).any()
 
 
 @needs_shared
