@@ -31,12 +31,11 @@ from train.tuning.pages import Measured, Pages, joined
 from train.tuning.ready import make_ready, stages_of, with_judges
 from train.tuning.replayed import ModelsThen
 from train.tuning.settings import BlendSearch
-from train.tuning.space import distributions, sample
+from train.tuning.space import distributions, extremes
 from train.tuning.study import finished, note, opened, settings_of
 from train.tuning.visits import visits
 
 DEFAULT = "default"
-_SAMPLES = 20  # settings at random that must be allowed before the first trial
 
 
 class Executor(Protocol):
@@ -146,13 +145,13 @@ def prepare(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> Be
 
 
 def check_space(config: BlendSearch, bundle: bundles.Bundle, feed: FeedConfig) -> None:
-    """See that settings of the space are allowed.
+    """See that settings of the space are allowed, each end and choice among them.
 
     Raises:
         ConfigError, WiringError: some are not.
     """
-    for seed in range(_SAMPLES):
-        stages_of(feed, Blended.of(bundle, feed, sample(config.space, seed)).feed)
+    for settings in extremes(config.space):
+        stages_of(feed, Blended.of(bundle, feed, settings).feed)
 
 
 @contextmanager

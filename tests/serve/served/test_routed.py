@@ -25,17 +25,19 @@ def test_viewers_find_their_context_more_often_than_by_chance(served):
     handle._init(_run_router_in_separate_loop=True)  # there is no event loop here
     stats = handle.broadcast
     eventually(lambda: len(stats("stats").results()) == 2)
-    profiles, post_id = ProfileStore(load(served.bundle).profiles), np.arange(1, 9)
+    bundle, post_id = load(served.bundle), np.arange(1, 9)
+    profiles, user_id = ProfileStore(bundle.profiles), bundle.profiles["user_id"].to_pylist()
 
     def page(user_id: int, surface: int) -> None:
         assert served.feed(user_id, surface=surface).json()["degraded"] == []
 
     def ranking(user_id: int, surface: int) -> None:
         history = profiles.history(user_id)
+        assert history is not None  # it is of the bundle
         asked = Ranking(history, post_id, post_id, surface, int(history.at_ms[-1]) + 1)
         handle.rank.remote(asked).result()
 
-    def hit_rate(ask: Callable[[int, int], None], user_ids: range) -> float:
+    def hit_rate(ask: Callable[[int, int], None], user_ids: list[int]) -> float:
         before = stats("stats").results()
         for surface in range(1, VISITS + 1):
             for user_id in user_ids:
@@ -48,7 +50,7 @@ def test_viewers_find_their_context_more_often_than_by_chance(served):
         assert hits + misses == VISITS * len(user_ids)
         return hits / (hits + misses)
 
-    by_viewer, by_chance = hit_rate(page, range(1, 31)), hit_rate(ranking, range(31, 61))
+    by_viewer, by_chance = hit_rate(page, user_id[:30]), hit_rate(ranking, user_id[30:60])
     apply(served.config)
     assert by_viewer > 0.7 > by_chance  # a first visit in four is a miss, by chance two in four
 

@@ -179,6 +179,12 @@ def test_wrong_names_stop_the_search(search_of, bundle, space, said):
     assert said in str(error.value)
 
 
+def test_no_end_of_a_range_may_be_refused_later(search_of):
+    """An end that no feed takes stops the search at once, however rarely it would be drawn."""
+    with pytest.raises(ConfigError, match=r"factor: Input should be greater than 0, got 0\.0"):
+        blends.search(search_of(space={"scorers.out_of_network.factor": {"low": 0.0, "high": 1.0}}))
+
+
 def test_what_feed_yaml_says_is_not_tuned(search_of, tmp_path):
     """A bundle's word would count for nothing there, so the search says so."""
     (tmp_path / "feed.yaml").write_text("scorers: {dpp: {theta: 0.5}}\n")
