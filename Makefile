@@ -70,7 +70,8 @@ format: install
 
 bench: install
 	$(RUN) tests.bench.bench_data
-	$(RUN) tests.bench.bench_serve
+	$(RUN) tests.bench.bench_load
+	$(RUN) tests.bench.bench_scale
 	$(RUN) tests.bench.bench_train
 	$(RUN) tests.bench.bench_recent
 	$(RUN) tests.bench.bench_vectors

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-_ROOT, _NOT_REPORTS = ":/", ":(exclude,top)train/reports"
+_ROOT = ":/"
+_NOT_REPORTS = (":(exclude,top)train/reports", ":(exclude,top)tests/bench/reports")
 
 
 def commit() -> str:
@@ -14,7 +15,7 @@ def commit() -> str:
     """
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", _ROOT, _NOT_REPORTS)
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", _ROOT, *_NOT_REPORTS)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{name}-dirty" if changed else name

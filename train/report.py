@@ -1,7 +1,7 @@
-"""Every study writes its numbers once, as JSON; the page for people is made from that.
+"""Every study and bench writes its numbers once, as JSON; the page for people is made from that.
 
-`reports/NAME.json` is the record, `reports/NAME.md` a pure function of it: never edited by
-hand, made anew with `python -m train.report`.
+`reports/NAME.json` is the record, `reports/NAME.md` a pure function of it: never edited by hand,
+made anew with `python -m train.report`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import torch
 from pipelines.whole import save_text
 from train import git
 
-REPORTS = Path(__file__).parent / "reports"
+REPORTS = Path(__file__).parent / "reports"  # of studies
+BENCH_REPORTS = Path(__file__).parents[1] / "tests" / "bench" / "reports"
 
 
 def header(data_fingerprint: str, seeds: Sequence[int]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def _gpu() -> str:
 
 def main() -> None:
     """Make every page anew from its record."""
-    for file in sorted(REPORTS.glob("*.json")):
+    for file in sorted([*REPORTS.glob("*.json"), *BENCH_REPORTS.glob("*.json")]):
         save_text(file.with_suffix(".md"), markdown(json.loads(file.read_text())))
 
 

@@ -6,7 +6,7 @@ beside compiled (`args.ranking.compile`). Random weights and inputs, another bat
 take turns within it, on one core; `cpu ms` (time of this thread alone) is the number to read on a
 machine that others use. And how long a replica takes until it is ready: without anything compiled
 before, for the next bundle, and for a new process that finds what was compiled. Results go to
-train/reports/ranker_compiled.json.
+tests/bench/reports/ranker_compiled.json.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.train.models.ranker_worlds import candidates, ranker, viewers
 from train.models.compiled import compiler_problem
 from train.models.ranker import RankerConfig
 from train.models.tokens import Tensors
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 DEMO = RankerConfig(features={"history_len": 128})
 C = 500
@@ -121,7 +121,7 @@ def measured(ways: dict[str, Passes], num_viewers: int, rounds: int) -> dict[str
     }
 
 
-def report(rounds: int, folder: Path | None = None) -> Path:
+def report(rounds: int, folder: Path = BENCH_REPORTS) -> Path:
     """Measure, print, and write the record and its page, to `folder` if not the repository's."""
     torch.set_num_threads(1)
     load_before = os.getloadavg()[0]
@@ -146,10 +146,9 @@ def report(rounds: int, folder: Path | None = None) -> Path:
             table.add_row(f"{num}: {name}", *(f"{value:,.4g}" for value in numbers))
     Console().print(table)
     Console().print(rows)
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.train.models.ranker_worlds", seeds=[0])
     loads = {"load_before": load_before, "load_after": os.getloadavg()[0]}
-    return write("ranker_compiled", {"header": origin | loads} | results, **where)
+    return write("ranker_compiled", {"header": origin | loads} | results, folder)
 
 
 def main() -> None:

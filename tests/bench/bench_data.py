@@ -3,7 +3,7 @@
 Both read the same generated log, check it, drop duplicates, split it, build histories, examples
 and profiles, and write and hash the same Parquet files. Ray is up and has run a small job before;
 Polars has been imported. Memory is resident memory, sampled: of this process and all Ray workers
-together, and of the Polars process. Results go to train/reports/data_bench.json.
+together, and of the Polars process. Results go to tests/bench/reports/data_bench.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.table import Table
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.spread import over_ray
 from pipelines.runtime import connect
-from train.report import write
+from train.report import BENCH_REPORTS, write
 
 from .data_by_polars import generate, split_settings, with_polars
 
@@ -154,7 +154,7 @@ def main(sizes: dict[int, int]) -> None:
         "versions": {name: version(name) for name in ("ray", "polars", "pyarrow", "numpy")},
         "results": results,
     }
-    write("data_bench", report)
+    write("data_bench", report, BENCH_REPORTS)
     _print(results)
 
 

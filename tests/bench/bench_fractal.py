@@ -5,7 +5,7 @@ the plain complex sum in NumPy (the tests' oracle), the same sum in torch, facto
 and float32, split into parts, and by random Fourier features. All ways take turns within each
 round, on one core; ratios are of the medians over the same rounds. On a machine that others use,
 `cpu ms` (time of this thread alone) is the number to read. Results go to
-train/reports/fractal_bench.json.
+tests/bench/reports/fractal_bench.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.train.models.field_oracle import by_scale
 from train.models.fractal.config import FieldConfig
 from train.models.fractal.field import Field, fit
 from train.models.fractal.fourier import fourier_basis, fourier_error, fourier_state
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 C, N, D = 500, 100, 64  # candidates, posts of the history, width
 CONFIG = FieldConfig(num_scales=4, num_waves=8)
@@ -153,7 +153,7 @@ def fourier_errors() -> dict[str, dict[str, float]]:
     return rows
 
 
-def report(rounds: int, folder: Path | None = None) -> Path:
+def report(rounds: int, folder: Path = BENCH_REPORTS) -> Path:
     """Measure, print, and write the record and its page, to `folder` if not the repository's."""
     torch.set_num_threads(1)
     load_before = os.getloadavg()[0]
@@ -175,10 +175,9 @@ def report(rounds: int, folder: Path | None = None) -> Path:
     for name, row in rows.items():
         table.add_row(name, *(f"{value:,.4g}" for value in row.values()))
     Console().print(table)
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.bench.bench_fractal.vectors", seeds=[0])
     return write(
-        "fractal_bench", {"header": origin | {"load_before": load_before}, **results}, **where
+        "fractal_bench", {"header": origin | {"load_before": load_before}, **results}, folder
     )
 
 

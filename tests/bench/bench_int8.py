@@ -5,7 +5,7 @@ that also with tables alone as int8, and random ones of the published study's wi
 of 128) and of 512. Another batch each round; all ways and a product of two matrices take turns
 within it, none always first, on one core. On a machine that others use, `cpu ms` (time of this
 thread alone) is the number to read. Then, of the bundle's ranker on the test split, how far
-quantised scores order each viewer's posts otherwise. Results go to train/reports/int8_bench.json.
+quantised scores order each viewer's posts otherwise. Results go to tests/bench/reports/int8_bench.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from train.metrics import ndcg_at_k
 from train.models.layers import TransformerConfig
 from train.models.quantised import num_weight_bytes, quantised
 from train.models.ranker import Ranker, RankerConfig
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 from train.rows import flatten, read_examples
 
 WARM_UP = 3
@@ -149,7 +149,7 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def report(
-    bundle: Bundle, data: Path, relevant: str, rounds: int, folder: Path | None = None
+    bundle: Bundle, data: Path, relevant: str, rounds: int, folder: Path = BENCH_REPORTS
 ) -> Path:
     """Measure, print, and write the record and its page, to `folder` if not the repository's."""
     torch.set_num_threads(1)
@@ -172,10 +172,9 @@ def report(
             row["check"], row["bar"], f"{row['value']:.4f}", "yes" if row["met"] else "NO"
         )
     Console().print(table)
-    where = {} if folder is None else {"folder": folder}
     origin = header(bundle.card["data_fingerprint"], seeds=[0])
     origin |= {"load_before": load_before, "load_after": os.getloadavg()[0]}
-    return write("int8_bench", {"header": origin} | results, **where)
+    return write("int8_bench", {"header": origin} | results, folder)
 
 
 def main() -> None:

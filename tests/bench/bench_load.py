@@ -7,7 +7,7 @@ Serve's defaults and no cache (`slow`). One after the other, several rounds of a
 median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. Where
 the time of a page goes is told by the feed's own metrics, over the open loop. The load generator is
 one process of this machine and takes its share of the cores. Results go to
-train/reports/load_bench.json, with a page and plots.
+tests/bench/reports/load_bench.json, with a page and plots.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.console import Console
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
 from tests.bench.serving import Feed, plain, served
 from train.bundle import load
-from train.report import REPORTS, header
+from train.report import BENCH_REPORTS, header
 from train.report_plots import Record, save, write_with_plots
 
 CANDIDATES = 500
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="names of servers; without, all")
-    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
     args = parser.parse_args()
     bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), 100_000)

@@ -3,7 +3,7 @@
 Each process of the feed, and each structure in one, is made from bundles of two sizes, in a
 process of its own; the slope of its own memory (RssAnon: files that are mapped do not count) is
 what a post costs. What a shard holds is counted per post that is its own. Indexes are flat; the
-graph that large ones have is measured by itself. Results go to train/reports/memory_bench.json.
+graph that large ones have is measured by itself. Results go to tests/bench/reports/memory_bench.json.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from train import index as post_index
 from train.bundle import Bundle, load
 from train.bundle.part import Part
 from train.prefix_index import PrefixIndex
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 NUM_SHARDS = 4  # of which one is measured
 PLANNED = 10_000_000
@@ -199,7 +199,7 @@ def plan(found: dict[str, Any], graph_bytes: float) -> dict[str, Any]:
     return rows
 
 
-def report(sizes: tuple[int, int], folder: Path | None = None) -> Path:
+def report(sizes: tuple[int, int], folder: Path = BENCH_REPORTS) -> Path:
     """Measure, and write the record and its page, to `folder` if not the repository's."""
     about = {"load_before": os.getloadavg()[0]}
     graph_bytes = measure_graph((sizes[0] // 4, sizes[0] // 2))
@@ -213,9 +213,8 @@ def report(sizes: tuple[int, int], folder: Path | None = None) -> Path:
         **found,
         "ten_million_posts": plan(found, graph_bytes),
     }
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.bench.grown", seeds=[0])
-    return write("memory_bench", {"header": origin | about, **results}, **where)
+    return write("memory_bench", {"header": origin | about, **results}, folder)
 
 
 def main() -> None:

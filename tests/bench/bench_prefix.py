@@ -9,7 +9,7 @@ head of train/prefix/posts.py, coarse part first; and `pca`, the encoder's vecto
 the first numbers carry most, which any prefix of an unsupervised embedding is held against.
 
 Vectors are those of prepared posts (--data), of a file of encoded texts (--vectors FILE.npz with
-content and label), or made up. Results go to train/reports/prefix_bench.json.
+content and label), or made up. Results go to tests/bench/reports/prefix_bench.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.bench.prefix_texts import Texts
 from train.prefix.objectives import condition
 from train.prefix.training import fit_head
 from train.prefix_index import embed
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 SIZES = (64, 128, 256)
 FOUND = 10
@@ -236,7 +236,7 @@ def report(
     num_queries: int,
     kinds: Sequence[str] = ("flat", "hnsw", "ivf_pq"),
     most_built: int = 1_000_000,
-    folder: Path | None = None,
+    folder: Path = BENCH_REPORTS,
 ) -> Path:
     """Measure, and write the record and its page, to `folder` if not the repository's."""
     faiss.omp_set_num_threads(1)
@@ -253,11 +253,10 @@ def report(
             queries, whole = vectors[:num_queries], vectors[num_queries:]
             found = of_corpus(whole, queries, kinds, most_built)
             results[f"{num} posts"][name] = {"searches": found, "faster": at_equal_recall(found)}
-            where = {} if folder is None else {"folder": folder}
             page = write(
                 "prefix_bench",
                 {"header": header(texts.origin, seeds=[0]) | about, **results},
-                **where,
+                folder,
             )  # after each, so that a long run that is stopped has said something
     return page
 

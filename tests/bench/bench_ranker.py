@@ -6,7 +6,7 @@ included, eager and with compiled layers. Then the demo's shape as one compiled 
 weights and inputs, another batch each round; all ways and a product of two matrices, the measure of
 what the core can do, take turns within each round, on one core. On a machine that others use, `cpu
 ms` (time of this thread alone) is the number to read. Results go to
-train/reports/ranker_bench.json.
+tests/bench/reports/ranker_bench.json.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from train.models.layers import TransformerConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors, tensors
 from train.published_cases import IDS_ALONE
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 WARM_UP = 3
 EVERY = (
@@ -217,7 +217,7 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(("check", "bar", "value", "met"), bar, strict=True)) for bar in bars]
 
 
-def report(rounds: int, folder: Path | None = None) -> Path:
+def report(rounds: int, folder: Path = BENCH_REPORTS) -> Path:
     """Measure, print, and write the record and its page, to `folder` if not the repository's."""
     torch.set_num_threads(1)
     load_before = os.getloadavg()[0]
@@ -233,13 +233,12 @@ def report(rounds: int, folder: Path | None = None) -> Path:
             numbers = (row["p50_ms"], row["p50_cpu_ms"], row["share_of_limit"])
             table.add_row(f"{part}: {name}", *(f"{value:,.4g}" for value in numbers))
     Console().print(table)
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.train.models.ranker_worlds", seeds=[0])
     return write(
         "ranker_bench",
         {"header": origin | {"load_before": load_before, "load_after": os.getloadavg()[0]}}
         | results,
-        **where,
+        folder,
     )
 
 

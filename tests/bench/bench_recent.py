@@ -4,7 +4,7 @@ A made-up two days of posts, few authors writing and being followed much more th
 asks for 200 posts of 1,000 followed authors and leaves out 1,000 posts; before each, more posts
 come. The same reads are made the plain way (`recent_by_deques.py`), and must find the same. One
 thread, so one core, but for the reads beside a thread that writes and trims all the time. Results
-go to train/reports/recent_bench.json.
+go to tests/bench/reports/recent_bench.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rich.table import Table
 from serve.stores.recent.rows import NewPosts
 from serve.stores.recent.store import RecentPosts, RecentSettings
 from tests.bench.recent_by_deques import Deques
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 NOW_MS = 1_800_000_000_000
 SPAN_MS = 170_000_000  # of the posts that are there at first: almost the retention
@@ -254,7 +254,7 @@ def measure(num_posts: int, num_reads: int, num_plain: int) -> dict[str, Any]:
     }
 
 
-def report(num_posts: int, num_reads: int, num_plain: int, folder: Path | None = None) -> Path:
+def report(num_posts: int, num_reads: int, num_plain: int, folder: Path = BENCH_REPORTS) -> Path:
     """Measure, print, and write the record and its page, to `folder` if not the repository's."""
     load_before = os.getloadavg()[0]
     results = measure(num_posts, num_reads, num_plain)
@@ -266,9 +266,8 @@ def report(num_posts: int, num_reads: int, num_plain: int, folder: Path | None =
             table.add_row(name, *(f"{row[n]:,.4g}" if n in row else "" for n in names))
         Console().print(table)
     about = {"load_before": load_before, "seed_of_world": 0}
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.bench.bench_recent.World", seeds=[0])
-    return write("recent_bench", {"header": origin | about, **results}, **where)
+    return write("recent_bench", {"header": origin | about, **results}, folder)
 
 
 def main() -> None:

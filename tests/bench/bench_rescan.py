@@ -3,7 +3,7 @@
 The feed's own search for posts like a post (serve/stores/prefix.py), ten by each zoom, with two
 stages of so many candidates each and with whole vectors alone: recall@10 against comparing all, and
 searches a second of this thread's own time. From train.index.EXACT_BELOW posts on both indexes are
-graphs. Results go to train/reports/prefix_rescan.json.
+graphs. Results go to tests/bench/reports/prefix_rescan.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from train.models.prefix import SeparatedHead
 from train.prefix.objectives import condition
 from train.prefix.training import fit_head
 from train.prefix_index import PrefixIndex, embed, split
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 ZOOMS = (0.0, 0.25, 0.5, 0.75, 1.0)
 RESCANNED = (300, 600, 1_000, 2_000)
@@ -92,7 +92,11 @@ def main() -> None:
         f"{num} posts": measure(head, texts.grown(num, rng), args.queries)
         for num in args.posts or [len(texts.content)]
     }
-    page = write("prefix_rescan", {"header": header(texts.origin, seeds=[0]) | about, **results})
+    page = write(
+        "prefix_rescan",
+        {"header": header(texts.origin, seeds=[0]) | about, **results},
+        BENCH_REPORTS,
+    )
     print(f"{page}: written")
 
 

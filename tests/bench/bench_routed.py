@@ -6,7 +6,7 @@ fused topology. Requests reach any of them, or the viewer's own: in the dag by
 a Zipf mix of some of the bundle's viewers, the same each way, and each page is made anew. A few
 clients make one after the other, so that none is refused. `most possible` is the share of visits
 that are not a viewer's first. Results go to
-train/reports/routed_bench.json, with a page.
+tests/bench/reports/routed_bench.json, with a page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serve.deploy import deploy, writing_to
 from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Connection, Measured, zipf
 from train.bundle import load
-from train.report import REPORTS, header, write
+from train.report import BENCH_REPORTS, header, write
 
 CLIENTS = 3
 BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=400)
     parser.add_argument("--kept", type=int, help="contexts a replica has room for; without, all")
     parser.add_argument("--only", nargs="+", default=list(CONFIGS), help="who keeps contexts")
-    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
     args = parser.parse_args()
     bundle = load(args.bundle)
     user_id = np.random.default_rng(0).permutation(bundle.profiles["user_id"].to_numpy())

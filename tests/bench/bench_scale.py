@@ -6,7 +6,7 @@ replicas: rankings a second that one replica of the Ranker answers, and two.
 memory: what the replicas of a feed under steady load hold, minute by minute.
 
 Requests leave at a constant rate (tests/bench/load.py), from a process that also samples the
-cluster; it takes its share of the cores. Results go to train/reports/scale_bench.json part by part,
+cluster; it takes its share of the cores. Results go to tests/bench/reports/scale_bench.json part by part,
 with a page and plots.
 """
 
@@ -38,7 +38,7 @@ from serve.deploy import deploy, writing_to
 from serve.models import Ranking
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
 from train.bundle import Bundle, load
-from train.report import REPORTS, header
+from train.report import BENCH_REPORTS, header
 from train.report_parts import last_record
 from train.report_plots import Record, save, write_with_plots
 
@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="of each step")
     parser.add_argument("--rounds", type=int, default=3, help="of the replicas' turns")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the memory's load")
-    parser.add_argument("--out", type=Path, default=REPORTS)
+    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
     args = parser.parse_args()
     args.bundle = args.bundle.resolve()
     bundle: Bundle = load(args.bundle)

@@ -3,7 +3,7 @@
 First the step alone, in plain torch, for the ranker and the two towers: padded, packed, and
 packed under a budget of events, from the same weights and on the same real examples, in turns.
 Then Ray Train beside the plain loop (`ray_beside_plain.py`). One torch thread throughout. Results
-go to train/reports/train_bench.json.
+go to tests/bench/reports/train_bench.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.bench.throughput import matmul_flops_per_s, seconds_per_step, step_fl
 from train.learners import make_learner
 from train.loop import TrainConfig, Trainer, batches
 from train.models.tokens import Tensors
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 from train.runs import resolve
 
 KINDS = ("ranker", "retrieval")
@@ -117,7 +117,7 @@ def report(
     configs: dict[str, TrainConfig],
     sizes: dict[str, int],
     with_ray: bool,
-    folder: Path | None = None,
+    folder: Path = BENCH_REPORTS,
 ) -> Path:
     """Measure everything and write the record and its page.
 
@@ -153,8 +153,7 @@ def report(
     }
     fingerprint = json.loads((data / "manifest.json").read_text())["fingerprint"]
     seeds = sorted({config.seed for config in configs.values()})
-    where = {} if folder is None else {"folder": folder}
-    return write("train_bench", {"header": header(fingerprint, seeds) | about, **results}, **where)
+    return write("train_bench", {"header": header(fingerprint, seeds) | about, **results}, folder)
 
 
 def _show(results: dict[str, Any]) -> None:

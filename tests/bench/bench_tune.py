@@ -5,7 +5,7 @@ with 300 candidates each. A trial is all of it: proposed, its pages made and mea
 the journal. Three spaces: weights and multipliers alone; with settings of the field that are
 computed once each; with a wavelength that is new in every trial. On a machine that others use the
 CPU time of the process is the number to read. With `--workers` trials also run side by side on Ray.
-Results go to train/reports/tune_bench.json.
+Results go to tests/bench/reports/tune_bench.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.feed.discover import FeedConfig
 from tests.conftest import prepare_world, write_bundle
 from train import bundle as bundles
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 from train.tuning.blends import Bench, Executor, Here, prepare, run_trials
 from train.tuning.settings import BlendSearch
 from train.tuning.study import opened
@@ -98,7 +98,7 @@ def timed(search: BlendSearch, bench: Bench, executor: Executor, trials: int) ->
     }
 
 
-def report(trials: int, workers: int, out: Path | None = None) -> Path:
+def report(trials: int, workers: int, out: Path = BENCH_REPORTS) -> Path:
     """Measure, print, and write the record and its page, to `out` if not the repository's."""
     torch.set_num_threads(1)
     load_before = os.getloadavg()[0]
@@ -119,9 +119,8 @@ def report(trials: int, workers: int, out: Path | None = None) -> Path:
                 beside = search.model_copy(update={"name": "beside", "num_workers": workers})
                 rows[f"{name}; {workers} workers"] = _beside(beside, bench, trials)
         results = {"requests": len(sizes), "candidates": float(np.mean(sizes)), "trials": rows}
-    where = {} if out is None else {"folder": out}
     origin = header("made up: pipelines.data.synthetic", seeds=[0]) | {"load_before": load_before}
-    return write("tune_bench", {"header": origin, **results}, **where)
+    return write("tune_bench", {"header": origin, **results}, out)
 
 
 def _beside(search: BlendSearch, bench: Bench, trials: int) -> dict[str, float]:

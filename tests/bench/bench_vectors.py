@@ -2,7 +2,7 @@
 
 Searches of an index that was left alone, of the same beside posts added and taken out, for the
 posts on a topic, and of as many posts in shards; and vectors of viewers that are kept beside those
-that are computed. One thread a search, so one core. Results go to train/reports/vectors_bench.json.
+that are computed. One thread a search, so one core. Results go to tests/bench/reports/vectors_bench.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from train.bundle.part import Part
 from train.index import PostIndex
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import tensors
-from train.report import header, write
+from train.report import BENCH_REPORTS, header, write
 
 WIDTH = 64
 NUM_FOUND = 1_000
@@ -180,7 +180,7 @@ def measure_viewers(num_viewers: int, rng: np.random.Generator) -> dict[str, Any
     return results
 
 
-def report(num_posts: int, rounds: int, num_viewers: int, folder: Path | None = None) -> Path:
+def report(num_posts: int, rounds: int, num_viewers: int, folder: Path = BENCH_REPORTS) -> Path:
     """Measure, and write the record and its page, to `folder` if not the repository's."""
     faiss.omp_set_num_threads(1)
     torch.set_num_threads(1)
@@ -195,9 +195,8 @@ def report(num_posts: int, rounds: int, num_viewers: int, folder: Path | None = 
         "search_over_shards": measure_shards(num_posts, rounds, rng),
         "viewers": measure_viewers(num_viewers, rng),
     }
-    where = {} if folder is None else {"folder": folder}
     origin = header("made up: tests.bench.bench_vectors", seeds=[0])
-    return write("vectors_bench", {"header": origin | about, **results}, **where)
+    return write("vectors_bench", {"header": origin | about, **results}, folder)
 
 
 def main() -> None:

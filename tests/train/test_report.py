@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from train.report import REPORTS, header, markdown, write
+from train.report import BENCH_REPORTS, REPORTS, header, markdown, write
 
+FOLDERS = (REPORTS, BENCH_REPORTS)
 RESULTS = {
     "header": {"date": "2026-01-01", "seeds": [0, 1]},
     "data": {"name": "made up", "rows": 28_905},
@@ -83,12 +84,15 @@ def test_header_says_how_to_repeat():
     assert all(found[key] for key in ("date", "git_commit", "machine", "software", "command"))
 
 
-@pytest.mark.parametrize("file", sorted(REPORTS.glob("*.json")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [f for of in FOLDERS for f in sorted(of.glob("*.json"))], ids=lambda file: file.stem
+)
 def test_committed_pages_are_up_to_date(file):
-    """Each page in train/reports is the one made from its record."""
+    """Each page, of a study or a bench, is the one made from its record."""
     assert file.with_suffix(".md").read_text() == markdown(json.loads(file.read_text()))
 
 
 def test_every_page_has_a_record():
-    """No page in train/reports was written by hand."""
-    assert [p for p in REPORTS.glob("*.md") if not p.with_suffix(".json").exists()] == []
+    """No page was written by hand."""
+    pages = [page for folder in FOLDERS for page in folder.glob("*.md")]
+    assert [page for page in pages if not page.with_suffix(".json").exists()] == []
