@@ -55,6 +55,7 @@ def test_later_ratings_are_held_out(ratings):
         assert any(liked)
         assert not all(liked)
         assert not later.split.train[own & np.isin(ratings.item, asked)].any()
+        assert (~later.split.train[own]).sum() == np.ceil(0.3 * own.sum())
         signs = later.both.amplitude[at][: len(before)]
         assert [s > 0 for s in signs] == [stars[i] >= LIKED for i in before]
 
