@@ -1,11 +1,11 @@
 """`python -m tests.bench.bench_int8 BUNDLE --data DIR`: what an int8 ranker is worth.
 
 Full passes for one viewer as float32 and as int8, for 8 to 500 candidates: the bundle's ranker,
-that also with tables alone as int8, and random ones of the published study's width (4 layers
-of 128) and of 512. Another batch each round; all ways and a product of two matrices take turns
-within it, none always first, on one core. On a machine that others use, `cpu ms` (time of this
-thread alone) is the number to read. Then, of the bundle's ranker on the test split, how far
-quantised scores order each viewer's posts otherwise. Results go to tests/bench/reports/int8_bench.json.
+that also with tables alone as int8, and random ones of the published study's width (4 layers of
+128) and of 512. Another batch each round; all ways and a product of two matrices take turns within
+it, none always first, on one core. On a machine that others use, `cpu ms` (time of this thread
+alone) is the number to read. Then, of the bundle's ranker on the test split, how far quantised
+scores order each viewer's posts otherwise. Results go to tests/bench/reports/int8_bench.json.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`python -m tests.bench.bench_memory`: bytes per post of all that holds posts, and ten million.
 
-Each process of the feed, and each structure in one, is made from bundles of two sizes, in a
-process of its own; the slope of its own memory (RssAnon: files that are mapped do not count) is
-what a post costs. What a shard holds is counted per post that is its own. Indexes are flat; the
-graph that large ones have is measured by itself. Results go to tests/bench/reports/memory_bench.json.
+Each process of the feed, and each structure in one, is made from bundles of two sizes, in a process
+of its own; the slope of its own memory (RssAnon: files that are mapped do not count) is what a post
+costs. What a shard holds is counted per post that is its own. Indexes are flat; the graph that
+large ones have is measured by itself. Results go to tests/bench/reports/memory_bench.json.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ replicas: rankings a second that one replica of the Ranker answers, and two.
 memory: what the replicas of a feed under steady load hold, minute by minute.
 
 Requests leave at a constant rate (tests/bench/load.py), from a process that also samples the
-cluster; it takes its share of the cores. Results go to tests/bench/reports/scale_bench.json part by part,
-with a page and plots.
+cluster; it takes its share of the cores. Results go to tests/bench/reports/scale_bench.json part by
+part, with a page and plots.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Searches of an index that was left alone, of the same beside posts added and taken out, for the
 posts on a topic, and of as many posts in shards; and vectors of viewers that are kept beside those
-that are computed. One thread a search, so one core. Results go to tests/bench/reports/vectors_bench.json.
+that are computed. One thread a search, so one core. Results go to
+tests/bench/reports/vectors_bench.json.
 """
 
 from __future__ import annotations

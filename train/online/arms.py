@@ -242,7 +242,7 @@ def read(path: Path, config: OnlineConfig) -> State:
     """
     try:
         record = json.loads(path.read_text())
-        before, told = record["config"], record["state"]
+        before, told = dict(record["config"]), record["state"]
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
         }
@@ -256,4 +256,24 @@ def read(path: Path, config: OnlineConfig) -> State:
             f"{path}: was begun with {name} {before.get(name)!r}, not {now[name]!r}; "
             "take another name, or remove the file to begin anew"
         )
+    if not _fits(state, config):
+        raise ValueError(f"{path}: not a state of this controller: numbers that do not fit; remove")
     return state
+
+
+def _fits(state: State, config: OnlineConfig) -> bool:
+    """Whether a state is one that `begin` and `after` can have made."""
+    try:
+        numbers = [state.values, state.shares, state.num, state.mean, state.squares]
+        table = np.array(numbers, np.float64)
+        one = np.array([state.round, state.since_ms, state.centre or 0.0], np.float64)
+    except (ValueError, TypeError):
+        return False
+    arms = config.num_arms if config.method == "thompson" else 2
+    if table.shape != (5, arms) or not (np.isfinite(table).all() and np.isfinite(one).all()):
+        return False
+    values, shares, num, _, squares = table
+    inside = (values >= config.low) & (values <= config.high)
+    whole = abs(shares.sum() - 1) < 1e-9 and (shares > 0).all() and (num >= 0).all()
+    centred = (state.centre is None) == (config.method == "thompson")
+    return bool(inside.all() and whole and (squares >= 0).all() and centred)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,32 @@ def test_another_controllers_state_is_refused(tmp_path: Path):
     file.write_text("{}")
     with pytest.raises(ValueError, match="not the state of a controller"):
         read(file, config())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"values": [99.0]},
+        {"mean": [float("nan")]},
+        {"shares": [0.5]},
+        {"num": [-1]},
+        {"round": "two"},
+    ],
+)
+def test_a_state_that_no_controller_left_is_refused(method, wrong, tmp_path: Path):
+    """Numbers out of bounds, missing or no numbers are told; none of them is served."""
+    settings = config(method=method)
+    path = tmp_path / "state.json"
+    save(path, begin(settings), settings)
+    record = json.loads(path.read_text())
+    for name, value in wrong.items():
+        there = record["state"][name]
+        new = value * (len(there) if name != "shares" else 1) if isinstance(value, list) else value
+        record["state"][name] = new
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"state\.json: not (a|the) state of"):
+        read(path, settings)
 
 
 @pytest.mark.parametrize(
