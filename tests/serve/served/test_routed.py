@@ -24,7 +24,7 @@ def test_viewers_find_their_context_more_often_than_by_chance(served):
     handle = serve.get_deployment_handle("Ranker", "rayfeed")
     handle._init(_run_router_in_separate_loop=True)  # there is no event loop here
     stats = handle.broadcast
-    eventually(lambda: len(stats("stats").results()) == 2)
+    eventually(lambda: len(stats("stats").results()) == 2, timeout_s=120)  # a busy machine
     bundle, post_id = load(served.bundle), np.arange(1, 9)
     profiles, user_id = ProfileStore(bundle.profiles), bundle.profiles["user_id"].to_pylist()
 
