@@ -5,8 +5,8 @@ the fused topology, the dag, a server written by hand (tests/bench/plain_server.
 with what earlier pages left (`usual`), and the dag as it is without any of what makes it fast:
 Serve's defaults and no cache (`slow`). One after the other, several rounds of all; a value is the
 median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. Where
-the time of a page goes is told by the feed's own metrics, over the open loop. The load generator is
-one process of this machine and takes its share of the cores. Results go to
+the time of a page goes is told by the feed's own metrics, over the first round's open loop. The
+load generator is one process of this machine and takes its share of the cores. Results go to
 tests/bench/reports/load_bench.json, with a page and plots.
 """
 
@@ -18,7 +18,6 @@ import os
 import re
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -84,13 +83,15 @@ class Measured(NamedTuple):
     spent_ms: dict[str, float]
 
 
-def measure(server: Server, users: list[int], rate: float, seconds: float) -> Measured:
-    """One server under all loops."""
+def measure(
+    server: Server, users: list[int], rate: float, seconds: float, told_too: bool
+) -> Measured:
+    """One server under all loops; its own metrics where `told_too`, which takes half a minute."""
     with server() as feed:
         asyncio.run(closed_loop(feed.url, users, 2, WARM_UP_S))
-        before = told(feed)
+        before = told(feed) if told_too else {}
         opened = asyncio.run(open_loop(feed.url, users, rate, seconds))
-        after = told(feed)
+        after = told(feed) if told_too else {}
         loops = {"open": opened.summary(seconds)}
         for clients in CLIENTS:
             closed = asyncio.run(closed_loop(feed.url, users, clients, seconds))
@@ -106,11 +107,12 @@ def told(feed: Feed) -> dict[str, tuple[float, float]]:
     if not feed.metrics:
         return {}
     time.sleep(_TOLD_EVERY_S)
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, dict[str, float]] = {}
     for what, tags, value in _LINE.findall(httpx.get(feed.metrics, timeout=10).text):
         place = dict(_TAG.findall(tags))
         name = f"{place['stage']} {place['component']}"
-        found.setdefault(name, Counter())[what] += float(value)
+        of = found.setdefault(name, {"sum": 0.0, "count": 0.0})
+        of[what] += float(value)  # of all replicas
     return {name: (of["sum"], of["count"]) for name, of in found.items()}
 
 
@@ -143,25 +145,17 @@ def summary(found: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     return rows
 
 
-def where_time_goes(spent: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Mean ms of the components that take the longest anywhere, one row each; medians of rounds.
+def where_time_goes(spent: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Mean ms of the components that take the longest anywhere, one row each.
 
     What waits for a model in another replica holds that hop: the difference of dag and fused.
     """
-    found = {
-        server: {
-            name: statistics.median(one[name] for one in rounds if name in one)
-            for name in {name for one in rounds for name in one}
-        }
-        for server, rounds in spent.items()
-        if any(rounds)
+    told = [by for by in spent.values() if by]
+    longest = {
+        name: max(by.get(name, 0.0) for by in told) for name in {n for by in told for n in by}
     }
-    longest = Counter[str]()
-    for by in found.values():
-        for name, ms in by.items():
-            longest[name] = max(longest[name], ms)
-    names = [name for name, _ in longest.most_common(_LONGEST)]
-    return {name: {server: by.get(name) for server, by in found.items()} for name in names}
+    names = sorted(longest, key=lambda name: -longest[name])[:_LONGEST]
+    return {name: {server: by.get(name) for server, by in spent.items() if by} for name in names}
 
 
 def peaks(record: Record, plt: Any) -> Any:
@@ -193,10 +187,10 @@ def main() -> None:
     for turn in range(args.rounds):
         for name, server in chosen.items():
             Console(stderr=True).print(f"round {turn + 1} of {args.rounds}: {name}")
-            rounds[name].append(measure(server, users, args.rate, args.seconds))
+            rounds[name].append(measure(server, users, args.rate, args.seconds, turn == 0))
     found = {name: medians([one.loops for one in turns]) for name, turns in rounds.items()}
     points = {name: turns[-1].points for name, turns in rounds.items()}
-    spent = {name: [one.spent_ms for one in turns] for name, turns in rounds.items()}
+    spent = {name: turns[0].spent_ms for name, turns in rounds.items()}
     about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
     about |= {"rounds": args.rounds, "candidates": CANDIDATES}
     record = {
