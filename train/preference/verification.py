@@ -30,7 +30,7 @@ from train.preference.counterfactuals import (
     with_event,
 )
 from train.preference.proportions import wilson
-from train.rows import flatten
+from train.rows import Past, flatten
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -112,7 +112,6 @@ def counterfactuals(
         each control, and the differences; only actions that the ranker has learned.
     """
     plain = [with_event(case, None) for case in made]
-
     seen = [with_event(case, Event(case.met, case.author_id, None)) for case in made]
 
     def moved(
@@ -261,6 +260,7 @@ def verification(
     predict: Predict,
     observed: Sequence[str],
     examples: pa.Table,
+    past: Past,
     posts: Posts,
     num_viewers: int,
     seed: int = 0,
@@ -271,6 +271,7 @@ def verification(
         predict: the model.
         observed: actions that it has learned.
         examples: visits that it has not learned from.
+        past: what all viewers were shown, also of other splits.
         posts: that candidates are drawn from.
         num_viewers: at most so many are asked what a block would change.
         seed: of the draws.
@@ -282,7 +283,7 @@ def verification(
     Raises:
         ValueError: no viewer of these visits meets an author for the first time.
     """
-    made = cases(examples, posts, num_viewers, seed)
+    made = cases(examples, past, posts, num_viewers, seed)
     if not made:
         raise ValueError("no visit shows a post of an author that its viewer has not met before")
     acts = counterfactuals(predict, made, observed)

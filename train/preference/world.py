@@ -23,6 +23,7 @@ from pipelines.data.job import DataConfig, prepare
 from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
+from pipelines.schema import SPLITS
 from train.bundle.tables import observed_actions
 from train.learners import make_learner
 from train.loop import TrainConfig, Trainer, batches
@@ -30,7 +31,7 @@ from train.models.ranker import Ranker
 from train.preference.counterfactuals import Posts
 from train.preference.verification import verification
 from train.preference.verify import ask
-from train.rows import read_examples
+from train.rows import Past, read_examples
 from train.runs import resolve
 
 SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "key_size": 16}
@@ -54,21 +55,21 @@ def verified(run: WorldRun) -> tuple[dict[str, Any], str]:
     """Train a ranker a seed, and verify each on the last day.
 
     Returns:
-        examples, steps and by seed what `verification` finds; and the fingerprint of the data.
+        visits asked about, and by seed what `verification` finds; and the fingerprint of the data.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = _prepared(run.world, Path(folder))
         manifest = read_manifest(data)
-        examples, posts = (
-            read_examples(data, "test"),
-            Posts.of(pq.read_table(data / "posts.parquet")),
-        )
+        examples, past = read_examples(data, "test"), Past.of(read_examples(data, *SPLITS))
+        posts = Posts.of(pq.read_table(data / "posts.parquet"))
         facts = Facts.load(data)
         observed = observed_actions(data, manifest["actions"])
         found = {}
         for seed in run.seeds:
             predict = partial(ask, _trained(run, data, seed), facts)
-            found[str(seed)] = verification(predict, observed, examples, posts, run.num_viewers)
+            found[str(seed)] = verification(
+                predict, observed, examples, past, posts, run.num_viewers
+            )
     return {"visits": len(examples), "seeds": found}, manifest["fingerprint"][:12]
 
 
