@@ -61,11 +61,15 @@ def read_stakeholders(given: Sequence[str]) -> dict[str, Floats]:
     """Built-in stakeholders by name, and own ones as NAME=FILE of action: weight.
 
     Raises:
-        ValueError: a name that there is not, or a file that cannot be read.
+        ValueError: a name that there is not, is empty or comes twice, or a file that cannot be
+            read.
     """
     found: dict[str, Floats] = {}
     for one in given:
         name, equals, file = one.partition("=")
+        if not name or name in found:
+            told = f"{name!r} comes twice" if name else "no name"
+            raise ValueError(f"--stakeholders: {one}: {told} (each counts once, by a name)")
         found[name] = vector(_mapping(file), file) if equals else stakeholders((name,))[name]
     return found
 

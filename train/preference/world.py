@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from configs import Config, check
 from pipelines.data.job import DataConfig, prepare
@@ -47,8 +47,19 @@ class WorldRun(Config):
     emb_size: PositiveInt = 32
     num_epochs: PositiveInt = 1
     batch_size: PositiveInt = 64
-    seeds: tuple[int, ...] = (0, 1, 2)  # of weights and of the order of examples
+    # Of weights and of the order of examples.
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     num_viewers: PositiveInt = 300  # asked what a block would change, at most
+
+    @field_validator("world")
+    @classmethod
+    def _lasts_until_the_test(cls, world: SyntheticConfig) -> SyntheticConfig:
+        if world.num_days <= SPLIT_DAYS[1]:
+            raise ValueError(
+                f"num_days: {world.num_days:g}: the test begins after {SPLIT_DAYS[1]} days "
+                f"(allowed: more)"
+            )
+        return world
 
 
 def verified(run: WorldRun) -> tuple[dict[str, Any], str]:

@@ -58,6 +58,14 @@ def test_own_stakeholders_can_be_given(harmful, tmp_path):
     assert main([str(harmful), "--stakeholders", f"mine={harmful}", "--at-least", "0.999"]) == 0
 
 
+@pytest.mark.parametrize("again", ["society", "society={file}", "={file}"])
+def test_no_stakeholder_hides_another(again, harmful, capsys):
+    """A name given twice would leave the first one out of the verdict; it is refused."""
+    given = ["--stakeholders", "society", again.format(file=harmful)]
+    assert main([str(harmful), *given]) == 2
+    assert "--stakeholders" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["x-algoritm-2026"], ["x-algorithm-2026", "--stakeholders", "usr"]],

@@ -117,10 +117,15 @@ def test_rules_for_actions_need_actions(capsys):
 
 
 @pytest.mark.parametrize(
-    "override", ["seeds=[]", "budgets=[]", "budgets=[100, 25]", "steps=[50]", "steps=[50, 50]"]
+    "override",
+    [
+        *("seeds=[]", "budgets=[]", "budgets=[100, 25]", "steps=[50]", "steps=[50, 50]"),
+        *("seeds=[-1]", "seed=-1", "fit.order_seed=-1", "world.seeds=[]", "world.seeds=[-1]"),
+        "world.world.num_days=5",
+    ],
 )
 def test_settings_that_no_figure_comes_of_are_refused(override, tmp_path):
-    """No seeds, budgets that do not grow and a single number of steps stop before the work."""
+    """No or negative seeds, budgets that do not grow, too few steps or days: said before work."""
     assert main(["--parts", "protocol", "num_workers=1", f"reports={tmp_path}", override]) == 2
 
 
