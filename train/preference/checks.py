@@ -11,11 +11,20 @@ from train.preference import published, reproduced
 from train.preference.bars import Check, Results, largest, near
 from train.preference.selection import WARM, at
 
+MOST_SECONDS = 600  # of a study of all parts on two cores
+
 
 def checks(results: Results) -> list[Check]:
     """All that the results allow, in the order of the acceptance table."""
     groups = (reproduced.figures, _audit, _decoupled, _predictors, _real, _world)
     return [check for group in groups for check in group(results)]
+
+
+def in_time(wall_seconds: float) -> list[Check]:
+    """Whether a study of all parts took less than it may; on the wall, others' work included."""
+    met = wall_seconds < MOST_SECONDS
+    bar = f"< {MOST_SECONDS} s on the wall"
+    return [{"check": "the study of all parts", "bar": bar, "value": wall_seconds, "met": met}]
 
 
 def _audit(results: Results) -> Iterator[Check]:

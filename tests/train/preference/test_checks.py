@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from train.preference.checks import checks
+from train.preference.checks import checks, in_time
 from train.preference.claims import claims
 from train.report import REPORTS
 
@@ -65,6 +65,11 @@ def test_every_check_can_fail(record):
     assert [of["check"] for of in found] == [of["check"] for of in right]
     assert sum(of["met"] for of in right) > 40
     assert [of["check"] for of in found if of["met"]] == []
+
+
+def test_a_study_that_took_too_long_misses_its_bar():
+    """Ten minutes on the wall are too many, whoever else used the machine."""
+    assert [of["met"] for seconds in (599.0, 600.0) for of in in_time(seconds)] == [True, False]
 
 
 def test_the_world_holds_its_bar(record):

@@ -179,6 +179,17 @@ def test_parts_asked_for_add_to_the_report(record, tmp_path, monkeypatch):
     assert now()["left_out"]
 
 
+def test_a_study_of_all_parts_is_held_against_the_time(tmp_path, monkeypatch):
+    """Where parts are named nothing is said of how long all take."""
+    counted(monkeypatch, **{part: InputError(f"{part}: fetch it") for part in PARTS})
+    timed = []
+    for parts in ([], ["--parts", "world"]):
+        assert main([*parts, "num_workers=1", f"reports={tmp_path}"]) == 0
+        found = json.loads((tmp_path / "preference.json").read_text())["checks"]
+        timed.append([of["check"] for of in found if of["check"] == "the study of all parts"])
+    assert timed == [["the study of all parts"], []]
+
+
 def test_a_report_that_cannot_be_read_is_not_overwritten(tmp_path, capsys):
     """What is no JSON stops the study before the work."""
     (tmp_path / "preference.json").write_text("no report")
