@@ -116,3 +116,13 @@ def _world(results: Results) -> Iterator[Check]:
         "value": ", ".join("–" if value is None else f"{value:.3f}" for value in values),
         "met": all(value is not None and value >= bar for value in values),
     }
+    # A post seen and not liked lowers its author too, and would pass for a block.
+    acts = [one["counterfactuals"].get("block_author") for one in of["seeds"].values()]
+    yield {
+        "check": "D9 world: share that a block lowers below the same post merely seen",
+        "bar": "interval above one half, each",
+        "value": ", ".join(
+            "–" if act is None else f"{act['beyond_seen']['share']:.3f}" for act in acts
+        ),
+        "met": all(act is not None and act["beyond_seen"]["low"] > 0.5 for act in acts),
+    }

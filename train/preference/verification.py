@@ -1,7 +1,7 @@
 """Whether a ranker behaves as people do: asked of its outputs alone, each with a control.
 
 * behaviour: predicted against observed rates, by action and by how viewer and post fit;
-* counterfactuals: a block, a mute, a follow of an author never met, against a placebo;
+* counterfactuals: a block, mute, follow or like of an author never met, against a placebo;
 * flips: another viewer's history in place of one's own turns the order of two home topics;
 * probes: viewers of one home topic lie together in the towers' space, more than by chance.
 
@@ -37,7 +37,8 @@ Ints = NDArray[np.int64]
 
 BLOCK_BAR = 0.3  # what the block rate must exceed its placebo's by
 LIKED = ("favorite", "reply", "repost", "share", "follow_author", "click")
-_TRIED = {"block_author": -1, "mute_author": -1, "not_interested": -1, "follow_author": 1}
+_TRIED = dict.fromkeys(("block_author", "mute_author", "not_interested"), -1)
+_TRIED |= dict.fromkeys(("follow_author", "favorite"), 1)
 PLACEBO = "profile_click"  # on an unrelated author's post: something done, but nothing said
 _FEWEST_ROWS, _LEAST_RATE, _NEAR = 100, 0.05, 0.15  # of the published behavioural test
 _FEWEST_LIKES, _MOST_PAIRS = 3, 200

@@ -134,6 +134,20 @@ def test_a_ranker_that_ignores_blocks_fails(examples, past, posts):
     assert found["block_author"]["beyond_seen"]["share"] == 0.0
 
 
+def test_a_ranker_that_shuns_whoever_was_seen_is_found_out(examples, past, posts):
+    """It passes the placebo, but its blocks do no more than a glance, and a like lowers too."""
+
+    def shuns(table: pa.Table) -> np.ndarray:
+        rows = table.to_pylist()
+        met = [author in row["history_author_id"] for row in rows for author in row["author_id"]]
+        return np.where(met, 0.0, 0.1)[:, None] * np.ones(A)
+
+    found = counterfactuals(shuns, cases(examples, past, posts, 15), OBSERVED)
+    assert found["block_author"]["less_placebo"] == 1.0
+    assert found["block_author"]["beyond_seen"]["share"] == 0.0
+    assert found["favorite"]["moved"]["share"] == 0.0
+
+
 def test_worth_leaves_negative_actions_out():
     """A rise of the chance of being blocked is no rise of worth."""
     value = worth(OBSERVED)
