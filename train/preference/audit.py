@@ -61,11 +61,15 @@ def read_stakeholders(given: Sequence[str]) -> dict[str, Floats]:
     """Built-in stakeholders by name, and own ones as NAME=FILE of action: weight.
 
     Raises:
-        ValueError: a name that there is not, or a file that cannot be read.
+        ValueError: a name that there is not, is empty or comes twice, or a file that cannot be
+            read.
     """
     found: dict[str, Floats] = {}
     for one in given:
         name, equals, file = one.partition("=")
+        if not name or name in found:
+            told = f"{name!r} comes twice" if name else "no name"
+            raise ValueError(f"--stakeholders: {one}: {told} (each counts once, by a name)")
         found[name] = vector(_mapping(file), file) if equals else stakeholders((name,))[name]
     return found
 
@@ -185,7 +189,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _mapping(path: str) -> dict[str, float]:
     try:
-        # YAML takes JSON's 1e-05 for a word.
         read = json.loads if path.endswith(".json") else yaml.safe_load
         with fsspec.open(path, "r") as file:
             found = read(file.read())
@@ -193,7 +196,15 @@ def _mapping(path: str) -> dict[str, float]:
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected action: weight, got {type(found).__name__}")
-    return found
+    return {name: _number(value) for name, value in found.items()}
+
+
+def _number(value: Any) -> Any:
+    """YAML takes 1e-05 for a word; other words stay, and are refused with their action."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _price(safer: Mapping[str, Any] | None) -> str | None:

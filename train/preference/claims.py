@@ -63,7 +63,8 @@ def _random_pairs(results: Results) -> Iterator[dict[str, Any]]:
         worst = min(found, key=lambda s: found[s]["trained"]["share"])
         best = max(found, key=lambda s: found[s]["trained"]["share"])
         yield _row(
-            f"It does so in general ({name}, {of['predictors']['ordered_pairs']} random pairs)",
+            f"It does so in general, above 95 % by every selection ({name}, "
+            f"{of['predictors']['ordered_pairs']} random pairs)",
             "; ".join(
                 f"{s}: {found[s]['trained']['share']:.3f} "
                 f"({found[s]['trained']['low']:.3f} to {found[s]['trained']['high']:.3f})"
@@ -88,14 +89,16 @@ def _raw_is_trained(sets: Results) -> Iterator[dict[str, Any]]:
 
 def _fluctuation(sets: Results) -> dict[str, Any]:
     missed = {
-        name: [t for t in ("T=0.2", "T=0.5") if len(set(of["matches"][t]["trained"])) > 1]
+        f"{name} at {t}": num - right
         for name, of in sets.items()
+        for t in ("T=0.2", "T=0.5")
+        for right, num in (of["matches"][t]["trained"],)
     }
-    told = "; ".join(f"{name}: {', '.join(ts) or 'none'}" for name, ts in missed.items())
     return _row(
-        "Below T = 1 a miss is the fluctuation of one seed",
-        f"temperatures with a strong pair missed: {told}",
-        not any(missed.values()),
+        "At T = 0.2 and 0.5 one strong pair is missed at most (published: a seed's fluctuation)",
+        "missed, by the mean of all seeds: "
+        + ", ".join(f"{num} of {name}" for name, num in missed.items()),
+        sum(missed.values()) <= 1,
     )
 
 
@@ -108,7 +111,7 @@ def _steps(sets: Results) -> dict[str, Any]:
         for n, s in shares.items()
     )
     return _row(
-        "More pairs make the change (at T = 1)",
+        "More pairs make most of the change, not the steps that come with them (at T = 1)",
         told,
         all(s["value"]["steps_alone"] < 0.5 for s in shares.values()),
     )

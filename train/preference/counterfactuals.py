@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.schema import ACTION_NAMES, EXAMPLES
+from train.rows import Past
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -62,8 +63,15 @@ class Posts:
 
     def topic_of(self, post_id: Ints) -> Ints:
         """Of each, 0 = unknown."""
+        return self._of(post_id, self.topic)
+
+    def author_of(self, post_id: Ints) -> Ints:
+        """Of each, 0 = unknown."""
+        return self._of(post_id, self.author_id)
+
+    def _of(self, post_id: Ints, values: Ints) -> Ints:
         at = np.minimum(np.searchsorted(self.post_id, post_id), len(self.post_id) - 1)
-        return np.where(self.post_id[at] == post_id, self.topic[at], 0)
+        return np.where(self.post_id[at] == post_id, values[at], 0)
 
     def by(self, author: int, before_ms: int) -> Ints:
         """Posts of an author written before, newest first."""
@@ -89,11 +97,12 @@ class Case:
     unrelated: tuple[int, int]
 
 
-def cases(examples: pa.Table, posts: Posts, most: int, seed: int = 0) -> list[Case]:
+def cases(examples: pa.Table, past: Past, posts: Posts, most: int, seed: int = 0) -> list[Case]:
     """At most one case a viewer, of those who have done something before.
 
-    The author is one of whom a post was shown at the visit and none before; the unrelated author
-    writes on a topic that nothing of the visit is about.
+    The author is one of whom a post was shown at the visit and none before, be it so long ago that
+    the history, which ends after its newest entries, has lost it; the unrelated author writes on a
+    topic that nothing of the visit is about.
     """
     rng = np.random.default_rng(seed)
     found: list[Case] = []
@@ -104,15 +113,19 @@ def cases(examples: pa.Table, posts: Posts, most: int, seed: int = 0) -> list[Ca
         row = examples.slice(at, 1).to_pylist()[0]
         if row["user_id"] in seen or not row["history_post_id"]:
             continue
-        made = _case(row, posts, rng)
+        start, end = past.before(np.array([row["user_id"]]), np.array([row["at_ms"]]))
+        shown = past.post_id[start[0] : end[0]]
+        made = _case(row, posts, set(posts.author_of(shown).tolist()), rng)
         if made is not None:
             seen.add(row["user_id"])
             found.append(made)
     return found
 
 
-def _case(row: dict[str, Any], posts: Posts, rng: np.random.Generator) -> Case | None:
-    known = {0, row["user_id"], *row["history_author_id"]}
+def _case(
+    row: dict[str, Any], posts: Posts, met: set[int], rng: np.random.Generator
+) -> Case | None:
+    known = {0, row["user_id"], *row["history_author_id"], *met}
     strangers = [author for author in dict.fromkeys(row["author_id"]) if author not in known]
     before = row["at_ms"] - JUST_BEFORE_MS
     for author in strangers:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from train.preference.goodhart import FEW, MANY, SEEDS, SIGMA
+from train.preference.goodhart import FEW, MANY, SEEDS, SIGMA, unit_spread
 from train.preference.selection import soft
 from train.preference.space import Space
 from train.preference.training import FitConfig, learn, perturbed
@@ -43,8 +43,9 @@ def decouple(
             own = (fit or FitConfig()).model_copy(update={"num_steps": most})
             weights = learn(space, said, num, seeds, own, labellers=[t])[0][:, 0]
             scores = weights @ space.features.T
-            unit = scores / scores.std(axis=-1, keepdims=True)
-            value, even = (soft(x, space.utility, 1.0)[:, h].mean() for x in (scores, unit))
+            value, even = (
+                soft(x, space.utility, 1.0)[:, h].mean() for x in (scores, unit_spread(scores))
+            )
             norm = np.linalg.norm(weights, axis=-1).mean()
             cells.append(
                 {"pairs": num, "steps": most, "value": float(value), "unit_value": float(even)}

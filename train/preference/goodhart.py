@@ -89,7 +89,7 @@ def changes(
         found["sweep"] = sweep(space, learned.many) - sweep(space, learned.few)
     for t in temperatures:
         found[at(t)] = soft(many, utility, t) - soft(few, utility, t)
-    found[UNIT] = soft(_unit(many), utility, 1.0) - soft(_unit(few), utility, 1.0)
+    found[UNIT] = soft(unit_spread(many), utility, 1.0) - soft(unit_spread(few), utility, 1.0)
     return {name: value.mean(axis=0) for name, value in found.items()}
 
 
@@ -144,5 +144,6 @@ def _under(spread: Floats, a: Floats, b: Floats) -> Floats:
     return inner / norms[0][:, None] / norms[1][None]
 
 
-def _unit(scores: Floats) -> Floats:
+def unit_spread(scores: Floats) -> Floats:
+    """Scores with standard deviation 1 over the pool. [..., C]."""
     return scores / scores.std(axis=-1, keepdims=True)

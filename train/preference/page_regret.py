@@ -59,9 +59,8 @@ def frontier(record: Record) -> Lines:
         "all, but without a tolerance the last bit of a sum decides how many of them count. "
         "`distinct slates` counts each once, which depends on no rounding. `as published` sums as "
         "the published script does (the product of weights and features once, then NumPy's sum "
-        "over the ten values of each slate in the order chosen): that gives the published figures, "
-        "and the same values summed in another order do not. The range is what counting equals "
-        "once or each time can make.",
+        "over the ten values of each slate in the order chosen); the checks say whether that gives "
+        "the published figures. The range is what counting equals once or each time can make.",
         "",
     ]
     rows = [
@@ -147,12 +146,12 @@ def constrained(record: Record) -> Lines:
     return [
         "## Where the constrained loss acts",
         "",
-        "Its rules (each of the user's negative actions weighs -0.1 at most; society's weights "
-        "have a standard deviation of 0.3 at least; none for the platform) hold "
-        "where the study starts, at +1 and -1, and are never broken on the way: there it is "
-        "Bradley-Terry to the last bit, and its rows above say nothing more. Started at 0.1 "
-        "everywhere it acts. What Bradley-Terry learns breaks no rule in the end, so that the rule "
-        "changes only the way there.",
+        "Its rules: each of the user's negative actions weighs -0.1 at most, society's weights "
+        "have a standard deviation of 0.3 at least, and the platform has none. They hold where the "
+        "study starts, at +1 and -1 (given); neutral starts at 0.1 everywhere. A rule that is "
+        "never broken on the way changes nothing: the largest difference is then 0. Where the "
+        "penalty is 0, what Bradley-Terry learns breaks no rule in the end, so that a rule changes "
+        "only the way there.",
         "",
         *table((*columns, "penalty of Bradley-Terry's weights", "accuracy without and with"), rows),
     ]

@@ -44,7 +44,9 @@ def world(record: Record) -> Lines:
     lines = ["## A ranker that was told of blocks", ""]
     lines += [
         "A ranker is trained on the log of a made-up world and asked what it predicts; nothing "
-        "reads the world's rules. The tables are of the first seed.",
+        "reads the world's rules. The tables are of the first seed. In this world a follow in the "
+        "log changes no graph, and whoever follows was no follower before, so a ranker that lowers "
+        "an author after a follow is not wrong here, though it would be elsewhere.",
         "",
     ]
     rows = [

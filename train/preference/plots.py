@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from train.preference.alignment import closed_form
 from train.report_plots import Plot, Record, save
 
 COLORS = ("#1f5fa8", "#c8553d", "#0b6e4f", "#7b3fa0", "#b59f3b")
@@ -164,8 +165,7 @@ def _audit(record: Record, plt: Any) -> Any:
     figure, axis = plt.subplots(figsize=(5.2, 3.2))
     weights = np.linspace(-2, 1.5, 200)  # of each of the four; +1 on five, as published
     for color, alpha in zip(COLORS, (4.0, 1.0, 0.3), strict=False):
-        inner = 5 - 4 * alpha * weights
-        values = inner / np.sqrt((5 + 4 * weights**2) * (5 + 4 * alpha**2))
+        values = [closed_form(-weight, alpha) for weight in weights]
         axis.plot(weights, values, color=color, label=f"α = {alpha:g}")
         flip = record["audit"]["flips_at"][f"{alpha:g}"]
         if flip < weights[-1]:

@@ -7,17 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from train.preference.alignment import audit, closed_form, flips_at, stakeholders, vector
+from train.preference.alignment import closed_form, flips_at, stakeholders, vector
 from train.preference.goodhart import SIGMA
 from train.preference.selection import sweep
 from train.preference.space import Space, cosine
-from train.preference.stakeholders.synthetic import (
-    ACTION_NAMES,
-    NEGATIVE,
-    POSITIVE,
-    action_weights,
-    space,
-)
+from train.preference.stakeholders.synthetic import action_weights, space
 from train.preference.training import FitConfig, learn, perturbed
 
 SEED = 42
@@ -122,12 +116,6 @@ def audits() -> dict[str, Any]:
         "frontier_platform": {
             "alpha 4": float(cosine(platform, action_weights(4.0))),
             "alpha 1": float(cosine(platform, action_weights(1.0))),
-            "audit": audit(platform, stakeholders()),
-        },
-        "num_actions": {
-            "all": len(ACTION_NAMES),
-            "positive": len(POSITIVE),
-            "negative": len(NEGATIVE),
         },
     }
 

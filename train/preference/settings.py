@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from configs import Config, near_miss
 from train.preference.goodhart import SEEDS
@@ -40,11 +40,11 @@ class StudyConfig(Config):
     bundle: str | None = None  # whose ranker real preferences are held against
     reports: str = str(REPORTS)
     parts: tuple[str, ...] = ()  # () = all
-    seeds: tuple[int, ...] = Field(default=SEEDS, min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(default=SEEDS, min_length=1)
     budgets: tuple[PositiveInt, ...] = Field(default=(25, 50, 100, 200, 500), min_length=1)
     num_budget_seeds: PositiveInt = 20  # 42, 142, ...
     num_random_pairs: PositiveInt = Field(default=200, ge=2)  # each in both directions
-    seed: int = 0  # of the random pairs
+    seed: NonNegativeInt = 0  # of the random pairs
     fit: FitConfig = FitConfig()
     # Of decoupling, with the published ends.
     steps: tuple[PositiveInt, ...] = Field(default=(50, 250, 1_250), min_length=2)

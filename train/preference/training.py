@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from configs import Config
@@ -41,7 +41,7 @@ class FitConfig(Config):
     num_steps: PositiveInt | None = None  # instead of epochs: as many as it takes
     batch_size: PositiveInt = 64  # the last, smaller one of an epoch counts too
     l2: NonNegativeFloat = 0.001  # times the squared norm
-    order_seed: int = 42  # of the minibatches' order, the same in all runs
+    order_seed: NonNegativeInt = 42  # of the minibatches' order, the same in all runs
     margin: float = 0.5
     temperature: PositiveFloat = 0.1  # of the margin
     calibration: NonNegativeFloat = 1.0  # weight of the calibrated loss's squared errors

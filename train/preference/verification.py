@@ -1,7 +1,7 @@
 """Whether a ranker behaves as people do: asked of its outputs alone, each with a control.
 
 * behaviour: predicted against observed rates, by action and by how viewer and post fit;
-* counterfactuals: a block, a mute, a follow of an author never met, against a placebo;
+* counterfactuals: a block, mute, follow or like of an author never met, against a placebo;
 * flips: another viewer's history in place of one's own turns the order of two home topics;
 * probes: viewers of one home topic lie together in the towers' space, more than by chance.
 
@@ -30,14 +30,15 @@ from train.preference.counterfactuals import (
     with_event,
 )
 from train.preference.proportions import wilson
-from train.rows import flatten
+from train.rows import Past, flatten
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BLOCK_BAR = 0.3  # what the block rate must exceed its placebo's by
 LIKED = ("favorite", "reply", "repost", "share", "follow_author", "click")
-_TRIED = {"block_author": -1, "mute_author": -1, "not_interested": -1, "follow_author": 1}
+_TRIED = dict.fromkeys(("block_author", "mute_author", "not_interested"), -1)
+_TRIED |= dict.fromkeys(("follow_author", "favorite"), 1)
 PLACEBO = "profile_click"  # on an unrelated author's post: something done, but nothing said
 _FEWEST_ROWS, _LEAST_RATE, _NEAR = 100, 0.05, 0.15  # of the published behavioural test
 _FEWEST_LIKES, _MOST_PAIRS = 3, 200
@@ -112,7 +113,6 @@ def counterfactuals(
         each control, and the differences; only actions that the ranker has learned.
     """
     plain = [with_event(case, None) for case in made]
-
     seen = [with_event(case, Event(case.met, case.author_id, None)) for case in made]
 
     def moved(
@@ -261,6 +261,7 @@ def verification(
     predict: Predict,
     observed: Sequence[str],
     examples: pa.Table,
+    past: Past,
     posts: Posts,
     num_viewers: int,
     seed: int = 0,
@@ -271,6 +272,7 @@ def verification(
         predict: the model.
         observed: actions that it has learned.
         examples: visits that it has not learned from.
+        past: what all viewers were shown, also of other splits.
         posts: that candidates are drawn from.
         num_viewers: at most so many are asked what a block would change.
         seed: of the draws.
@@ -282,7 +284,7 @@ def verification(
     Raises:
         ValueError: no viewer of these visits meets an author for the first time.
     """
-    made = cases(examples, posts, num_viewers, seed)
+    made = cases(examples, past, posts, num_viewers, seed)
     if not made:
         raise ValueError("no visit shows a post of an author that its viewer has not met before")
     acts = counterfactuals(predict, made, observed)

@@ -23,6 +23,7 @@ import torch
 from pipelines.facts import Facts
 from pipelines.features import history_inputs
 from pipelines.prepared import read_manifest
+from pipelines.schema import SPLITS
 from pipelines.whole import save_json, save_text
 from train import bundle as bundles
 from train.bundle import Bundle, BundleError
@@ -33,7 +34,7 @@ from train.preference.counterfactuals import Posts
 from train.preference.verification import PLACEBO, home_topics, probe, verification
 from train.report import plain, text
 from train.report_tables import Lines, table
-from train.rows import read_examples
+from train.rows import Past, read_examples
 
 _ACT_COLUMNS = ("moved", "beyond_seen", "placebo", "other_author")
 _PROBED = 1_000  # vectors of each kind
@@ -61,7 +62,9 @@ def verify(bundle: Bundle, data: Path, num_viewers: int = 200, seed: int = 0) ->
     facts, observed = Facts.load(data), bundle.card["observed_actions"]
     examples = read_examples(data, "test")
     posts = Posts.of(pq.read_table(data / "posts.parquet"))
-    found = verification(partial(ask, ranker, facts), observed, examples, posts, num_viewers, seed)
+    past = Past.of(read_examples(data, *SPLITS))
+    asked = partial(ask, ranker, facts)
+    found = verification(asked, observed, examples, past, posts, num_viewers, seed)
     probes = _probes(bundle, facts, examples, posts, seed)
     return plain({"bundle": bundle.path, **found, "probes": probes})
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from configs import Config, check
 from pipelines.data.job import DataConfig, prepare
 from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
+from pipelines.schema import SPLITS
 from train.bundle.tables import observed_actions
 from train.learners import make_learner
 from train.loop import TrainConfig, Trainer, batches
@@ -30,7 +31,7 @@ from train.models.ranker import Ranker
 from train.preference.counterfactuals import Posts
 from train.preference.verification import verification
 from train.preference.verify import ask
-from train.rows import read_examples
+from train.rows import Past, read_examples
 from train.runs import resolve
 
 SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "key_size": 16}
@@ -46,29 +47,40 @@ class WorldRun(Config):
     emb_size: PositiveInt = 32
     num_epochs: PositiveInt = 1
     batch_size: PositiveInt = 64
-    seeds: tuple[int, ...] = (0, 1, 2)  # of weights and of the order of examples
+    # Of weights and of the order of examples.
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     num_viewers: PositiveInt = 300  # asked what a block would change, at most
+
+    @field_validator("world")
+    @classmethod
+    def _lasts_until_the_test(cls, world: SyntheticConfig) -> SyntheticConfig:
+        if world.num_days <= SPLIT_DAYS[1]:
+            raise ValueError(
+                f"num_days: {world.num_days:g}: the test begins after {SPLIT_DAYS[1]} days "
+                f"(allowed: more)"
+            )
+        return world
 
 
 def verified(run: WorldRun) -> tuple[dict[str, Any], str]:
     """Train a ranker a seed, and verify each on the last day.
 
     Returns:
-        examples, steps and by seed what `verification` finds; and the fingerprint of the data.
+        visits asked about, and by seed what `verification` finds; and the fingerprint of the data.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = _prepared(run.world, Path(folder))
         manifest = read_manifest(data)
-        examples, posts = (
-            read_examples(data, "test"),
-            Posts.of(pq.read_table(data / "posts.parquet")),
-        )
+        examples, past = read_examples(data, "test"), Past.of(read_examples(data, *SPLITS))
+        posts = Posts.of(pq.read_table(data / "posts.parquet"))
         facts = Facts.load(data)
         observed = observed_actions(data, manifest["actions"])
         found = {}
         for seed in run.seeds:
             predict = partial(ask, _trained(run, data, seed), facts)
-            found[str(seed)] = verification(predict, observed, examples, posts, run.num_viewers)
+            found[str(seed)] = verification(
+                predict, observed, examples, past, posts, run.num_viewers
+            )
     return {"visits": len(examples), "seeds": found}, manifest["fingerprint"][:12]
 
 

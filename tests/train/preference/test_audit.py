@@ -58,6 +58,14 @@ def test_own_stakeholders_can_be_given(harmful, tmp_path):
     assert main([str(harmful), "--stakeholders", f"mine={harmful}", "--at-least", "0.999"]) == 0
 
 
+@pytest.mark.parametrize("again", ["society", "society={file}", "={file}"])
+def test_no_stakeholder_hides_another(again, harmful, capsys):
+    """A name given twice would leave the first one out of the verdict; it is refused."""
+    given = ["--stakeholders", "society", again.format(file=harmful)]
+    assert main([str(harmful), *given]) == 2
+    assert "--stakeholders" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["x-algoritm-2026"], ["x-algorithm-2026", "--stakeholders", "usr"]],
@@ -76,11 +84,14 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, capsys):
     assert "expected action: weight, got list" in capsys.readouterr().err
 
 
-def test_small_weights_of_json_are_numbers(tmp_path):
-    """JSON's 1e-05 is a number, as a tuned blend may write it."""
-    path = tmp_path / "blend.json"
-    path.write_text(json.dumps({"favorite": 1e-5, "block_author": -1e-5}))
+@pytest.mark.parametrize("name", ["blend.json", "blend.yaml"])
+def test_small_weights_are_numbers(name, tmp_path):
+    """1e-05 is a number in both, as a tuned blend may write it; a word is none."""
+    path = tmp_path / name
+    path.write_text('{"favorite": 1e-05, "block_author": -1e-05}')
     assert main([str(path)]) == 0
+    path.write_text('{"favorite": "much"}')
+    assert main([str(path)]) == 2
 
 
 def test_a_bundle_with_a_readers_own_actions_can_be_audited(bundle_path, tmp_path):

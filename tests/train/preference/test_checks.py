@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from train.preference.checks import checks
+from train.preference.checks import checks, in_time
 from train.preference.claims import claims
 from train.report import REPORTS
 
@@ -67,10 +67,15 @@ def test_every_check_can_fail(record):
     assert [of["check"] for of in found if of["met"]] == []
 
 
+def test_a_study_that_took_too_long_misses_its_bar():
+    """Ten minutes on the wall are too many, whoever else used the machine."""
+    assert [of["met"] for seconds in (599.0, 600.0) for of in in_time(seconds)] == [True, False]
+
+
 def test_the_world_holds_its_bar(record):
     """The committed rankers of a made-up world mind a block by 0.3 more than a placebo, each."""
     met = {of["check"]: of["met"] for of in checks(record) if of["check"].startswith("D9")}
-    assert list(met.values()) == [True]
+    assert list(met.values()) == [True, True]
 
 
 def test_fewer_budgets_and_steps_leave_checks_out(record):

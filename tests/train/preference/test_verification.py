@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.schema import ACTION_NAMES
+from pipelines.schema import ACTION_NAMES, SPLITS
 from train.preference.counterfactuals import Event, Posts, cases, scores, with_event
 from train.preference.verification import (
     LIKED,
@@ -23,7 +23,7 @@ from train.preference.verification import (
     worth,
 )
 from train.preference.verify import main
-from train.rows import flatten, read_examples
+from train.rows import Past, flatten, read_examples
 
 A = len(ACTION_NAMES)
 BLOCK, LIKE = ACTION_NAMES.index("block_author"), ACTION_NAMES.index("favorite")
@@ -34,6 +34,12 @@ OBSERVED = ("favorite", "click", "block_author", "follow_author")
 def examples(prepared) -> pa.Table:
     """The small world's test visits."""
     return read_examples(prepared, "test")
+
+
+@pytest.fixture(scope="module")
+def past(prepared) -> Past:
+    """All that its viewers were shown."""
+    return Past.of(read_examples(prepared, *SPLITS))
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +69,9 @@ def ranker(minds_blocks: bool, posts: Posts):
     return predict
 
 
-def test_cases_are_of_authors_never_met(examples, posts):
+def test_cases_are_of_authors_never_met(examples, past, posts):
     """Neither the author nor their posts are in the history, and the placebo is of another."""
-    made = cases(examples, posts, 20)
+    made = cases(examples, past, posts, 20)
     assert len(made) > 5
     assert len({case.example["user_id"] for case in made}) == len(made)
     for case in made:
@@ -74,9 +80,23 @@ def test_cases_are_of_authors_never_met(examples, posts):
         assert case.unrelated[1] not in (case.author_id, *case.example["history_author_id"])
 
 
-def test_an_event_is_added_to_the_history_alone(examples, posts):
+def test_an_author_whom_a_short_history_forgot_was_met(examples, past, posts):
+    """Who was shown to the viewer earlier in the log is met, though the history ends after it."""
+    short = examples
+    for name in (name for name in examples.column_names if name.startswith("history_")):
+        newest = pa.array([each[-2:] for each in examples[name].to_pylist()], examples[name].type)
+        short = short.set_column(short.column_names.index(name), name, newest)
+    made = cases(short, past, posts, 20)
+    assert len(made) > 5
+    for case in made:
+        viewer, at_ms = case.example["user_id"], case.example["at_ms"]
+        earlier = past.post_id[(past.user_id == viewer) & (past.at_ms < at_ms)]
+        assert case.author_id not in posts.author_of(earlier)
+
+
+def test_an_event_is_added_to_the_history_alone(examples, past, posts):
     """The inserted event is the newest, and the candidates are the same with and without it."""
-    case = cases(examples, posts, 1)[0]
+    case = cases(examples, past, posts, 1)[0]
     plain = with_event(case, None)
     row = with_event(case, Event(case.met, case.author_id, "block_author"))
     assert row["history_did"] == [*plain["history_did"], 1 << BLOCK]
@@ -87,9 +107,9 @@ def test_an_event_is_added_to_the_history_alone(examples, posts):
     }
 
 
-def test_an_event_keeps_the_order_of_time(examples, posts):
+def test_an_event_keeps_the_order_of_time(examples, past, posts):
     """Also after something done seconds before the visit the inserted event is the newest."""
-    for case in cases(examples, posts, 20):
+    for case in cases(examples, past, posts, 20):
         late = [*case.example["history_at_ms"][:-1], case.example["at_ms"] - 1_000]
         for example in (case.example, case.example | {"history_at_ms": late}):
             event = Event(case.met, case.author_id, "block_author")
@@ -98,20 +118,34 @@ def test_an_event_keeps_the_order_of_time(examples, posts):
             assert row["history_at_ms"][-1] < row["at_ms"]
 
 
-def test_a_ranker_that_minds_blocks_passes(examples, posts):
+def test_a_ranker_that_minds_blocks_passes(examples, past, posts):
     """Blocks always lower and the placebo never does."""
-    found = counterfactuals(ranker(True, posts), cases(examples, posts, 15), OBSERVED)
+    found = counterfactuals(ranker(True, posts), cases(examples, past, posts, 15), OBSERVED)
     assert found["block_author"]["less_placebo"] == 1.0
     assert found["block_author"]["less_other_author"] == 1.0
     assert found["block_author"]["beyond_seen"]["share"] == 1.0
     assert "mute_author" not in found  # never learned
 
 
-def test_a_ranker_that_ignores_blocks_fails(examples, posts):
+def test_a_ranker_that_ignores_blocks_fails(examples, past, posts):
     """A block that changes nothing but the length of the history is no better than a placebo."""
-    found = counterfactuals(ranker(False, posts), cases(examples, posts, 15), OBSERVED)
+    found = counterfactuals(ranker(False, posts), cases(examples, past, posts, 15), OBSERVED)
     assert found["block_author"]["less_placebo"] == 0.0
     assert found["block_author"]["beyond_seen"]["share"] == 0.0
+
+
+def test_a_ranker_that_shuns_whoever_was_seen_is_found_out(examples, past, posts):
+    """It passes the placebo, but its blocks do no more than a glance, and a like lowers too."""
+
+    def shuns(table: pa.Table) -> np.ndarray:
+        rows = table.to_pylist()
+        met = [author in row["history_author_id"] for row in rows for author in row["author_id"]]
+        return np.where(met, 0.0, 0.1)[:, None] * np.ones(A)
+
+    found = counterfactuals(shuns, cases(examples, past, posts, 15), OBSERVED)
+    assert found["block_author"]["less_placebo"] == 1.0
+    assert found["block_author"]["beyond_seen"]["share"] == 0.0
+    assert found["favorite"]["moved"]["share"] == 0.0
 
 
 def test_worth_leaves_negative_actions_out():
@@ -121,9 +155,9 @@ def test_worth_leaves_negative_actions_out():
     assert value.sum() == len(set(OBSERVED) & set(LIKED))
 
 
-def test_scores_are_means_over_each_rows_candidates(examples, posts):
+def test_scores_are_means_over_each_rows_candidates(examples, past, posts):
     """Rows of different lengths keep their own candidates."""
-    rows = [with_event(case, None) for case in cases(examples, posts, 4)]
+    rows = [with_event(case, None) for case in cases(examples, past, posts, 4)]
     rows[1] |= {k: v[:1] for k, v in rows[1].items() if isinstance(v, list) and "history" not in k}
 
     def numbered(table: pa.Table) -> np.ndarray:

@@ -24,6 +24,9 @@ from pipelines.data.reader import InputError, make_reader
 from pipelines.facts import Facts
 from pipelines.prepared import read_manifest
 from pipelines.schema import ACTION_NAMES
+from train.bundle import load
+from train.evaluate import predict
+from train.models.ranker import Ranker
 from train.preference.real.shown import (
     ShownPairs,
     accuracies,
@@ -34,6 +37,7 @@ from train.preference.real.shown import (
 )
 from train.preference.settings import StudyConfig
 from train.preference.space import fingerprint
+from train.rows import flatten, read_examples
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -160,11 +164,6 @@ def ranker_clicks(bundle: Path, data: Path) -> pl.DataFrame:
     Raises:
         InputError: the data are not the bundle's.
     """
-    from train.bundle import load
-    from train.evaluate import predict
-    from train.models.ranker import Ranker
-    from train.rows import flatten, read_examples
-
     loaded, manifest = load(str(bundle)), read_manifest(data)
     if manifest["fingerprint"] != loaded.card["data_fingerprint"]:
         raise InputError(f"{bundle}: not trained on {data}; give its own data as kuairand=")

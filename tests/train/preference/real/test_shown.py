@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from configs import load
+from pipelines.data.job import DataConfig
 from train.preference.real import kuairand
 from train.preference.real.movielens import of_ratings
 from train.preference.real.shown import (
@@ -131,3 +133,10 @@ def test_counts_know_nothing_of_the_days_that_are_asked():
     other = kuairand.of_log(turned)
     for name, told in found["accuracy"].items():
         assert other["accuracy"][name]["accuracy"] == pytest.approx(1 - told["accuracy"]), name
+
+
+def test_days_are_those_of_the_demos_data():
+    """The pairs that are asked are of the days that the demo's ranker is tested on."""
+    split = load("configs/data/kuairand.yaml", DataConfig).split
+    assert kuairand.DAYS["learn_until"] == split.validate_from.isoformat()
+    assert kuairand.DAYS["test_from"] == split.test_from.isoformat()
