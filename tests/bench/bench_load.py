@@ -168,6 +168,24 @@ def peaks(record: Record, plt: Any) -> Any:
     return figure
 
 
+def report(rounds: dict[str, list[Measured]], origin: dict[str, Any], out: Path) -> Path:
+    """Medians of the rounds so far, and plots of the last one."""
+    found = {name: medians([one.loops for one in turns]) for name, turns in rounds.items()}
+    record = {
+        "header": origin,
+        "servers": summary(found),
+        "where the time goes, ms": where_time_goes({n: t[0].spent_ms for n, t in rounds.items()}),
+        "loops": found,
+    }
+    points = {name: turns[-1].points for name, turns in rounds.items()}
+
+    def draw(written: Record, folder: Path) -> None:
+        save(written, folder, [("peaks", peaks)])
+        save({**written, "points": points}, folder, [("open_loop", over_time)])
+
+    return write_with_plots("load_bench", record, str(out), draw)
+
+
 def main() -> None:
     """Measure all, print a table, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_load")
@@ -188,23 +206,10 @@ def main() -> None:
         for name, server in chosen.items():
             Console(stderr=True).print(f"round {turn + 1} of {args.rounds}: {name}")
             rounds[name].append(measure(server, users, args.rate, args.seconds, turn == 0))
-    found = {name: medians([one.loops for one in turns]) for name, turns in rounds.items()}
-    points = {name: turns[-1].points for name, turns in rounds.items()}
-    spent = {name: turns[0].spent_ms for name, turns in rounds.items()}
-    about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
-    about |= {"rounds": args.rounds, "candidates": CANDIDATES}
-    record = {
-        "header": header(bundle.card["data_fingerprint"], seeds=[0]) | about,
-        "servers": summary(found),
-        "where the time goes, ms": where_time_goes(spent),
-        "loops": found,
-    }
-
-    def draw(written: Record, folder: Path) -> None:
-        save(written, folder, [("peaks", peaks)])
-        save({**written, "points": points}, folder, [("open_loop", over_time)])
-
-    page = write_with_plots("load_bench", record, str(args.out), draw)
+        about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
+        about |= {"rounds": turn + 1, "candidates": CANDIDATES}
+        origin = header(bundle.card["data_fingerprint"], seeds=[0]) | about
+        page = report(rounds, origin, args.out)  # after each, should a later one fail
     print(page.read_text())
 
 

@@ -68,7 +68,8 @@ def deployed(
         args: what differs in the application's `args`.
         autoscaling: what differs in that of each deployment.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # What ends may still write when its folder goes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
         def change(
             args: Mapping[str, Any],

@@ -50,7 +50,8 @@ def served(
         feed: settings of the timeline instead of those of its file; None = as they are.
         environment: variables that Ray starts with, beside those of configs/ray.env.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # What ends may still write when its folder goes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         changes = {**args, **writing_to(folder)}
         if feed is not None:
             path = Path(folder) / "feed.yaml"
