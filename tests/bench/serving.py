@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 import yaml
 
 from serve.deploy import deploy, writing_to
@@ -99,8 +100,9 @@ def _running(
         process.send_signal(signal.SIGINT)
         try:
             process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        except subprocess.TimeoutExpired:  # and its cluster with it: nothing may keep the ports
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
             process.wait()
 
 
