@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import httpx
@@ -34,7 +35,7 @@ def sharded(served: Served, tmp_path) -> Iterator[Served]:
     }
     apply({**served.config, "applications": [first, second]})
     with httpx.Client(base_url=served.http.base_url.join(f"/{NAME}"), timeout=30) as http:
-        yield Served(http, tmp_path / "events", served.config, served.bundle, served.grpc)
+        yield replace(served, http=http, event_log=tmp_path / "events")
     apply(served.config)
 
 
