@@ -47,6 +47,7 @@ POINTS = "points"  # of a part: for its plot, and too many for the report
 DAG, FUSED = "configs/serve.yaml", "configs/serve_fused.yaml"
 _EVERY_S = 0.5  # between two looks at the cluster
 _WARM_UP_S = 5.0
+_SMALL_BYTES = 8 * 2**20  # of each cache of viewers, where memory is what is measured
 # As quick as the steps below are short; the defaults wait longer before they act.
 _EAGER = {
     "target_ongoing_requests": 1,
@@ -125,19 +126,15 @@ def running() -> dict[str, float]:
     }
 
 
-def resident_mb() -> dict[str, float]:
-    """Memory of the replicas of each deployment, MB; of this process's cluster."""
-    held: dict[str, float] = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            name, held_mb = process.name(), process.memory_info().rss / 2**20
-            title = " ".join(process.cmdline())
-        except psutil.Error:  # it has just ended
-            continue
-        if "ServeReplica" in title or "ServeReplica" in name:
-            deployment = title.split("rayfeed:")[-1].split("#")[0].split(":")[0].split(".")[0]
-            held[deployment] = held.get(deployment, 0.0) + held_mb
-    return held
+def replica_of(deployment: str) -> psutil.Process:
+    """The process of the one replica of a deployment of this process's cluster."""
+    title = f"ServeReplica:rayfeed:{deployment}"
+    (found,) = (
+        process
+        for process in psutil.Process().children(recursive=True)
+        if title in " ".join(process.cmdline())
+    )
+    return found
 
 
 def steps(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[str, Any]:
@@ -260,20 +257,30 @@ def replicas(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
 
 
 def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[str, Any]:
-    """The fused feed at a constant rate; of the first third of the time nothing is concluded."""
-    one_replica = deployed(FUSED, {"bundle": str(bundle)}, {"max_replicas": 1})
-    with one_replica as (url, _), sampled(resident_mb) as seen:
-        loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
-    held = [(one["at_s"] / 60, one["FeedHandler"]) for one in seen if "FeedHandler" in one]
-    at_min, mb = (np.array(column) for column in zip(*held, strict=True))
+    """The fused feed at a constant rate; of the first third of the time nothing is concluded.
+
+    What it keeps of viewers is bounded by less than it is usually, and so is full before that.
+    """
+    args = {
+        "bundle": str(bundle),
+        "limits": {"cached_bytes": _SMALL_BYTES},
+        "ranking": {"context_bytes": _SMALL_BYTES},
+        "retrieval": {"cached_viewers": 100},
+    }
+    with deployed(FUSED, args, {"max_replicas": 1}) as (url, _):
+        process = replica_of("FeedHandler")
+        with sampled(lambda: {"mb": process.memory_info().rss / 2**20}) as seen:
+            loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
+    at_min, mb = (np.array([one[key] for one in seen]) for key in ("at_s", "mb"))
+    at_min /= 60
     late = at_min > minutes / 3
     slope, _ = np.polyfit(at_min[late], mb[late], 1)
     return {
         "rate": rate,
         "minutes": minutes,
         "loop": loop.summary(60 * minutes),
-        "MB at a third": float(mb[late][:60].mean()),
-        "MB at the end": float(mb[-60:].mean()),
+        "MB at a third": float(np.median(mb[late][:60])),
+        "MB at the end": float(np.median(mb[-60:])),
         "MB a minute": float(slope),
         POINTS: {"at_min": at_min.tolist(), "mb": mb.tolist()},
     }
