@@ -191,7 +191,12 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_fractal")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     print(f"{report(args.rounds, args.out)}: written")
 

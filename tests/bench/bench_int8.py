@@ -184,7 +184,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="what it was trained on")
     parser.add_argument("--relevant", default="click", help="action that makes a post right")
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     done = report(load(args.bundle), args.data, args.relevant, args.rounds, args.out)
     print(f"{done}: written")

@@ -221,7 +221,12 @@ def main() -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_memory")
     parser.add_argument("--posts", type=int, nargs=2, default=(100_000, 1_000_000))
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     parser.add_argument("--measure", nargs=2, metavar=("WHAT", "BUNDLE"), help="one process")
     args = parser.parse_args()
     if args.measure:

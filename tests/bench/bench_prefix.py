@@ -271,7 +271,12 @@ def main() -> None:
     parser.add_argument(
         "--most-built", type=int, default=1_000_000, help="posts of the largest HNSW"
     )
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     if args.data:
         texts = Texts.of_posts(args.data)

@@ -276,7 +276,12 @@ def main() -> None:
     parser.add_argument("--posts", type=int, default=1_000_000)
     parser.add_argument("--reads", type=int, default=2_000)
     parser.add_argument("--plain-reads", type=int, default=100, help="of the deques")
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     page = report(args.posts, args.reads, args.plain_reads, args.out)
     print(f"{page}: written")

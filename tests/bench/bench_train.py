@@ -170,7 +170,12 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_train")
     parser.add_argument("--data", type=Path, default=Path("artifacts/data/kuairand"))
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     parser.add_argument("--steps", type=int, default=30, help="of each form")
     parser.add_argument("--rounds", type=int, default=3, help="on Ray, and as many without")
     parser.add_argument("--ray-steps", type=int, default=80, help="of each round")

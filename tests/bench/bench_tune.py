@@ -138,7 +138,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_tune")
     parser.add_argument("--trials", type=int, default=20, help="of each space")
     parser.add_argument("--workers", type=int, default=1, help="more than 1: also on Ray")
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     print(f"{report(args.trials, args.workers, args.out)}: written")
 

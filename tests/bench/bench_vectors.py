@@ -206,7 +206,12 @@ def main() -> None:
     parser.add_argument("--posts", type=int, default=90_000)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--viewers", type=int, default=300)
-    parser.add_argument("--out", type=Path, help="folder of the report; without, train/reports")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=BENCH_REPORTS,
+        help="folder of the report",
+    )
     args = parser.parse_args()
     print(f"{report(args.posts, args.rounds, args.viewers, args.out)}: written")
 
