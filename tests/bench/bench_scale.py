@@ -223,30 +223,36 @@ def replicas(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     asked = Ranking(History.empty(1), post_id, np.ones_like(post_id), surface=1, at_ms=1)
     rates: dict[int, list[float]] = {1: [], 2: []}
     args = {"bundle": str(bundle), "ranking": {"context_bytes": 0}}
+    loop = asyncio.new_event_loop()  # open for as long as the handle of `measure`
     with deployed(DAG, args) as (_, change):
         from ray import serve
 
-        handle = serve.get_deployment_handle("Ranker", "rayfeed").options(method_name="rank")
-
-        async def client(until_s: float) -> int:
+        async def client(handle: Any, until_s: float) -> int:
             num = 0
             while time.perf_counter() < until_s:
                 await handle.remote(asked)
                 num += 1
             return num
 
-        async def measure() -> float:
-            await asyncio.gather(*(client(time.perf_counter() + 2.0) for _ in range(8)))
+        async def clients(handle: Any, for_s: float) -> float:
             begin = time.perf_counter()
-            done = await asyncio.gather(*(client(begin + seconds) for _ in range(8)))
+            done = await asyncio.gather(*(client(handle, begin + for_s) for _ in range(8)))
             return sum(done) / (time.perf_counter() - begin)
 
-        for _ in range(rounds):
-            for num in rates:
-                change(args, {"min_replicas": num, "max_replicas": num})
-                while running()["Ranker"] != num:
-                    time.sleep(_EVERY_S)
-                rates[num].append(asyncio.run(measure()))
+        async def measure() -> None:
+            ranker = serve.get_deployment_handle("Ranker", "rayfeed")  # belongs to this loop
+            handle = ranker.options(method_name="rank")
+            for _ in range(rounds):
+                for num in rates:
+                    limits = {"min_replicas": num, "max_replicas": num}
+                    await asyncio.to_thread(change, args, limits)
+                    while (await asyncio.to_thread(running))["Ranker"] != num:
+                        await asyncio.sleep(_EVERY_S)
+                    await clients(handle, 2.0)
+                    rates[num].append(await clients(handle, seconds))
+
+        loop.run_until_complete(measure())
+    loop.close()
     ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
     return {
         "posts": len(post_id),
