@@ -195,7 +195,7 @@ def over_time(record: Record, plt: Any) -> Any:
         right.plot(ms, np.arange(1, len(ms) + 1) / len(ms), label=name)
     left.set(xlabel="due, s", ylabel="answered after, ms", yscale="log")
     right.set(xlabel="ms", ylabel="share answered by then", xscale="log", ylim=(0, 1))
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="lower right")
     return figure
 
 

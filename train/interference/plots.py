@@ -100,7 +100,8 @@ def _added(record: Record, plt: Any, parts: Mapping[str, str]) -> Any:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(told.values(), told.keys(), ncol=4, loc="lower center", frameon=False)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    rows = -(-len(told) // 4)
+    figure.tight_layout(rect=(0, 0.02 + 0.055 * rows, 1, 1))
     return figure
 
 
