@@ -153,8 +153,8 @@ def _keys(inputs: Inputs, length: NDArray[np.int64], version: bytes) -> list[lis
     What lies behind a history is no part of it. All arrays are [B, ...] of one shape and dtype
     for good, so that equal bytes mean equal inputs.
     """
-    viewer = _in_bytes(inputs, "user_", axes=1)
-    events = _in_bytes(inputs, "history_", axes=2)  # [B, S, bytes of an event]
+    viewer = in_bytes(inputs, "user_", axes=1)
+    events = in_bytes(inputs, "history_", axes=2)  # [B, S, bytes of an event]
     keys = []
     for row, num_events in enumerate(length):
         first = max(0, num_events - _MOST_NEW)
@@ -169,7 +169,7 @@ def _keys(inputs: Inputs, length: NDArray[np.int64], version: bytes) -> list[lis
     return keys
 
 
-def _in_bytes(inputs: Inputs, side: str, axes: int) -> NDArray[np.uint8]:
+def in_bytes(inputs: Inputs, side: str, axes: int) -> NDArray[np.uint8]:
     """All arrays whose names begin so, side by side. uint8, the first `axes` axes as they are."""
     arrays = [np.ascontiguousarray(inputs[n]) for n in sorted(inputs) if n.startswith(side)]
     return np.concatenate(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features import Inputs
+from serve.context_caches import in_bytes
 
 Predictions = NDArray[np.float32]  # [B, C, A]
 _MOST = 4_096  # predictions of one viewer; of more those of the last pass stay
@@ -137,13 +138,9 @@ class ScoreCache:
 
 def _digests(inputs: Inputs) -> NDArray[np.uint64]:
     """What tells a viewer's candidates apart. All arrays are [B, C, ...] of one shape for good."""
-    names = sorted(name for name in inputs if name.startswith("candidate_"))
-    shape = inputs[names[0]].shape[:2]
-    rows = np.concatenate(
-        [np.ascontiguousarray(inputs[n]).reshape(*shape, -1).view(np.uint8) for n in names], axis=2
-    )
+    rows = in_bytes(inputs, "candidate_", axes=2)
     joined = b"".join(
         hashlib.blake2b(row.data, digest_size=8).digest()
         for row in rows.reshape(-1, rows.shape[-1])
     )
-    return np.frombuffer(joined, np.uint64).reshape(shape)
+    return np.frombuffer(joined, np.uint64).reshape(rows.shape[:2])

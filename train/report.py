@@ -6,6 +6,7 @@ made anew with `python -m train.report`.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import math
@@ -43,6 +44,11 @@ def header(data_fingerprint: str, seeds: Sequence[int]) -> dict[str, Any]:
         "seeds": list(seeds),
         "command": " ".join([program, *sys.argv[1:]]),
     }
+
+
+def add_out(parser: argparse.ArgumentParser, folder: Path = BENCH_REPORTS) -> None:
+    """Give a bench's command the option that says where its report goes, `folder` unless told."""
+    parser.add_argument("--out", type=Path, default=folder, help="folder of the report")
 
 
 def write(name: str, results: dict[str, Any], folder: str | Path = REPORTS) -> Path:

@@ -35,7 +35,7 @@ from tests.train.models.ranker_worlds import candidates, ranker, viewers
 from train.models.compiled import compiler_problem
 from train.models.ranker import RankerConfig
 from train.models.tokens import Tensors
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 DEMO = RankerConfig(features={"history_len": 128})
 C = 500
@@ -155,12 +155,7 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_compiled")
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     print(f"{report(args.rounds, args.out)}: written")
 

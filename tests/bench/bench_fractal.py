@@ -29,7 +29,7 @@ from tests.train.models.field_oracle import by_scale
 from train.models.fractal.config import FieldConfig
 from train.models.fractal.field import Field, fit
 from train.models.fractal.fourier import fourier_basis, fourier_error, fourier_state
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 C, N, D = 500, 100, 64  # candidates, posts of the history, width
 CONFIG = FieldConfig(num_scales=4, num_waves=8)
@@ -191,12 +191,7 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_fractal")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     print(f"{report(args.rounds, args.out)}: written")
 

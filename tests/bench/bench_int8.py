@@ -34,7 +34,7 @@ from train.metrics import ndcg_at_k
 from train.models.layers import TransformerConfig
 from train.models.quantised import num_weight_bytes, quantised
 from train.models.ranker import Ranker, RankerConfig
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 from train.rows import flatten, read_examples
 
 WARM_UP = 3
@@ -184,12 +184,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="what it was trained on")
     parser.add_argument("--relevant", default="click", help="action that makes a post right")
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     done = report(load(args.bundle), args.data, args.relevant, args.rounds, args.out)
     print(f"{done}: written")

@@ -31,7 +31,7 @@ from rich.console import Console
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
 from tests.bench.serving import Feed, plain, served
 from train.bundle import load
-from train.report import BENCH_REPORTS, header
+from train.report import add_out, header
 from train.report_plots import Record, save, write_with_plots
 
 CANDIDATES = 500
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="names of servers; without, all")
-    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
+    add_out(parser)
     args = parser.parse_args()
     bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), 100_000)

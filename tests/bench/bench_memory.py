@@ -45,7 +45,7 @@ from train import index as post_index
 from train.bundle import Bundle, load
 from train.bundle.part import Part
 from train.prefix_index import PrefixIndex
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 NUM_SHARDS = 4  # of which one is measured
 PLANNED = 10_000_000
@@ -221,12 +221,7 @@ def main() -> None:
     """Measure, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_memory")
     parser.add_argument("--posts", type=int, nargs=2, default=(100_000, 1_000_000))
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     parser.add_argument("--measure", nargs=2, metavar=("WHAT", "BUNDLE"), help="one process")
     args = parser.parse_args()
     if args.measure:

@@ -30,7 +30,7 @@ from tests.bench.prefix_texts import Texts
 from train.prefix.objectives import condition
 from train.prefix.training import fit_head
 from train.prefix_index import embed
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 SIZES = (64, 128, 256)
 FOUND = 10
@@ -271,12 +271,7 @@ def main() -> None:
     parser.add_argument(
         "--most-built", type=int, default=1_000_000, help="posts of the largest HNSW"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     if args.data:
         texts = Texts.of_posts(args.data)

@@ -35,7 +35,7 @@ from train.models.layers import TransformerConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors, tensors
 from train.published_cases import IDS_ALONE
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 WARM_UP = 3
 EVERY = (
@@ -246,12 +246,7 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_ranker")
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     print(f"{report(args.rounds, args.out)}: written")
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from serve.stores.recent.rows import NewPosts
 from serve.stores.recent.store import RecentPosts, RecentSettings
 from tests.bench.recent_by_deques import Deques
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 NOW_MS = 1_800_000_000_000
 SPAN_MS = 170_000_000  # of the posts that are there at first: almost the retention
@@ -276,12 +276,7 @@ def main() -> None:
     parser.add_argument("--posts", type=int, default=1_000_000)
     parser.add_argument("--reads", type=int, default=2_000)
     parser.add_argument("--plain-reads", type=int, default=100, help="of the deques")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     page = report(args.posts, args.reads, args.plain_reads, args.out)
     print(f"{page}: written")

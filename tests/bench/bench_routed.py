@@ -29,7 +29,7 @@ from serve.deploy import deploy, writing_to
 from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Connection, Measured, zipf
 from train.bundle import load
-from train.report import BENCH_REPORTS, header, write
+from train.report import add_out, header, write
 
 CLIENTS = 3
 BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=400)
     parser.add_argument("--kept", type=int, help="contexts a replica has room for; without, all")
     parser.add_argument("--only", nargs="+", default=list(CONFIGS), help="who keeps contexts")
-    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
+    add_out(parser)
     args = parser.parse_args()
     bundle = load(args.bundle)
     user_id = np.random.default_rng(0).permutation(bundle.profiles["user_id"].to_numpy())

@@ -38,7 +38,7 @@ from serve.deploy import deploy, writing_to
 from serve.models import Ranking
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
 from train.bundle import Bundle, load
-from train.report import BENCH_REPORTS, header
+from train.report import add_out, header
 from train.report_parts import last_record
 from train.report_plots import Record, save, write_with_plots
 
@@ -344,7 +344,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="of each step")
     parser.add_argument("--rounds", type=int, default=3, help="of the replicas' turns")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the memory's load")
-    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
+    add_out(parser)
     args = parser.parse_args()
     args.bundle = args.bundle.resolve()
     bundle: Bundle = load(args.bundle)

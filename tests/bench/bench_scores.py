@@ -20,7 +20,7 @@ from serve.deployments import Ranker, RankerSettings
 from serve.models import Ranking
 from serve.stores.profiles import ProfileStore
 from train.bundle import Bundle, load
-from train.report import BENCH_REPORTS, header, write
+from train.report import add_out, header, write
 
 ROOM = 2**30
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
     parser.add_argument("--viewers", type=int, default=200)
     parser.add_argument("--candidates", type=int, nargs="+", default=[20, 500, 1000])
-    parser.add_argument("--out", type=Path, default=BENCH_REPORTS)
+    add_out(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     bundle, load_before = load(args.bundle), os.getloadavg()[0]

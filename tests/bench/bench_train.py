@@ -26,7 +26,7 @@ from tests.bench.throughput import matmul_flops_per_s, seconds_per_step, step_fl
 from train.learners import make_learner
 from train.loop import TrainConfig, Trainer, batches
 from train.models.tokens import Tensors
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 from train.runs import resolve
 
 KINDS = ("ranker", "retrieval")
@@ -170,12 +170,7 @@ def main() -> None:
     """Measure, print, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_train")
     parser.add_argument("--data", type=Path, default=Path("artifacts/data/kuairand"))
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     parser.add_argument("--steps", type=int, default=30, help="of each form")
     parser.add_argument("--rounds", type=int, default=3, help="on Ray, and as many without")
     parser.add_argument("--ray-steps", type=int, default=80, help="of each round")

@@ -26,7 +26,7 @@ from pipelines.data.synthetic import SyntheticConfig, World
 from pipelines.feed.discover import FeedConfig
 from tests.conftest import prepare_world, write_bundle
 from train import bundle as bundles
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 from train.tuning.blends import Bench, Executor, Here, prepare, run_trials
 from train.tuning.settings import BlendSearch
 from train.tuning.study import opened
@@ -138,12 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_tune")
     parser.add_argument("--trials", type=int, default=20, help="of each space")
     parser.add_argument("--workers", type=int, default=1, help="more than 1: also on Ray")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     print(f"{report(args.trials, args.workers, args.out)}: written")
 

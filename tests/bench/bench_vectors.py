@@ -37,7 +37,7 @@ from train.bundle.part import Part
 from train.index import PostIndex
 from train.models.retrieval import RetrievalConfig, TwoTower
 from train.models.tokens import tensors
-from train.report import BENCH_REPORTS, header, write
+from train.report import BENCH_REPORTS, add_out, header, write
 
 WIDTH = 64
 NUM_FOUND = 1_000
@@ -206,12 +206,7 @@ def main() -> None:
     parser.add_argument("--posts", type=int, default=90_000)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--viewers", type=int, default=300)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=BENCH_REPORTS,
-        help="folder of the report",
-    )
+    add_out(parser)
     args = parser.parse_args()
     print(f"{report(args.posts, args.rounds, args.viewers, args.out)}: written")
 

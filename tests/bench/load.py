@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.bundle import load
-from train.report import header
+from train.report import add_out, header
 from train.report_plots import Record, save, write_with_plots
 
 LIMIT = 20  # posts per page
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each loop")
-    parser.add_argument("--out", type=Path, default=Path("artifacts"), help="folder of the report")
+    add_out(parser, Path("artifacts"))
     args = parser.parse_args()
     bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), 100_000)
