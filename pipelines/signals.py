@@ -47,11 +47,13 @@ def relative_log_odds(counts: Floats, overall: Floats) -> Floats:
     """
     shown, done = counts[..., :1], counts[..., 1:]
     p, not_p = 1 / (1 + np.exp(-overall)), 1 / (1 + np.exp(overall))
-    size = np.log1p(shown) / 10
+    out = np.empty(np.broadcast_shapes(counts.shape, (*p.shape[:-1], 1)), np.float32)
+    out[..., :1] = np.log1p(shown) / 10
     # Not from the rate, which for what nearly all did rounds to 1.
     odds = np.log(done + PRIOR * p) - np.log(shown - done + PRIOR * not_p)
-    above = np.nan_to_num(odds - overall)
-    return np.concatenate([size, above], axis=-1, dtype=np.float32)
+    odds -= overall
+    out[..., 1:] = np.where(np.isnan(odds), 0, odds)
+    return out
 
 
 def matches(did: Floats, same: NDArray[np.bool_]) -> Floats:
@@ -83,6 +85,8 @@ def signals(
     what came before it only some acts are known. float32 [B, C, R].
     """
     at = np.where(post_id > 0, at_ms, 0)
+    # In serving all are shown at one time, and what holds for all of them is computed once.
+    when = at[:, :1] if (at == at[:, :1]).all() else at
     past_post, past_author, did, past_ms = (
         pad(rows[f"history_{name}"], counted_len, newest=True)
         for name in ("post_id", "author_id", "did", "at_ms")
@@ -94,9 +98,9 @@ def signals(
     def same(mine: NDArray, theirs: NDArray) -> NDArray[np.bool_]:
         return (mine[:, :, None] == theirs[:, None, :]) & (theirs > 0)[:, None, :]
 
-    overall = facts.counts("all", np.ones_like(post_id), at, num_actions)
+    overall = facts.counts("all", np.ones_like(when), when, num_actions)
     counts = {
-        "viewer": matches(did, np.broadcast_to(logged, (*post_id.shape, logged.shape[-1]))),
+        "viewer": matches(did, logged),
         "post": facts.counts("post", post_id, at, num_actions),
         "author": facts.counts("author", author_id, at, num_actions),
         "topic": facts.counts("topic", topic, at, num_actions),
@@ -105,5 +109,8 @@ def signals(
         "viewer_and_topic": matches(did, same(topic, past_topic)),
     }
     base = overall_log_odds(overall)
-    parts = [relative_log_odds(counts[name], base) for name in SIGNALS]
-    return np.concatenate([np.nan_to_num(base) * OVERALL_SCALE, *parts], axis=-1, dtype=np.float32)
+    parts = [np.nan_to_num(base) * OVERALL_SCALE]
+    parts += [relative_log_odds(counts[name], base) for name in SIGNALS]
+    shape = post_id.shape
+    every = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts]
+    return np.concatenate(every, axis=-1, dtype=np.float32)

@@ -2,118 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from pipelines.feed.explanation import (
+    Brought,
+    Explanation,
+    Outcome,
+    Score,
+    Term,
+    Verdict,
+    in_words,
+    summary_of,
+)
 from pipelines.feed.result import FeedResult
-from pipelines.feed.result import Outcome as Ran
 from pipelines.feed.table import Candidates
-
-Outcome = Literal["served", "below", "cut", "dropped", "not_retrieved"]
-_TERMS_IN_WORDS = 3
-
-
-@dataclass(frozen=True)
-class Brought:
-    """A source brought a post as its `rank`-th (1 = best) for `value`, which means `meaning`."""
-
-    source: str
-    rank: int
-    value: float
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one filter said; `looked_at` holds the post's columns that it judged by.
-
-    `outcome` other than "ok" means that the filter did not run, and that its
-    declared way of failing decided.
-    """
-
-    filter: str
-    kept: bool
-    outcome: Ran
-    looked_at: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One action's part in a post's value: `points` = `amount` × `weight`.
-
-    `amount` is a probability, or seconds for dwell_time.
-    """
-
-    action: str
-    amount: float
-    weight: float
-
-    @property
-    def points(self) -> float:
-        """Worth added; negative for what viewers regret."""
-        return self.amount * self.weight
-
-
-@dataclass(frozen=True)
-class Score:
-    """How a score came about: `score` = `base_score` × every multiplier, in order.
-
-    Attributes:
-        basis: "value" = the predicted actions; "popularity" = they were missing.
-        terms: by size, largest first; those of weight 0 left out. They add up to
-            `value` where the value model is linear in these weights.
-        value: worth of the predicted actions, or the popularity.
-        base_score: `value` after the offset that keeps scores from being negative, plus what
-            scorers add.
-        multipliers: scorer -> what it multiplied the score by.
-        notes: what scorers say of the post in words.
-        numbers: scorer -> what it computed beside its effect, by name.
-    """
-
-    basis: Literal["value", "popularity"]
-    terms: tuple[Term, ...]
-    value: float
-    base_score: float
-    multipliers: Mapping[str, float]
-    score: float
-    notes: tuple[str, ...]
-    numbers: Mapping[str, Mapping[str, float | tuple[float, ...]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The way of one post through one run of the feed.
-
-    Attributes:
-        outcome: "served" = on the page; "below" = ranked, but the page was full;
-            "cut" = below what the selector looks at; "dropped" = by a filter or a
-            rule of the page; "not_retrieved" = no source brought it.
-        place: on the page, 1 = top.
-        rank: by score among those that passed the filters, 1 = best.
-        dropped_by: keys of the filters and page rules that dropped it, or that
-            were to blame for an empty page.
-        notes: what hydrators say of it in words.
-        score: None where it was not scored.
-        similarity: to the viewer, as given by the caller, of a post not retrieved.
-        last_in: of a post not retrieved: the last post that each source brought.
-        summary: all this in one sentence.
-    """
-
-    post_id: int
-    outcome: Outcome
-    place: int | None
-    rank: int | None
-    sources: tuple[Brought, ...]
-    filters: tuple[Verdict, ...]
-    dropped_by: tuple[str, ...]
-    notes: tuple[str, ...]
-    score: Score | None
-    similarity: float | None
-    last_in: tuple[Brought, ...]
-    summary: str
 
 
 class Explainer:
@@ -132,7 +38,7 @@ class Explainer:
             _notes(result, "hydrators", page),
             strict=True,
         )
-        return [_in_words(*of_post) for of_post in told]
+        return [in_words(*of_post) for of_post in told]
 
     def explain(
         self, result: FeedResult, post_id: int, similarity: float | None = None
@@ -166,12 +72,12 @@ class Explainer:
             filters=self._verdicts(result, found),
             dropped_by=dropped_by,
             notes=next(iter(_notes(result, "hydrators", found)), ()),
-            score=next(iter(self._scores(result, scored)), None),
+            score=self._score(result, scored),
             similarity=None if retrieved else similarity,
             last_in=() if retrieved else self._last_in(result),
             summary="",
         )
-        return replace(explanation, summary=_summary(explanation))
+        return replace(explanation, summary=summary_of(explanation))
 
     def _sources(self, result: FeedResult, posts: Candidates) -> list[tuple[Brought, ...]]:
         """Those that brought each of `posts`, the one that ranked it best first."""
@@ -197,13 +103,22 @@ class Explainer:
             verdicts.append(Verdict(component.name, kept, outcomes[component.key], looked_at))
         return tuple(verdicts)
 
+    def _score(self, result: FeedResult, found: Candidates) -> Score | None:
+        """How that of the one post of `found` came about, if there is one, with all numbers."""
+        score = next(iter(self._scores(result, found)), None)
+        if score is None:
+            return None
+        scorers = _ran(result, "scorers", found)
+        told = {scorer.name: scorer.numbers(found, 0) for scorer in scorers}
+        return replace(score, numbers={name: numbers for name, numbers in told.items() if numbers})
+
     def _scores(self, result: FeedResult, posts: Candidates) -> list[Score | None]:
-        """How the score of each of `posts` came about."""
+        """How the score of each of `posts` came about, but for `numbers`."""
         if "score" not in posts:
             return [None] * len(posts)
         basis: Literal["value", "popularity"] = "value" if "value" in posts else "popularity"
         terms = self._terms(posts) if basis == "value" else [()] * len(posts)
-        notes, scorers = _notes(result, "scorers", posts), _ran(result, "scorers", posts)
+        notes = _notes(result, "scorers", posts)
         names = [name for name in posts if name.endswith("_multiplier")]
         multipliers = {n.removesuffix("_multiplier"): posts[n].tolist() for n in names}
         value, base_score, score = (posts[n].tolist() for n in (basis, "base_score", "score"))
@@ -216,7 +131,6 @@ class Explainer:
                 multipliers={name: values[row] for name, values in multipliers.items()},
                 score=score[row],
                 notes=notes[row],
-                numbers={s.name: told for s in scorers if (told := s.numbers(posts, row))},
             )
             for row in range(len(posts))
         ]
@@ -271,41 +185,3 @@ def _only(posts: Candidates, post_id: int) -> Candidates:
 def _nth(posts: Candidates, post_id: int) -> int | None:
     row = posts.row_of(post_id)
     return None if row is None else row + 1
-
-
-def _in_words(sources: tuple[Brought, ...], score: Score | None, notes: tuple[str, ...]) -> str:
-    parts = [*notes, f"retrieved by {_listed(sources)}"]
-    if score is not None:
-        terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
-        more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
-        by_terms = " + ".join(terms) + more
-        parts += [by_terms or f"ordered by popularity {score.value:.2g}", *score.notes]
-    return "; ".join(parts)
-
-
-def _listed(sources: tuple[Brought, ...]) -> str:
-    return " and ".join(f"{s.source} (#{s.rank}, {s.meaning})" for s in sources)
-
-
-def _summary(explanation: Explanation) -> str:
-    if explanation.outcome == "not_retrieved":
-        return _not_retrieved(explanation)
-    how = _in_words(explanation.sources, explanation.score, explanation.notes)
-    said = {
-        "served": f"place {explanation.place} on the page",
-        "below": f"ranked {explanation.rank}, below the page",
-        "cut": "scored below all that the selector chose",
-        "dropped": f"dropped by {', '.join(explanation.dropped_by)}",
-    }
-    return f"{said[explanation.outcome]}: {how}"
-
-
-def _not_retrieved(explanation: Explanation) -> str:
-    parts = ["no source brought it"]
-    if explanation.dropped_by:
-        parts.append(f"no post came past {', '.join(explanation.dropped_by)}")
-    if explanation.similarity is not None:
-        parts.append(f"its similarity is {explanation.similarity:.2f}")
-    if explanation.last_in:
-        parts.append(f"the last ones in: {_listed(explanation.last_in)}")
-    return "; ".join(parts)

@@ -146,6 +146,6 @@ class Pipeline:
     async def _side_effects(self, result: FeedResult, services: Services) -> tuple[Trace, ...]:
         query = with_context(result.query, {"query.degraded": result.degraded})
         run = Run(self._variants.of(query).stages, query, services, result.page)
-        trace = await run.side_effects(result.pool)
+        trace = await run.side_effects(result)
         self.failures.update(run.failed)
         return trace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -82,7 +83,7 @@ class FeedResult:
         """Whether nobody has heard of this viewer, so the feed is the same for all such."""
         return self.query.cold_start
 
-    @property
+    @cached_property
     def pool(self) -> Candidates:
         """All posts of `scored`, best first: those that the selector chose, then by score."""
         scored = self.scored

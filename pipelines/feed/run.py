@@ -188,18 +188,16 @@ class Run:
         self.posts = self.posts.take(rows[:limit])
         self._close()
 
-    async def side_effects(self, pool: Candidates) -> tuple[Trace, ...]:
-        """Run what happens after the reply; `pool` is what the page was drawn from."""
-
-        def given(component: Any) -> Candidates:
-            return pool if component.whole_pool else self.posts
+    async def side_effects(self, result: FeedResult) -> tuple[Trace, ...]:
+        """Run what happens after the reply that `result` was."""
 
         async def work(component: Any) -> None:
-            await component.run(self.query, given(component), self.services)
+            posts = result.pool if component.whole_pool else self.posts
+            await component.run(self.query, posts, self.services)
 
         for wave in self.stages["side_effects"]:
             for attempt in await self._together(wave, work):
-                num = len(given(attempt.component))
+                num = len(result.scored if attempt.component.whole_pool else self.posts)
                 self._note(attempt, num, num)
         return tuple(self.trace)
 

@@ -127,8 +127,12 @@ class Connection:
             b"X-Session-Id: %d\r\nContent-Length: %d\r\n\r\n%b" % (user_id, len(body), body)
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        body = await reader.readexactly(length)
+        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
+        if length:
+            body = await reader.readexactly(int(length))
+        else:  # as HAProxy's own errors: the end of the connection ends the body
+            body = await reader.read()
+            self.close()
         return Answer(int(head[9:12]), body, b"\r\nretry-after:" in head)
 
     def close(self) -> None:

@@ -43,6 +43,24 @@ def against(answer: Answers, ask: Callable[[str], Awaitable[Measured]]) -> Measu
     return asyncio.run(run())
 
 
+def test_an_answer_that_does_not_say_its_length_counts():
+    """Its body, as of HAProxy's own errors, is what comes until the connection ends."""
+
+    async def run() -> list[Answer]:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\n\r\nno server")
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            connection = Connection(url)
+            return [await connection.feed(1) for _ in range(2)]
+
+    assert asyncio.run(run()) == [Answer(503, b"no server")] * 2
+
+
 def test_a_stall_is_seen_in_full_by_an_open_loop():
     """Whoever was due while the server stood still waited from then on."""
     free_s = 0.3
