@@ -32,7 +32,7 @@ from rich.console import Console
 from tests.bench import two_replicas
 from tests.bench.bench_load import EVERY_PAGE_ANEW, WARM_UP_S
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
-from tests.bench.serving import DAG, FUSED, config_of, deployed
+from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now
 from train.bundle import Bundle, load
 from train.report import add_out, header
 from train.report_parts import last_record
@@ -75,16 +75,6 @@ def sampled(look: Callable[[], dict[str, float]]) -> Iterator[list[dict[str, flo
         thread.join()
 
 
-def handlers() -> dict[str, float]:
-    """Replicas of the FeedHandler: those that serve, and those that serve or are being started."""
-    from ray import serve
-
-    (application,) = serve.status().applications.values()
-    states = application.deployments["FeedHandler"].replica_states
-    running = float(states.get("RUNNING", 0))
-    return {"running": running, "wanted": running + states.get("STARTING", 0)}
-
-
 def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
     """One rate, four times as much, and the first again; each for `seconds`.
 
@@ -102,7 +92,7 @@ def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
         change(config, args)
         loops: dict[str, Measured] = {}
         begins: list[float] = []
-        with sampled(handlers) as seen:
+        with sampled(partial(replicas_now, "FeedHandler")) as seen:
             begin = time.perf_counter()
             for name, factor in (("1x", 1), ("4x", 4), ("1x again", 1)):
                 begins.append(time.perf_counter() - begin)

@@ -85,6 +85,16 @@ def deployed(
             _end_cluster(others)
 
 
+def replicas_now(deployment: str) -> dict[str, float]:
+    """How many serve, and how many serve or are being started."""
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    (application,) = serve.status().applications.values()
+    states = application.deployments[deployment].replica_states
+    running = float(states.get("RUNNING", 0))
+    return {"running": running, "wanted": running + states.get("STARTING", 0)}
+
+
 def handle_of(deployment: str, method: str) -> Any:
     """To call a method of a feed's deployment from any thread of the process that deployed it."""
     from ray import serve  # not before `connect`: it reads its flags when imported
