@@ -32,7 +32,7 @@ from rich.console import Console
 from tests.bench import two_replicas
 from tests.bench.bench_load import EVERY_PAGE_ANEW, WARM_UP_S
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
-from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now
+from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now, settle
 from train.bundle import Bundle, load
 from train.report import add_out, header
 from train.report_parts import last_record
@@ -50,6 +50,7 @@ _EAGER = {
     "min_replicas": 1,
     "max_replicas": 2,
     "target_ongoing_requests": 2,
+    "metrics_interval_s": 1,
     "look_back_period_s": 5,
     "upscale_delay_s": 2,
     "downscale_delay_s": 10,
@@ -90,6 +91,7 @@ def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
         peak_rps = peak / (seconds / 4)
         rate = _OF_PEAK * peak_rps / 4
         change(config, args)
+        settle()
         loops: dict[str, Measured] = {}
         begins: list[float] = []
         with sampled(partial(replicas_now, "FeedHandler")) as seen:
@@ -141,14 +143,14 @@ def rolls(bundle: Path, users: list[int], rate: float) -> dict[str, Any]:
     """Each topology: a bundle swapped in place, then replicas replaced, under a constant rate."""
     loops: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        other = _other_version(bundle, Path(folder))
-        first, second = {"bundle": str(bundle)}, {"bundle": str(other)}
+        first = {"bundle": str(bundle)}
+        second, third = ({"bundle": _version(bundle, folder, name)} for name in ("second", "third"))
         for topology, file in (("fused", FUSED), ("dag", DAG)):
             with deployed(config_of(file), first) as (url, change):
                 asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
                 for name, config, args in (
                     ("swapped in place", config_of(file, {"user_config": second}), first),
-                    ("replicas replaced", config_of(file), second),
+                    ("replicas replaced", config_of(file), third),
                 ):
                     roll = partial(change, config, args)
                     took_s, loop = asyncio.run(_while_rolling(url, users, rate, roll))
@@ -157,13 +159,13 @@ def rolls(bundle: Path, users: list[int], rate: float) -> dict[str, Any]:
     return {"rate": rate, "loops": loops}
 
 
-def _other_version(bundle: Path, folder: Path) -> Path:
+def _version(bundle: Path, folder: str, name: str) -> str:
     """The same models as of another run: whatever is kept by version is made anew."""
-    other = folder / "other"
+    other = Path(folder) / name
     shutil.copytree(bundle, other)
     card = json.loads((other / "card.json").read_text())
-    (other / "card.json").write_text(json.dumps({**card, "git_commit": "another"}))
-    return other
+    (other / "card.json").write_text(json.dumps({**card, "name": name}))
+    return str(other)
 
 
 async def _while_rolling(
@@ -175,6 +177,7 @@ async def _while_rolling(
         await asyncio.sleep(_BEFORE_S)
         begin = time.perf_counter()
         await asyncio.to_thread(roll)
+        await asyncio.to_thread(settle)
         took_s = time.perf_counter() - begin
         await asyncio.sleep(_AFTER_S)
         return took_s

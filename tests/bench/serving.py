@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from serve.deploy import deploy, writing_to
 
 ROOT = Path(__file__).parents[2]
 DAG, FUSED = "configs/serve.yaml", "configs/serve_fused.yaml"
-_START_S, _STOP_S = 240.0, 60.0
+_START_S, _STOP_S, _POLL_S = 240.0, 60.0, 0.1
 
 
 class Feed(NamedTuple):
@@ -85,12 +86,22 @@ def deployed(
             _end_cluster(others)
 
 
+def settle() -> None:
+    """Wait until no replica is to start, stop or be replaced."""
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    while serve.status().applications["rayfeed"].status != "RUNNING":
+        time.sleep(_POLL_S)
+
+
 def replicas_now(deployment: str) -> dict[str, float]:
-    """How many serve, and how many serve or are being started."""
+    """How many serve, and how many serve or are being started; NaN while it is deployed anew."""
     from ray import serve  # not before `connect`: it reads its flags when imported
 
     (application,) = serve.status().applications.values()
-    states = application.deployments[deployment].replica_states
+    if (status := application.deployments.get(deployment)) is None:
+        return dict.fromkeys(("running", "wanted"), math.nan)
+    states = status.replica_states
     running = float(states.get("RUNNING", 0))
     return {"running": running, "wanted": running + states.get("STARTING", 0)}
 
@@ -156,7 +167,7 @@ def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[Feed]:
             except httpx.TransportError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{module}: did not start; see above") from None
-                time.sleep(0.1)
+                time.sleep(_POLL_S)
         yield Feed(url)
 
 

@@ -29,8 +29,8 @@ _WARM_UP_S, _EVERY_S = 2.0, 0.2
 def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Rankings a second by one replica of the Ranker and by two, in turn with plain processes.
 
-    Each ranks 8,000 posts for a viewer with no history, and nothing is kept: little is sent and much
-    computed, since who asks and the rest of the cluster use the same cores. One plain process
+    Each ranks 8,000 posts for a viewer with no history, and nothing is kept: little is sent and
+    much computed, since who asks and the rest of the cluster use the same cores. One plain process
     that does nothing else, and two at once, say how much the machine gives for a second core.
     """
     rates: dict[str, list[float]] = {}
