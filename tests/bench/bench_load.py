@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
-from tests.bench.serving import Feed, plain, served
+from tests.bench.serving import DAG, FUSED, Feed, config_of, plain, served
 from train.bundle import load
 from train.report import add_out, header
 from train.report_plots import Record, save, write_with_plots
@@ -58,8 +58,7 @@ _TAG = re.compile(r'(\w+)="([^"]*)"')
 
 def servers(bundle: str) -> dict[str, Server]:
     """What is held against what."""
-    args = {"bundle": bundle}
-    fused, dag = "configs/serve_fused.yaml", "configs/serve.yaml"
+    args, fused, dag = {"bundle": bundle}, config_of(FUSED), config_of(DAG)
     return {
         "fused": partial(served, fused, args, EVERY_PAGE_ANEW),
         "dag": partial(served, dag, args, EVERY_PAGE_ANEW),

@@ -14,64 +14,42 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 
-from serve.deploy import deploy, writing_to
 from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Connection, Measured, zipf
+from tests.bench.serving import DAG, FUSED, config_of, deployed
 from train.bundle import load
 from train.report import add_out, header, write
 
 CLIENTS = 3
 BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
 CONTEXT_BYTES = 35_000  # of a viewer of the demo
-CONFIGS = {"Ranker": "configs/serve.yaml", "FeedHandler": "configs/serve_fused.yaml"}
-# Of each cluster: who keeps contexts, what Ray starts with, and whether viewers find their own.
-CLUSTERS: list[tuple[str, dict[str, str], tuple[bool, ...]]] = [
-    ("Ranker", {}, (False, True)),
-    ("FeedHandler", {}, (False,)),
-    ("FeedHandler", BY_HEADER, (True,)),
+KEEPERS = {"Ranker": DAG, "FeedHandler": FUSED}
+# Who keeps contexts, whether viewers find their own, and what Ray starts with.
+WAYS: list[tuple[str, bool, dict[str, str]]] = [
+    ("Ranker", False, {}),
+    ("Ranker", True, {}),
+    ("FeedHandler", False, {}),
+    ("FeedHandler", True, BY_HEADER),
 ]
 
 
 def two_of(keeper: str, own: bool) -> dict[str, Any]:
     """The keeper's config file with two replicas of `keeper` and one of all else."""
-    values = yaml.safe_load(Path(CONFIGS[keeper]).read_text())
-    for deployment in values["applications"][0]["deployments"]:
-        del deployment["autoscaling_config"]
-        deployment["num_replicas"] = 2 if deployment["name"] == keeper else 1
+    config = config_of(KEEPERS[keeper], {"autoscaling_config": None, "num_replicas": 1})
+    for deployment in config["applications"][0]["deployments"]:
+        if deployment["name"] == keeper:
+            deployment["num_replicas"] = 2
         if not own:
             deployment.pop("request_router_config", None)
-    return values
-
-
-@contextmanager
-def cluster(environment: Mapping[str, str]) -> Iterator[None]:
-    """A cluster that starts with these variables, which are gone after it."""
-    import ray
-
-    from pipelines.runtime import connect
-
-    os.environ.update(environment)
-    try:
-        connect()
-        yield
-    finally:
-        from ray import serve  # after `connect`: it reads its flags when imported
-
-        serve.shutdown()
-        ray.shutdown()
-        for name in environment:
-            del os.environ[name]
+    return config
 
 
 def stats_of(deployment: str) -> list[Mapping[str, float]]:
@@ -93,7 +71,7 @@ async def visit(url: str, users: list[int]) -> Measured:
         for user_id in turn:
             asked_s = time.perf_counter() - begin
             answer = await connection.feed(user_id)
-            measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, *answer)
+            measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, answer)
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
@@ -101,21 +79,23 @@ async def visit(url: str, users: list[int]) -> Measured:
 
 
 def measure(
-    keeper: str, config: Mapping[str, Any], args: Mapping[str, Any], users: list[int]
+    keeper: str,
+    own: bool,
+    environment: Mapping[str, str],
+    args: Mapping[str, Any],
+    users: list[int],
 ) -> dict[str, Any]:
     """Deploy, let the users come, and say what became of their contexts."""
-    from ray import serve
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path, feed = Path(folder) / "serve.yaml", Path(folder) / "feed.yaml"
-        path.write_text(yaml.safe_dump(dict(config)))
-        feed.write_text(yaml.safe_dump(EVERY_PAGE_ANEW))
-        url = deploy(path, {**args, **writing_to(folder), "feeds": {"timeline": str(feed)}})
-        started = time.perf_counter()
-        measured = asyncio.run(visit(url, users))
-        found = measured.summary(time.perf_counter() - started)
-        stats = stats_of(keeper)
-        serve.delete("rayfeed")
+    os.environ.update(environment)
+    try:
+        with deployed(two_of(keeper, own), args, EVERY_PAGE_ANEW) as (url, _):
+            started = time.perf_counter()
+            measured = asyncio.run(visit(url, users))
+            found = measured.summary(time.perf_counter() - started)
+            stats = stats_of(keeper)
+    finally:
+        for name in environment:
+            del os.environ[name]
     done = [{name: s[f"contexts_{name}"] for name in ("hits", "misses")} for s in stats]
     visits = sum(sum(d.values()) for d in done)
     return {
@@ -134,7 +114,7 @@ def main() -> None:
     parser.add_argument("--viewers", type=int, default=200, help="who come at all")
     parser.add_argument("--visits", type=int, default=400)
     parser.add_argument("--kept", type=int, help="contexts a replica has room for; without, all")
-    parser.add_argument("--only", nargs="+", default=list(CONFIGS), help="who keeps contexts")
+    parser.add_argument("--only", nargs="+", default=list(KEEPERS), help="who keeps contexts")
     add_out(parser)
     args = parser.parse_args()
     bundle = load(args.bundle)
@@ -142,15 +122,13 @@ def main() -> None:
     users = zipf(user_id[: args.viewers], args.visits)
     room = {"ranking": {"context_bytes": args.kept * CONTEXT_BYTES}} if args.kept else {}
     load_before, rows = os.getloadavg()[0], dict[str, Any]()
-    for keeper, environment, ways in CLUSTERS:
+    settings = {"bundle": str(args.bundle.resolve())} | room
+    for keeper, own, environment in WAYS:
         if keeper not in args.only:
             continue
-        with cluster(environment):
-            for own in ways:
-                name = f"{keeper}, {'own' if own else 'any'} replica"
-                config, settings = two_of(keeper, own), {"bundle": str(args.bundle.resolve())}
-                rows[name] = measure(keeper, config, settings | room, users)
-                Console(stderr=True).print({name: rows[name]})
+        name = f"{keeper}, {'own' if own else 'any'} replica"
+        rows[name] = measure(keeper, own, environment, settings, users)
+        Console(stderr=True).print({name: rows[name]})
     about = {"load_before": load_before, "viewers": args.viewers, "visits": args.visits}
     about["most_possible"] = 1 - len(set(users)) / len(users)
     record = {"header": header(bundle.card["data_fingerprint"], seeds=[0]) | about, "ways": rows}

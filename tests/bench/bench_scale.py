@@ -14,29 +14,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import ray
-import yaml
 from rich.console import Console
 
-from pipelines.features import History
-from pipelines.runtime import connect
-from serve.deploy import deploy, writing_to
-from serve.models import Ranking
+from tests.bench import two_replicas
+from tests.bench.bench_load import EVERY_PAGE_ANEW, WARM_UP_S
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
+from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now, settle
 from train.bundle import Bundle, load
 from train.report import add_out, header
 from train.report_parts import last_record
@@ -44,56 +40,21 @@ from train.report_plots import Record, save, write_with_plots
 
 NAME = "scale_bench"
 POINTS = "points"  # of a part: for its plot, and too many for the report
-DAG, FUSED = "configs/serve.yaml", "configs/serve_fused.yaml"
-_EVERY_S = 0.5  # between two looks at the cluster
-_WARM_UP_S = 5.0
+_CLIENTS = 4  # of the loop that asks for the peak
+_OF_PEAK = 0.9  # what four times the load is, of what one replica can do
+_BEFORE_S, _AFTER_S, _GIVE_UP_S = 3.0, 5.0, 600.0  # a roll: load before it, after it, and at most
 _SMALL_BYTES = 8 * 2**20  # of each cache of viewers, where memory is what is measured
-# As quick as the steps below are short; the defaults wait longer before they act.
+_EVERY_S = 0.5  # between two looks at the cluster
+# As quick as the steps are short; what is served usually waits longer before it acts.
 _EAGER = {
-    "target_ongoing_requests": 1,
+    "min_replicas": 1,
+    "max_replicas": 2,
+    "target_ongoing_requests": 2,
+    "metrics_interval_s": 1,
     "look_back_period_s": 5,
     "upscale_delay_s": 2,
     "downscale_delay_s": 10,
 }
-_LIMITS = {"min_replicas": 1, "max_replicas": 2}
-
-
-@contextmanager
-def deployed(
-    config: str, args: Mapping[str, Any], autoscaling: Mapping[str, Any] | None = None
-) -> Iterator[tuple[str, Callable[..., str]]]:
-    """A Serve config file on a cluster of this process's own; gives its URL and a way to change it.
-
-    Args:
-        config: path of the file.
-        args: what differs in the application's `args`.
-        autoscaling: what differs in that of each deployment.
-    """
-    # What ends may still write when its folder goes.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-
-        def change(
-            args: Mapping[str, Any],
-            autoscaling: Mapping[str, Any] | None = None,
-            user_config: Mapping[str, Any] | None = None,
-        ) -> str:
-            values = yaml.safe_load(Path(config).read_text())
-            for deployment in values["applications"][0]["deployments"]:
-                deployment["autoscaling_config"] |= autoscaling or {}
-                if user_config:
-                    deployment["user_config"] = dict(user_config)
-            path = Path(folder) / "serve.yaml"
-            path.write_text(yaml.safe_dump(values))
-            return deploy(path, {**args, **writing_to(folder)})
-
-        connect()
-        from ray import serve  # after `connect`: it reads its flags when imported
-
-        try:
-            yield change(args, autoscaling), change
-        finally:
-            serve.shutdown()
-            ray.shutdown()
 
 
 @contextmanager
@@ -115,151 +76,115 @@ def sampled(look: Callable[[], dict[str, float]]) -> Iterator[list[dict[str, flo
         thread.join()
 
 
-def running() -> dict[str, float]:
-    """Replicas of each deployment that serve."""
-    from ray import serve
+def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
+    """One rate, four times as much, and the first again; each for `seconds`.
 
-    (application,) = serve.status().applications.values()
-    return {
-        name: float(d.replica_states.get("RUNNING", 0))
-        for name, d in application.deployments.items()
-    }
-
-
-def replica_of(deployment: str) -> psutil.Process:
-    """The process of the one replica of a deployment of this process's cluster."""
-    title = f"ServeReplica:rayfeed:{deployment}"
-    (found,) = (
-        process
-        for process in psutil.Process().children(recursive=True)
-        if title in " ".join(process.cmdline())
-    )
-    return found
-
-
-def steps(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[str, Any]:
-    """One rate, four times as much, and the first again; each for `seconds`."""
-    with deployed(FUSED, {"bundle": str(bundle)}, _EAGER | _LIMITS) as (url, _):
-        asyncio.run(open_loop(url, users, rate, seconds / 2))
-        loops: dict[str, Measured] = {}
-        with sampled(running) as seen:
-            for name, factor in (("1x", 1), ("4x", 4), ("1x again", 1)):
-                loops[name] = asyncio.run(open_loop(url, users, factor * rate, seconds))
-    replicas = [one["FeedHandler"] for one in seen]
-    at_s = [one["at_s"] for one in seen]
-    up_s = next((t for t, n in zip(at_s, replicas, strict=True) if n > 1), None)
-    last = max((t for t, n in zip(at_s, replicas, strict=True) if n > 1), default=None)
-    down_s = last if last is not None and replicas[-1] == 1 else None
-    begins = [0.0, seconds, 2 * seconds]
-    return {
-        "rate": rate,
-        "seconds": seconds,
-        "scaled up after s": up_s and up_s - begins[1],
-        "scaled down after s": down_s and down_s - begins[2],
-        "loops": {name: loop.summary(seconds) for name, loop in loops.items()},
-        POINTS: {"at_s": at_s, "running": replicas, **_points(loops.values(), begins)},
-    }
-
-
-def rolls(bundle: Path, users: list[int], rate: float, seconds: float) -> dict[str, Any]:
-    """Each topology: a bundle swapped in place, then replicas replaced, under a constant rate."""
-    found: dict[str, Any] = {"rate": rate}
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "other"
-        shutil.copytree(bundle, other)
-        for topology, config in (("fused", FUSED), ("dag", DAG)):
-            first, second = {"bundle": str(bundle)}, {"bundle": str(other)}
-            with deployed(config, first) as (url, change):
-                asyncio.run(closed_loop(url, users, 2, _WARM_UP_S))
-                for name, roll in (
-                    ("swapped in place", partial(change, first, user_config=second)),
-                    ("replicas replaced", partial(change, second)),
-                ):
-                    took_s, loop = _while_rolling(url, users, rate, seconds, roll)
-                    summary = loop.summary(loop.due_s[-1])
-                    found.setdefault("loops", {})[f"{topology}, {name}"] = {
-                        "roll_s": took_s,
-                        **summary,
-                    }
-    return found
-
-
-def _while_rolling(
-    url: str, users: list[int], rate: float, seconds: float, roll: Callable[[], object]
-) -> tuple[float, Measured]:
-    """`roll` a few seconds after the load began; the load goes on for `seconds` after it."""
-    measured, took = Measured(), 0.0
-
-    async def run() -> None:
-        nonlocal took
-        rolling = asyncio.create_task(_after(3.0, roll))
-        at = 0
-        while not rolling.done():
-            more = await open_loop(url, users[at:], rate, 2.0)
-            measured.add(more, at / rate)
-            at += len(more.ms)
-        took = rolling.result()
-        measured.add(await open_loop(url, users[at:], rate, seconds), at / rate)
-
-    asyncio.run(run())
-    return took, measured
-
-
-async def _after(wait_s: float, work: Callable[[], object]) -> float:
-    """How many seconds `work` took, on a thread."""
-    await asyncio.sleep(wait_s)
-    begin = time.perf_counter()
-    await asyncio.to_thread(work)
-    return time.perf_counter() - begin
-
-
-def replicas(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """Rankings a second by one replica of the Ranker and by two, in turn.
-
-    Each ranks 2,000 posts for a viewer with no history, eight at a time: nothing is kept and
-    little is sent, so that the stage is what takes the time.
+    Each page is made anew out of 500 candidates, and four times as much is nine tenths of what
+    one replica gives here and now.
     """
-    post_id = np.resize(load(bundle).posts["post_id"].to_numpy(), 2_000)
-    asked = Ranking(History.empty(1), post_id, np.ones_like(post_id), surface=1, at_ms=1)
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    args = {"bundle": str(bundle), "ranking": {"context_bytes": 0}}
-    loop = asyncio.new_event_loop()  # open for as long as the handle of `measure`
-    with deployed(DAG, args) as (_, change):
-        from ray import serve
-
-        async def client(handle: Any, until_s: float) -> int:
-            num = 0
-            while time.perf_counter() < until_s:
-                await handle.remote(asked)
-                num += 1
-            return num
-
-        async def clients(handle: Any, for_s: float) -> float:
+    config = config_of(FUSED, {"autoscaling_config": _EAGER})
+    one = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
+    args = {"bundle": str(bundle)}
+    with deployed(one, args, EVERY_PAGE_ANEW) as (url, change):
+        asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
+        peak = asyncio.run(closed_loop(url, users, _CLIENTS, seconds / 4)).statuses[200]
+        peak_rps = peak / (seconds / 4)
+        rate = _OF_PEAK * peak_rps / 4
+        change(config, args)
+        settle()
+        loops: dict[str, Measured] = {}
+        begins: list[float] = []
+        with sampled(partial(replicas_now, "FeedHandler")) as seen:
             begin = time.perf_counter()
-            done = await asyncio.gather(*(client(handle, begin + for_s) for _ in range(8)))
-            return sum(done) / (time.perf_counter() - begin)
-
-        async def measure() -> None:
-            ranker = serve.get_deployment_handle("Ranker", "rayfeed")  # belongs to this loop
-            handle = ranker.options(method_name="rank")
-            for _ in range(rounds):
-                for num in rates:
-                    limits = {"min_replicas": num, "max_replicas": num}
-                    await asyncio.to_thread(change, args, limits)
-                    while (await asyncio.to_thread(running))["Ranker"] != num:
-                        await asyncio.sleep(_EVERY_S)
-                    await clients(handle, 2.0)
-                    rates[num].append(await clients(handle, seconds))
-
-        loop.run_until_complete(measure())
-    loop.close()
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+            for name, factor in (("1x", 1), ("4x", 4), ("1x again", 1)):
+                begins.append(time.perf_counter() - begin)
+                loops[name] = asyncio.run(open_loop(url, users, factor * rate, seconds))
+    whole = Measured()
+    for loop, begin_s in zip(loops.values(), begins, strict=True):
+        whole.add(loop, begin_s)
     return {
-        "posts": len(post_id),
-        "rankings per s": {f"{n} replicas": statistics.median(r) for n, r in rates.items()},
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
+        "seconds": seconds,
+        "peak of one replica, rps": peak_rps,
+        "rate of 1x, rps": rate,
+        **followed(seen, *begins),
+        "loops": {name: loop.summary(seconds) for name, loop in loops.items()},
+        POINTS: {"seen": seen, "begins": begins, "due_s": whole.due_s, "ms": whole.ms},
     }
+
+
+def followed(
+    seen: Sequence[dict[str, float]], begin: float, up: float, down: float
+) -> dict[str, float | None]:
+    """How long after the load rose a second replica was asked for and served, and when it went.
+
+    None = it was there before the load rose, or did not come, or did not go.
+
+    Args:
+        seen: "wanted" and "running" replicas "at_s", in order.
+        begin: when the low load began; seconds, as all.
+        up: when it rose.
+        down: when it fell.
+    """
+
+    def first(holds: Callable[[dict[str, float]], bool], since: float) -> float | None:
+        return next((s["at_s"] for s in seen if s["at_s"] >= since and holds(s)), None)
+
+    asked = first(lambda s: s["wanted"] > 1, begin)
+    served = first(lambda s: s["running"] > 1, begin)
+    gone = None if served is None else first(lambda s: s["running"] == 1, max(served, down))
+    return {
+        "second replica asked for after s": None if asked is None or asked < up else asked - up,
+        "second replica serves after s": None if served is None or served < up else served - up,
+        "one replica again after s": None if gone is None else gone - down,
+    }
+
+
+def rolls(bundle: Path, users: list[int], rate: float) -> dict[str, Any]:
+    """Each topology: a bundle swapped in place, then replicas replaced, under a constant rate."""
+    loops: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        first = {"bundle": str(bundle)}
+        second, third = ({"bundle": _version(bundle, folder, name)} for name in ("second", "third"))
+        for topology, file in (("fused", FUSED), ("dag", DAG)):
+            with deployed(config_of(file), first) as (url, change):
+                asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
+                for name, config, args in (
+                    ("swapped in place", config_of(file, {"user_config": second}), first),
+                    ("replicas replaced", config_of(file), third),
+                ):
+                    roll = partial(change, config, args)
+                    took_s, loop = asyncio.run(_while_rolling(url, users, rate, roll))
+                    summary = loop.summary(max(loop.due_s))
+                    loops[f"{topology}, {name}"] = {"roll_s": took_s, **summary}
+    return {"rate": rate, "loops": loops}
+
+
+def _version(bundle: Path, folder: str, name: str) -> str:
+    """The same models as of another run: whatever is kept by version is made anew."""
+    other = Path(folder) / name
+    shutil.copytree(bundle, other)
+    card = json.loads((other / "card.json").read_text())
+    (other / "card.json").write_text(json.dumps({**card, "name": name}))
+    return str(other)
+
+
+async def _while_rolling(
+    url: str, users: list[int], rate: float, roll: Callable[[], object]
+) -> tuple[float, Measured]:
+    """How long `roll` took, and the answers from a little before it until a little after."""
+
+    async def rolled() -> float:
+        await asyncio.sleep(_BEFORE_S)
+        begin = time.perf_counter()
+        await asyncio.to_thread(roll)
+        await asyncio.to_thread(settle)
+        took_s = time.perf_counter() - begin
+        await asyncio.sleep(_AFTER_S)
+        return took_s
+
+    rolling = asyncio.create_task(rolled())
+    loop = await open_loop(url, users, rate, _GIVE_UP_S, ended=rolling.done)
+    return await rolling, loop
 
 
 def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[str, Any]:
@@ -273,8 +198,9 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
         "ranking": {"context_bytes": _SMALL_BYTES},
         "retrieval": {"cached_viewers": 100},
     }
-    with deployed(FUSED, args, {"max_replicas": 1}) as (url, _):
-        process = replica_of("FeedHandler")
+    config = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
+    with deployed(config, args) as (url, _):
+        (process,) = two_replicas.replicas_of("FeedHandler")
         with sampled(lambda: {"mb": process.memory_info().rss / 2**20}) as seen:
             loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
     at_min, mb = (np.array([one[key] for one in seen]) for key in ("at_s", "mb"))
@@ -292,38 +218,30 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
     }
 
 
-def _points(loops: Sequence[Measured] | Any, begins: Sequence[float]) -> dict[str, list[float]]:
-    """Every answer of loops that began one after the other."""
-    whole = Measured()
-    for loop, begin in zip(loops, begins, strict=True):
-        whole.add(loop, begin)
-    return {"due_s": whole.due_s, "ms": whole.ms}
-
-
 def of_steps(record: Record, plt: Any) -> Any:
     """Replicas and how long answers took, while the load changed."""
-    if POINTS not in record.get("steps", {}):
+    if not (points := record.get("steps", {}).get(POINTS)):
         return None
-    part = record["steps"]
-    points = part[POINTS]
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(7, 4), sharex=True, layout="constrained", height_ratios=(2, 1)
     )
     above.plot(points["due_s"], points["ms"], ".", markersize=2)
     above.set(ylabel="answered after, ms", yscale="log")
-    below.step(points["at_s"], points["running"], where="post")
+    at_s = [one["at_s"] for one in points["seen"]]
+    for name, label in (("wanted", "served or starting"), ("running", "serving")):
+        below.step(at_s, [one[name] for one in points["seen"]], where="post", label=label)
     below.set(xlabel="s", ylabel="replicas", ylim=(0, None))
+    below.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.5), ncols=2)
     for axes in (above, below):
-        for turn in (1, 2):
-            axes.axvline(turn * part["seconds"], color="grey", linewidth=0.8)
+        for turn in points["begins"][1:]:
+            axes.axvline(turn, color="grey", linewidth=0.8)
     return figure
 
 
 def of_memory(record: Record, plt: Any) -> Any:
     """Memory by the minute."""
-    if POINTS not in record.get("memory", {}):
+    if not (held := record.get("memory", {}).get(POINTS)):
         return None
-    held = record["memory"][POINTS]
     figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
     axes.plot(held["at_min"], held["mb"])
     axes.set(xlabel="minutes under load", ylabel="MB resident, FeedHandler", ylim=(0, None))
@@ -340,7 +258,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
     parts = ("steps", "rolls", "replicas", "memory")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--rate", type=float, default=8.0, help="requests a second; of the steps")
+    parser.add_argument("--rate", type=float, default=8.0, help="a second; of rolls and memory")
     parser.add_argument("--seconds", type=float, default=40.0, help="of each step")
     parser.add_argument("--rounds", type=int, default=3, help="of the replicas' turns")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the memory's load")
@@ -350,9 +268,9 @@ def main() -> None:
     bundle: Bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), 200_000)
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "steps": lambda: steps(args.bundle, users, args.rate, args.seconds),
-        "rolls": lambda: rolls(args.bundle, users, args.rate, 5.0),
-        "replicas": lambda: replicas(args.bundle, args.rounds, 8.0),
+        "steps": lambda: steps(args.bundle, users, args.seconds),
+        "rolls": lambda: rolls(args.bundle, users, args.rate),
+        "replicas": lambda: two_replicas.measure(args.bundle, args.rounds, 8.0),
         "memory": lambda: memory(args.bundle, users, args.rate, args.minutes),
     }
     record = last_record(args.out / f"{NAME}.json")

@@ -16,7 +16,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,8 +158,17 @@ async def closed_loop(url: str, users: Iterable[int], clients: float, seconds: f
     return measured
 
 
-async def open_loop(url: str, users: Iterable[int], rate: float, seconds: float) -> Measured:
-    """`rate` requests per second, evenly spaced, whatever becomes of those before."""
+async def open_loop(
+    url: str,
+    users: Iterable[int],
+    rate: float,
+    seconds: float,
+    ended: Callable[[], bool] = lambda: False,
+) -> Measured:
+    """`rate` requests per second, evenly spaced, whatever becomes of those before.
+
+    For `seconds`, or until it is `ended`.
+    """
     measured = Measured()
     idle: list[Connection] = []
     begin = time.perf_counter()
@@ -176,6 +185,8 @@ async def open_loop(url: str, users: Iterable[int], rate: float, seconds: float)
         ):
             due_s = number / rate
             await asyncio.sleep(max(0.0, begin + due_s - time.perf_counter()))
+            if ended():
+                break
             requests.create_task(ask(due_s, user_id))
     for connection in idle:
         connection.close()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def app_of(feed: PlainFeed) -> Any:
 
 
 def main() -> None:
-    """Serve on loopback until stopped."""
+    """Serve on loopback until stdin ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.plain_server")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--port", type=int, default=8001)
@@ -108,7 +110,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     feed = PlainFeed(load(args.bundle), args.candidates)
-    uvicorn.run(app_of(feed), host="127.0.0.1", port=args.port, log_level="warning", lifespan="off")
+    settings: dict[str, Any] = {"host": "127.0.0.1", "log_level": "warning", "lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(app_of(feed), port=args.port, **settings))
+
+    def stop() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=stop, daemon=True).start()
+    server.run()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Feeds to put load on, each in processes of its own, which end with the block that uses them."""
+"""Feeds to measure, each on a cluster of its own, which ends with the block that uses it."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ import yaml
 from serve.deploy import deploy, writing_to
 
 ROOT = Path(__file__).parents[2]
-_START_S, _STOP_S = 240.0, 60.0
+DAG, FUSED = "configs/serve.yaml", "configs/serve_fused.yaml"
+_START_S, _STOP_S, _POLL_S = 240.0, 60.0, 0.1
 
 
 class Feed(NamedTuple):
@@ -36,36 +37,119 @@ class Feed(NamedTuple):
     metrics: str = ""
 
 
+def config_of(
+    file: str, options: Mapping[str, Any] | None = None, of: Collection[str] = ()
+) -> dict[str, Any]:
+    """A Serve config file's content, with other options of some deployments; of = () is all.
+
+    An option that is None is left out.
+    """
+    values: dict[str, Any] = yaml.safe_load((ROOT / file).read_text())
+    for deployment in values["applications"][0]["deployments"]:
+        if not of or deployment["name"] in of:
+            deployment |= options or {}
+        for name in [name for name, value in deployment.items() if value is None]:
+            del deployment[name]
+    return values
+
+
+@contextmanager
+def deployed(
+    config: Mapping[str, Any], args: Mapping[str, Any], feed: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Callable[..., str]]]:
+    """A feed on a cluster that this process starts: its URL, and a way to deploy it otherwise.
+
+    Args:
+        config: content of a Serve config file.
+        args: what differs in the application's `args`.
+        feed: settings of the timeline instead of those of its file; None = as they are.
+    """
+    from pipelines.runtime import connect
+
+    # What ends may still write when its folder goes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+
+        def change(config: Mapping[str, Any], args: Mapping[str, Any]) -> str:
+            path, timeline = Path(folder) / "serve.yaml", Path(folder) / "feed.yaml"
+            path.write_text(yaml.safe_dump(dict(config)))
+            changes = {**args, **writing_to(folder)}
+            if feed is not None:
+                timeline.write_text(yaml.safe_dump(dict(feed)))
+                changes["feeds"] = {"timeline": str(timeline)}
+            return deploy(path, changes)
+
+        others = set(psutil.Process().children(recursive=True))
+        connect()
+        try:
+            yield change(config, args), change
+        finally:
+            _end_cluster(others)
+
+
+def settle() -> None:
+    """Wait until no replica is to start, stop or be replaced."""
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    while serve.status().applications["rayfeed"].status != "RUNNING":
+        time.sleep(_POLL_S)
+
+
+def replicas_now(deployment: str) -> dict[str, float]:
+    """How many serve, and how many serve or are being started; NaN while it is deployed anew."""
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    (application,) = serve.status().applications.values()
+    if (status := application.deployments.get(deployment)) is None:
+        return dict.fromkeys(("running", "wanted"), math.nan)
+    states = status.replica_states
+    running = float(states.get("RUNNING", 0))
+    return {"running": running, "wanted": running + states.get("STARTING", 0)}
+
+
+def handle_of(deployment: str, method: str) -> Any:
+    """To call a method of a feed's deployment from any thread of the process that deployed it."""
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    handle = serve.get_deployment_handle(deployment, "rayfeed")
+    handle._init(_run_router_in_separate_loop=True)  # there is no event loop here
+    return handle.options(method_name=method)
+
+
+def _end_cluster(others: Collection[psutil.Process]) -> None:
+    """Shut Serve and Ray down, and kill what is left of them: nothing may keep the ports."""
+    import ray
+    from ray import serve  # not before `connect`: it reads its flags when imported
+
+    started = [one for one in psutil.Process().children(recursive=True) if one not in others]
+    try:
+        serve.shutdown()
+        ray.shutdown()
+    finally:
+        _kill(started)
+
+
+def _kill(processes: Sequence[psutil.Process | subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 @contextmanager
 def served(
-    config: str,
+    config: Mapping[str, Any],
     args: Mapping[str, Any],
     feed: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Feed]:
-    """A Serve config file deployed on a cluster of its own.
-
-    Args:
-        config: path of the file.
-        args: what differs in the application's `args`.
-        feed: settings of the timeline instead of those of its file; None = as they are.
-        environment: variables that Ray starts with, beside those of configs/ray.env.
-    """
-    # What ends may still write when its folder goes.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        changes = {**args, **writing_to(folder)}
-        if feed is not None:
-            path = Path(folder) / "feed.yaml"
-            path.write_text(yaml.safe_dump(dict(feed)))
-            changes["feeds"] = {"timeline": str(path)}
-        command = [sys.executable, "-m", __name__, config, json.dumps(changes)]
-        with _running(command, environment or {}) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith(b"http://"):
-                    yield Feed(*line.decode().split())
-                    return
-            raise RuntimeError(f"{config}: was not deployed; see above")
+    """As `deployed`, from another process, with these variables beside those of configs/ray.env."""
+    command = [sys.executable, "-m", __name__, json.dumps([config, args, feed])]
+    with _running(command, environment or {}) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(b"http://"):
+                yield Feed(*line.decode().split())
+                return
+        raise RuntimeError("the feed was not deployed; see above")
 
 
 @contextmanager
@@ -83,7 +167,7 @@ def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[Feed]:
             except httpx.TransportError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{module}: did not start; see above") from None
-                time.sleep(0.1)
+                time.sleep(_POLL_S)
         yield Feed(url)
 
 
@@ -91,42 +175,39 @@ def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[Feed]:
 def _running(
     command: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends when its stdin does, so also when this process is killed.
+
+    No signal: what a shell starts in the background ignores SIGINT, and so do its children.
+    """
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        assert process.stdin is not None
+        process.stdin.close()
         try:
             process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:  # and its cluster with it: nothing may keep the ports
-            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+        except subprocess.TimeoutExpired:
+            _kill([*psutil.Process(process.pid).children(recursive=True), process])
             process.wait()
 
 
 def main() -> None:
-    """Deploy, say where, and stay until interrupted."""
-    import ray
+    """Deploy, say where, and stay until stdin ends."""
+    config, args, feed = json.loads(sys.argv[1])
+    with deployed(config, args, feed) as (url, _):
+        import ray
 
-    from pipelines.runtime import connect
-
-    config, changes = sys.argv[1:]
-    connect()
-    from ray import serve  # after `connect`: it reads its flags when imported
-
-    try:
-        url, node = deploy(config, json.loads(changes)), ray.nodes()[0]
+        node = ray.nodes()[0]
         metrics = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         print(url, metrics, flush=True)
-        signal.pause()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -84,6 +84,22 @@ def test_a_stall_is_seen_in_full_by_an_open_loop():
     assert max(waited) >= 1000 * free_s - 20
 
 
+def test_an_open_loop_can_be_ended():
+    """No request leaves once it is ended, and those under way are waited for."""
+    asked = 0
+
+    async def answer(_: int) -> bytes:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.02)
+        return _PAGE
+
+    measured = against(
+        answer, lambda url: open_loop(url, [1], rate=200, seconds=60, ended=lambda: asked >= 5)
+    )
+    assert 5 <= len(measured.ms) == asked
+
+
 def test_every_answer_is_counted_as_what_it_was():
     """Pages, refusals, errors and pages made without something are told apart.
 
