@@ -29,10 +29,11 @@ from rich.table import Table
 from pipelines.features import Inputs
 from serve.context_caches import ContextCaches
 from serve.deployments import RankerSettings
-from serve.passes import CompileSettings, Passes
+from serve.passes import Passes
 from tests.bench.bench_ranker import WARM_UP, Rounds, flops
 from tests.train.models.ranker_worlds import candidates, ranker, viewers
 from train.models.compiled import compiler_problem
+from train.models.package import CompileSettings
 from train.models.ranker import RankerConfig
 from train.models.tokens import Tensors
 from train.report import BENCH_REPORTS, add_out, header, write
