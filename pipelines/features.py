@@ -225,17 +225,6 @@ def example_inputs(rows: pa.Table, spec: FeatureSpec, facts: Facts) -> Inputs:
     return {**history_inputs(rows, spec, facts), **candidates}
 
 
-def unknown_inputs(
-    num_viewers: int, num_candidates: int, spec: FeatureSpec, facts: Facts
-) -> Inputs:
-    """Both sides of the model for viewers and posts of whom nothing is known; none is padding."""
-    rows = history_rows([History.empty(1)] * num_viewers, [1] * num_viewers)
-    ids = np.tile(np.arange(1, num_candidates + 1), (num_viewers, 1))
-    ones = np.ones_like(ids)
-    candidates = candidate_inputs(rows, ids, ids, ones, ones, spec, facts)
-    return {**history_inputs(rows, spec, facts), **candidates}
-
-
 def example_targets(rows: pa.Table, spec: FeatureSpec) -> Inputs:
     """What came of each candidate, for rows of EXAMPLES.
 

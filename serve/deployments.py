@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from pipelines.features import (
-    Inputs,
-    candidate_inputs,
-    history_inputs,
-    history_rows,
-    unknown_inputs,
-)
+from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Interference
 from serve.batching import Batcher
 from serve.context_caches import ContextCaches
@@ -32,7 +27,7 @@ from serve.score_cache import ScoreCache
 from train.bundle import Bundle
 from train.models.package import CompileSettings
 from train.models.text_towers import TextRanker
-from train.models.tokens import Tensors, tensors
+from train.models.tokens import tensors
 
 
 class RankerSettings(Config):
@@ -67,9 +62,10 @@ class Ranker:
             return
         self._model = Passes(model, settings.candidates_at_once)
         there, shapes = bundle.package, settings.compile
-        loaded = there is not None and self._model.load(there, shapes, self._any_inputs)
+        inputs = partial(bundle.unknown_inputs, self._spec)
+        loaded = there is not None and self._model.load(there, shapes, inputs)
         if shapes is not None and not loaded:
-            self._model.compile(shapes, self._any_inputs)
+            self._model.compile(shapes, inputs)
         if settings.context_bytes:
             contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
             self._contexts = contexts
@@ -114,9 +110,6 @@ class Ranker:
         )
         candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, self._spec, facts)
         return {**history_inputs(rows, self._spec, facts), **candidates}
-
-    def _any_inputs(self, num_viewers: int, num_candidates: int) -> Tensors:
-        return tensors(unknown_inputs(num_viewers, num_candidates, self._spec, self._facts))
 
     def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
         """As `new_posts.Knows`: they are ranked by all that a bundle would know of them."""

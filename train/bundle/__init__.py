@@ -34,6 +34,13 @@ from torch import nn
 
 from configs import check
 from pipelines.facts import Facts
+from pipelines.features import (
+    FeatureSpec,
+    History,
+    candidate_inputs,
+    history_inputs,
+    history_rows,
+)
 from pipelines.feed.services import Space
 from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train.bundle.part import Part
@@ -44,6 +51,7 @@ from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
+from train.models.tokens import Tensors, tensors
 from train.prefix_index import PREFIX, PrefixIndex
 
 M = TypeVar("M", bound=nn.Module)
@@ -98,6 +106,14 @@ class Bundle:
             return TextRanker(towers, len(self.actions)).eval()
         model = Ranker(RankerConfig.model_validate(self.config["ranker"]))
         return _with_weights(model, self.folder / "ranker.safetensors")
+
+    def unknown_inputs(self, spec: FeatureSpec, num_viewers: int, num_candidates: int) -> Tensors:
+        """What a ranker reads of viewers and posts of whom nothing is known; none is padding."""
+        rows = history_rows([History.empty(1)] * num_viewers, [1] * num_viewers)
+        ids = np.tile(np.arange(1, num_candidates + 1), (num_viewers, 1))
+        surface, at_ms = np.ones_like(ids, np.int16), np.ones_like(ids)
+        posts = candidate_inputs(rows, ids, ids, surface, at_ms, spec, self.facts)
+        return tensors({**history_inputs(rows, spec, self.facts), **posts})
 
     @property
     def package(self) -> Package | None:

@@ -9,18 +9,15 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from pipelines.features import unknown_inputs
 from pipelines.whole import new_folder, save_json
 from train.bundle import PACKAGE, BundleError, load
 from train.bundle.writing import check_out
 from train.models.compiled import compiler_problem
 from train.models.package import CompileSettings, compile_package
 from train.models.text_towers import TextRanker
-from train.models.tokens import Tensors, tensors
 
 
 def with_compiled(bundle: Path, out: Path, shapes: CompileSettings, replace: bool = False) -> None:
@@ -37,16 +34,12 @@ def with_compiled(bundle: Path, out: Path, shapes: CompileSettings, replace: boo
     """
     check_out(out, replace)
     before = load(bundle)
-    model, facts = before.load_ranker(), before.facts
+    model = before.load_ranker()
     if isinstance(model, TextRanker):
         raise BundleError(f"{bundle}: ranks by text alone, where nothing is to be compiled")
     if problem := compiler_problem():
         raise BundleError(f"{bundle}: cannot be compiled: {problem}")
-    spec = model.config.features
-
-    def inputs(num_viewers: int, num_candidates: int) -> Tensors:
-        return tensors(unknown_inputs(num_viewers, num_candidates, spec, facts))
-
+    inputs = partial(before.unknown_inputs, model.config.features)
     with new_folder(out) as folder:
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
         card = compile_package(model, shapes, inputs, folder / PACKAGE)
@@ -66,7 +59,7 @@ def main() -> int:
     try:
         shapes = CompileSettings(viewers=args.viewers, candidates=args.candidates)
         with_compiled(args.bundle, args.out, shapes, args.replace)
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{args.out}: bundle written, its ranker compiled")

@@ -1,7 +1,8 @@
 """A ranker's passes compiled beforehand: machine code that a replica loads in milliseconds.
 
-AOTInductor makes a library of each shape, so a replica needs no compiler. Weights are not among
-them: the code reads those of the ranker that it is loaded for, where they lie.
+AOTInductor makes a library of each shape, so a replica needs no compiler. Weights are no part of
+them but inputs: those of the ranker that a package is loaded for, held once. (As constants torch
+2.13 would copy them for each shape, or, told not to, never let go of them.)
 
 Axes: B viewers, C candidates.
 """
@@ -28,12 +29,12 @@ from train.models.tokens import Tensors
 Inputs = Callable[[int, int], Tensors]  # of so many viewers with so many candidates
 ContextPass = Callable[[Tensors], ContextCache]
 ScorePass = Callable[[ContextCache, Tensors], Tensor]
+Run = Callable[[list[Tensor]], list[Tensor]]
 
 # Of log-odds, or of the largest among them: what rounding may change.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
 _HOW = {
     "aot_inductor.package": True,
-    "aot_inductor.package_constants_in_so": False,
     "cpp.threads": 1,  # as a replica has; products of matrices take what it has
 }
 
@@ -99,7 +100,7 @@ def compile_package(
         for b in shapes.viewers:
             viewers = _sides(ranker, inputs(b, 1))[0]
             files[_name(b)] = _compiled(_Context(ranker), viewers)
-            kept = [x.contiguous() for x in _Context(ranker)(viewers)]
+            kept = [x.contiguous() for x in _flat(ranker.context(viewers))]
             for c in shapes.candidates:
                 theirs = _sides(ranker, inputs(b, c))[1]
                 files[_name(b, c)] = _compiled(_Scores(ranker), kept, theirs)
@@ -123,7 +124,7 @@ def load_package(
 
     Args:
         package: as `compile_package` made it.
-        ranker: not packed; its weights are read as long as it lives, and must stay where they are.
+        ranker: not packed; its weights must stay where they are.
         shapes: those that are wanted; None = all that it has.
         inputs: as of `compile_package`.
 
@@ -159,7 +160,7 @@ def load_package(
 
 
 def unpacked(ranker: Ranker) -> Ranker:
-    """The same ranker, whose shapes depend on no input; of the same weights, and scores the same."""
+    """The same ranker of the same weights, whose shapes depend on no input; it scores the same."""
     result = copy.copy(ranker)
     result.config = ranker.config.model_copy(update={"packed": False})
     return result
@@ -192,32 +193,44 @@ def _cache(kept: list[Tensor]) -> ContextCache:
     return ContextCache(tuple(zip(layers[::2], layers[1::2], strict=True)), seen, start)
 
 
-def _compiled(step: nn.Module, *args: Any) -> list[str]:
+class _OfWeights(nn.Module):
+    """A step whose weights are given, in the order of its state dict."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self._step = (step,)  # hidden from torch.export, which would take its weights along
+
+    def forward(self, weights: list[Tensor], *args: Any) -> Any:
+        (step,) = self._step
+        named = dict(zip(step.state_dict(), weights, strict=True))
+        return torch.func.functional_call(step, named, args)
+
+
+def _compiled(step: nn.Module, *args: Any) -> Any:
     """The files of its library."""
-    program = torch.export.export(step.eval(), args)
+    weights = list(step.state_dict().values())
+    program = torch.export.export(_OfWeights(step), (weights, *args))
     assert program.example_inputs is not None
     positional, named = program.example_inputs
     return torch._inductor.aot_compile(program.module(), positional, named, options=dict(_HOW))
 
 
-def _loaded(file: Path, name: str, ranker: Ranker) -> Any:
+def _loaded(file: Path, name: str, ranker: Ranker) -> Run:
     # torch's own aoti_load_package asks a C++ compiler what the processor can do, for seconds.
     try:
         library = torch._C._aoti.AOTIModelPackageLoader(str(file), name, False, 1, -1)
-        weights = ranker.state_dict(prefix="ranker.")
-        mine = {weight: weights[weight] for weight in library.get_constant_fqns()}
-        library.load_constants(mine, False, True, True)  # not copied: user_managed
-    except (RuntimeError, KeyError) as error:
+    except RuntimeError as error:
         raise PackageError(f"{file.name}: {name}: {error}") from error
-    return library
+    weights = list(ranker.state_dict().values())
+    return lambda inputs: library.run(weights + inputs)
 
 
-def _context(library: Any) -> ContextPass:
-    return lambda inputs: _cache(library.run(_values(inputs)))
+def _context(run: Run) -> ContextPass:
+    return lambda inputs: _cache(run(_values(inputs)))
 
 
-def _score(library: Any) -> ScorePass:
-    return lambda context, inputs: library.run(_flat(context) + _values(inputs))[0]
+def _score(run: Run) -> ScorePass:
+    return lambda context, inputs: run(_flat(context) + _values(inputs))[0]
 
 
 def _check(ranker: Ranker, context: ContextPass, score: ScorePass, inputs: Tensors) -> None:
@@ -227,9 +240,8 @@ def _check(ranker: Ranker, context: ContextPass, score: ScorePass, inputs: Tenso
         kept = _cache([x.contiguous() for x in _flat(context(viewers))])
         ours = score(kept, candidates)
         theirs = ranker.score_candidates(ranker.context(viewers), candidates)
-    there = candidates["candidate_post_hashes"][..., 0] != 0
-    far = float((ours - theirs)[there].abs().max())
-    most = _TOLERANCE[ranker.config.compute_dtype] * max(1.0, float(theirs[there].abs().max()))
+    far = float((ours - theirs).abs().max())
+    most = _TOLERANCE[ranker.config.compute_dtype] * max(1.0, float(theirs.abs().max()))
     if not far <= most:  # NaN is none
         raise PackageError(f"its log-odds are {far:.2g} from the ranker's own")
 
@@ -237,12 +249,14 @@ def _check(ranker: Ranker, context: ContextPass, score: ScorePass, inputs: Tenso
 def _random(inputs: Tensors) -> Tensors:
     """Others of the same shapes: ids and codes 0 or 1, which every table has, and any numbers."""
     generator = torch.Generator().manual_seed(0)
-    return {
+    values = {
         name: torch.randn(x.shape, generator=generator)
         if x.is_floating_point()
         else torch.randint(0, 2, x.shape, generator=generator)
         for name, x in inputs.items()
     }
+    values["candidate_post_hashes"].fill_(1)  # of padding scores would mean nothing
+    return values
 
 
 def _sides(ranker: Ranker, inputs: Tensors) -> tuple[Tensors, Tensors]:
