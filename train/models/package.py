@@ -199,11 +199,11 @@ class _OfWeights(nn.Module):
     def __init__(self, step: nn.Module) -> None:
         super().__init__()
         self._step = (step,)  # hidden from torch.export, which would take its weights along
+        self._names = list(step.state_dict())
 
     def forward(self, weights: list[Tensor], *args: Any) -> Any:
-        (step,) = self._step
-        named = dict(zip(step.state_dict(), weights, strict=True))
-        return torch.func.functional_call(step, named, args)
+        named = dict(zip(self._names, weights, strict=True))
+        return torch.func.functional_call(self._step[0], named, args)
 
 
 def _compiled(step: nn.Module, *args: Any) -> Any:

@@ -24,11 +24,11 @@ def without_compiling(patch: pytest.MonkeyPatch, change: float = 0.0) -> None:
         return type(step), *tree_flatten(args)
 
     def packaged(file: str, files: dict[str, Any]) -> None:
-        libraries.update({f"{file} {name}": made for name, made in files.items()})
+        libraries.update(files)
         Path(file).write_bytes(b"machine code")
 
     def loaded(file: Path, name: str, ranker: Ranker) -> Callable[[list[Tensor]], list[Tensor]]:
-        kind, examples, structure = libraries[f"{file} {name}"]
+        kind, examples, structure = libraries[name]
 
         def run(values: list[Tensor]) -> list[Tensor]:
             for value, example in zip(values, examples, strict=True):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,12 +51,12 @@ def inputs_of(config: RankerConfig, seed: int) -> Callable[[int, int], Tensors]:
     return inputs
 
 
-def assert_same_scores(package: Package, model: Ranker) -> None:
+def assert_same_scores(package: Package, model: Ranker, shapes: CompileSettings = SHAPES) -> None:
     """Passes of all shapes, of other inputs than those that it was made and tried with."""
     inputs, own = inputs_of(model.config, 7), unpacked(model)
     contexts, scores = load_package(package, own, None, inputs_of(model.config, 0))
-    assert set(contexts) == set(SHAPES.viewers)
-    assert set(scores) == {(b, c) for b in SHAPES.viewers for c in SHAPES.candidates}
+    assert set(contexts) == set(shapes.viewers)
+    assert set(scores) == {(b, c) for b in shapes.viewers for c in shapes.candidates}
     with torch.inference_mode():
         for (b, c), score in scores.items():
             given = inputs(b, c)
@@ -131,12 +134,32 @@ def test_other_scores_are_refused(monkeypatch, tmp_path, change):
 @pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize("config", [TINY, PARTS])
 def test_machine_code_scores_as_the_ranker(tmp_path, config, monkeypatch):
-    """Machine code gives what eager passes give, and follows weights that change where they are."""
-    model = ranker(config, 0)
-    package = packaged(model, SHAPES, inputs_of(config, 0), tmp_path)
-    monkeypatch.setenv("PATH", "")  # no compiler is needed from here on
-    assert_same_scores(package, model)
-    assert_same_scores(package, ranker(config, 1))  # weights are no part of it
-    package.file.write_bytes(b"not one")
-    with pytest.raises(PackageError, match="not the file"):
-        assert_same_scores(package, model)
+    """Machine code gives what eager passes give, of any weights, and without a compiler."""
+    shapes, model = CompileSettings(viewers=(2,), candidates=(3,)), ranker(config, 0)
+    package = packaged(model, shapes, inputs_of(config, 0), tmp_path)
+    monkeypatch.setenv("PATH", "")
+    for seed in (0, 1):  # weights are no part of it
+        assert_same_scores(package, ranker(config, seed), shapes)
+    package.file.write_bytes(b"no archive")
+    card = package.card | {"sha256": hashlib.sha256(b"no archive").hexdigest()}
+    with pytest.raises(PackageError, match=r"ranker.pt2: context_2: "):
+        load_package(Package(package.file, card), unpacked(model), None, inputs_of(config, 0))
+
+
+@pytest.mark.bench
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
+def test_weights_are_held_once_and_let_go_of(tmp_path):
+    """Code reads a ranker's own weights where they lie, and keeps none of a ranker that is gone."""
+    shapes = CompileSettings(candidates=(3,))
+    package = packaged(ranker(TINY, 0), shapes, inputs_of(TINY, 0), tmp_path)
+    model = ranker(TINY, 0)
+    passes = load_package(package, model, shapes, inputs_of(TINY, 0))
+    given = {n: x for n, x in inputs_of(TINY, 1)(1, 3).items() if not n.startswith("candidate_")}
+    with torch.inference_mode():
+        before = passes[0][1](given).layers[0][1]
+        model.transformer.layers[0].attention.value.weight.mul_(2)
+        torch.testing.assert_close(passes[0][1](given).layers[0][1], before * 2)
+    weight = weakref.ref(model.transformer.layers[0].attention.value.weight)
+    del passes, model
+    gc.collect()
+    assert weight() is None
