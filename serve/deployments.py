@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,18 +15,19 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from configs import Config
-from pipelines.features import History, Inputs, candidate_inputs, history_inputs, history_rows
+from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
 from pipelines.feed.services import Interference
 from serve.batching import Batcher
 from serve.context_caches import ContextCaches
 from serve.interference import InterferenceFields
 from serve.models import Interfering, Models, Ranking, version
-from serve.passes import CompileSettings, Passes
+from serve.passes import Passes
 from serve.retriever import Retriever, RetrieverSettings
 from serve.score_cache import ScoreCache
 from train.bundle import Bundle
+from train.models.package import CompileSettings
 from train.models.text_towers import TextRanker
-from train.models.tokens import Tensors, tensors
+from train.models.tokens import tensors
 
 
 class RankerSettings(Config):
@@ -39,8 +41,9 @@ class RankerSettings(Config):
     score_bytes: NonNegativeInt = 0
     # Of each viewer; more are scored one block after another, which bounds the memory of a pass.
     candidates_at_once: PositiveInt = 1024
-    # Passes of these shapes are compiled before a bundle is served; None = none, all are eager.
-    # Where nothing can be compiled they are eager, and the log says why.
+    # Passes of these shapes are compiled before a bundle is served, if it brings none that are
+    # (python -m train.bundle.compiled); None = those that it brings, or eager ones. Where nothing
+    # can be compiled they are eager, too, and the log says why.
     compile: CompileSettings | None = None
 
 
@@ -58,8 +61,11 @@ class Ranker:
             self._model = model
             return
         self._model = Passes(model, settings.candidates_at_once)
-        if settings.compile is not None:
-            self._model.compile(settings.compile, self._any_inputs)
+        there, shapes = bundle.package, settings.compile
+        inputs = partial(bundle.unknown_inputs, self._spec)
+        loaded = there is not None and self._model.load(there, shapes, inputs)
+        if shapes is not None and not loaded:
+            self._model.compile(shapes, inputs)
         if settings.context_bytes:
             contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
             self._contexts = contexts
@@ -104,12 +110,6 @@ class Ranker:
         )
         candidates = candidate_inputs(rows, post_id, author_id, surface, at_ms, self._spec, facts)
         return {**history_inputs(rows, self._spec, facts), **candidates}
-
-    def _any_inputs(self, num_viewers: int, num_candidates: int) -> Tensors:
-        """Inputs as requests have them, of nobody and of posts unknown."""
-        ids = np.arange(1, num_candidates + 1)
-        asked = Ranking(History.empty(1), ids, ids, surface=1, at_ms=1)
-        return tensors(self.inputs([asked] * num_viewers))
 
     def add_posts(self, posts: pa.Table, content: NDArray[np.float32] | None) -> None:
         """As `new_posts.Knows`: they are ranked by all that a bundle would know of them."""

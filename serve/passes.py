@@ -14,31 +14,22 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from configs import Config
 from train.models.compiled import compiled, compiler_problem
 from train.models.context import ContextCache, joined
+from train.models.package import (
+    CompileSettings,
+    ContextPass,
+    Inputs,
+    Package,
+    ScorePass,
+    load_package,
+)
 from train.models.ranker import Ranker
 from train.models.tokens import Tensors
 
 _log = logging.getLogger("ray.serve")
-
-
-class CompileSettings(Config):
-    """Shapes that a ranker is compiled for before it serves; each takes half a minute or so."""
-
-    # Viewers and candidates of one pass: fewer are padded to the next, more are several passes.
-    viewers: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
-    candidates: tuple[PositiveInt, ...] = Field(default=(64, 256, 512), min_length=1)
-
-    @field_validator("viewers", "candidates")
-    @classmethod
-    def _ascend(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        if list(sizes) != sorted(set(sizes)):
-            raise ValueError(f"{list(sizes)} do not ascend")
-        return sizes
 
 
 class Passes:
@@ -48,41 +39,79 @@ class Passes:
         """Begin without compilation: all viewers at once, and so many candidates of each."""
         self._model = model
         self._at_once = candidates_at_once
-        self._contexts: dict[int, Callable[[Tensors], ContextCache]] = {}
-        self._scores: dict[tuple[int, int], Callable[[ContextCache, Tensors], Tensor]] = {}
+        self._contexts: dict[int, ContextPass] = {}
+        self._scores: dict[tuple[int, int], ScorePass] = {}
 
     @property
     def compiled(self) -> bool:
         """Whether passes are compiled."""
         return bool(self._scores)
 
-    def compile(self, settings: CompileSettings, inputs: Callable[[int, int], Tensors]) -> None:
+    def load(self, package: Package, shapes: CompileSettings | None, inputs: Inputs) -> bool:
+        """Use what was compiled beforehand; where it does not fit, stay as before and log why.
+
+        Args:
+            package: of this ranker.
+            shapes: those of passes; None = all of the package.
+            inputs: as of `compile`.
+
+        Returns:
+            Whether passes are compiled now.
+        """
+        return self._become(
+            "the ranker is not taken as its bundle has it compiled",
+            lambda: load_package(package, self._model, shapes, inputs),
+            inputs,
+        )
+
+    def compile(self, settings: CompileSettings, inputs: Inputs) -> bool:
         """Compile for all shapes, and call each once; where that fails, stay as before and log why.
 
         Args:
-            settings: the shapes.
+            settings: the shapes; each takes half a minute or so.
             inputs: makes inputs of both sides, of so many viewers with so many candidates, with
                 the shapes and dtypes that those of requests have.
+
+        Returns:
+            Whether passes are compiled now.
         """
-        packed, started = self._model.config, time.monotonic()
-        try:
+
+        def compiling() -> tuple[dict[int, ContextPass], dict[tuple[int, int], ScorePass]]:
             if problem := compiler_problem():
                 raise RuntimeError(problem)  # one way out, whatever fails
+            return (
+                {b: compiled(self._model.context) for b in settings.viewers},
+                {
+                    (b, c): compiled(self._model.score_candidates)
+                    for b in settings.viewers
+                    for c in settings.candidates
+                },
+            )
+
+        return self._become("the ranker is not compiled", compiling, inputs)
+
+    def _become(
+        self,
+        otherwise: str,
+        passes: Callable[[], tuple[dict[int, ContextPass], dict[tuple[int, int], ScorePass]]],
+        inputs: Inputs,
+    ) -> bool:
+        """Use these `passes`, and call each once; where that fails, log why behind `otherwise`."""
+        packed, started = self._model.config, time.monotonic()
+        try:
             # Numbers of slots that hold something are no static shapes; scores are the same.
             self._model.config = packed.model_copy(update={"packed": False})
-            for b in settings.viewers:
-                self._contexts[b] = compiled(self._model.context)
-                for c in settings.candidates:
-                    self._scores[b, c] = compiled(self._model.score_candidates)
+            self._contexts, self._scores = passes()
             for shape in self._scores:
                 self.predict(inputs(*shape))
         except Exception as error:  # compilers fail in many ways, and scores are the same without
             self._model.config = packed
             self._contexts, self._scores = {}, {}
-            _log.warning("the ranker is not compiled: %s", str(error) or repr(error))
+            _log.warning("%s: %s", otherwise, str(error) or repr(error))
         else:
             took_s = time.monotonic() - started
             _log.info("the ranker is compiled for %d shapes: %.1f s", len(self._scores), took_s)
+        return self.compiled
 
     @torch.inference_mode()
     def context(self, inputs: Tensors) -> ContextCache:

@@ -30,7 +30,7 @@ from pipelines.features import FeatureSpec, Inputs
 from serve.context_caches import ContextCaches
 from tests.bench.bench_recent import Timer
 from tests.train.models.ranker_worlds import VOCAB, candidates, ranker, viewers
-from train.models.compiled import compile_layers, compiler_problem
+from train.models.compiled import compile_layers, compiled, compiler_problem
 from train.models.layers import TransformerConfig
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors, tensors
@@ -175,13 +175,7 @@ def demo(rounds: int, num_viewers: int) -> dict[str, Any]:
     every = {"eager": model.forward}
     if problem is None:
         torch._dynamo.reset()
-        every["compiled"] = torch.compile(
-            model.forward,
-            dynamic=False,
-            fullgraph=True,
-            # Weights laid out beforehand, and no Python between the kernels.
-            options={"freezing": True, "cpp_wrapper": True},
-        )
+        every["compiled"] = compiled(model.forward)
     different = 0.0
     for number in range(rounds + WARM_UP):
         inputs = tensors(batch(DEMO, num_viewers, number, full=False))
@@ -192,7 +186,7 @@ def demo(rounds: int, num_viewers: int) -> dict[str, Any]:
             different = max(different, float((scores - found["eager"])[there].abs().max()))
     done = flops(lambda: model(inputs))
     return {
-        "compiled": problem or "as one graph, weights frozen, wrapped in C++",
+        "compiled": problem or "as one graph, wrapped in C++, as in serving",
         "matrix_products_gflop_per_s": ways.flops_per_s() / 1e9,
         "largest_difference_of_logits": different,
         "times": ways.rows(dict.fromkeys(every, done)),

@@ -19,10 +19,11 @@ from pipelines.features import History
 from serve import passes
 from serve.deployments import Ranker, RankerSettings
 from serve.models import Ranking
-from serve.passes import CompileSettings, Passes
+from serve.passes import Passes
 from serve.stores.profiles import ProfileStore
 from tests.train.models.ranker_worlds import candidates, configs, ranker, viewers
 from train.models import compiled
+from train.models.package import CompileSettings
 from train.models.ranker import RankerConfig
 from train.models.tokens import Tensors
 

@@ -8,6 +8,7 @@
     index/           FAISS index over the post tower's vectors
     tables/          posts (with popularity), users, follows, profiles, rates, text vectors
     prefix/          with --prefix: an index for each prefix of the posts' embeddings
+    ranker.pt2       of `python -m train.bundle.compiled`: the ranker's passes as machine code
 
 `python -m train.bundle --retrieval RUN --ranker RUN --data DIR --out DIR` writes one;
 `--prefix RUN` adds embeddings that can be searched coarse to fine.
@@ -33,18 +34,28 @@ from torch import nn
 
 from configs import check
 from pipelines.facts import Facts
+from pipelines.features import (
+    FeatureSpec,
+    History,
+    candidate_inputs,
+    history_inputs,
+    history_rows,
+)
 from pipelines.feed.services import Space
 from pipelines.schema import schema_changes, schema_hash, schema_spec
 from train.bundle.part import Part
 from train.index import PostIndex
 from train.models.fractal.blend import InterferenceBlend
+from train.models.package import Package
 from train.models.prefix import PrefixConfig, SeparatedHead
 from train.models.ranker import Ranker, RankerConfig
 from train.models.retrieval import RetrievalConfig
 from train.models.text_towers import TextRanker, TextTowers, Towers, make_towers
+from train.models.tokens import Tensors, tensors
 from train.prefix_index import PREFIX, PrefixIndex
 
 M = TypeVar("M", bound=nn.Module)
+PACKAGE = "ranker.pt2"
 _JSON_FILES = ("card", "config", "schema", "blend")
 
 
@@ -95,6 +106,20 @@ class Bundle:
             return TextRanker(towers, len(self.actions)).eval()
         model = Ranker(RankerConfig.model_validate(self.config["ranker"]))
         return _with_weights(model, self.folder / "ranker.safetensors")
+
+    def unknown_inputs(self, spec: FeatureSpec, num_viewers: int, num_candidates: int) -> Tensors:
+        """What a ranker reads of viewers and posts of whom nothing is known; none is padding."""
+        rows = history_rows([History.empty(1)] * num_viewers, [1] * num_viewers)
+        ids = np.tile(np.arange(1, num_candidates + 1), (num_viewers, 1))
+        surface, at_ms = np.ones_like(ids, np.int16), np.ones_like(ids)
+        posts = candidate_inputs(rows, ids, ids, surface, at_ms, spec, self.facts)
+        return tensors({**history_inputs(rows, spec, self.facts), **posts})
+
+    @property
+    def package(self) -> Package | None:
+        """The ranker's passes as machine code, if there are."""
+        card = self.card.get("compiled")
+        return None if card is None else Package(self.folder / PACKAGE, card)
 
     def load_two_tower(self) -> Towers:
         """Both towers with their trained weights, in evaluation mode."""
