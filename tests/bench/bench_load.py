@@ -1,13 +1,15 @@
 """`python -m tests.bench.bench_load [--bundle DIR] [--seconds N]`: what the served feed can carry.
 
 Each page is made anew out of 500 candidates, which the ranker scores, unless a row says otherwise:
-the fused topology, the dag, a server written by hand (tests/bench/plain_server.py), the fused one
-with what earlier pages left (`usual`), and the dag as it is without any of what makes it fast:
-Serve's defaults and no cache (`slow`). One after the other, several rounds of all; a value is the
-median of the rounds. Open loop at a constant rate, then closed loops, whose best is the peak. Where
-the time of a page goes is told by the feed's own metrics, over the first round's open loop. The
-load generator is one process of this machine and takes its share of the cores. Results go to
-tests/bench/reports/load_bench.json, with a page and plots.
+the fused topology with one replica, with the two that configs/serve_fused.yaml grows to, and with
+what earlier pages left beside (`usual`); the dag; a server written by hand
+(tests/bench/plain_server.py); and the dag without any of what makes it fast: an eager ranker, no
+cache, Serve's defaults (`slow`). Two fused replicas have viewers of their own, by HAProxy. One
+after the other, several rounds of all; a value is the median of the rounds. Open loop at a constant
+rate, then closed loops, whose best is the peak. Where the time of a page goes is told by the feed's
+own metrics, over the first round's open loop. The load generator is one process of this machine and
+takes its share of the cores. Results go to tests/bench/reports/load_bench.json, with a page and
+plots.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import asyncio
 import os
 import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -31,6 +34,8 @@ from rich.console import Console
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
 from tests.bench.serving import DAG, FUSED, Feed, config_of, plain, served
 from train.bundle import load
+from train.bundle.compiled import with_compiled
+from train.models.package import CompileSettings
 from train.report import add_out, header
 from train.report_plots import Record, save, write_with_plots
 
@@ -49,6 +54,7 @@ EVERY_PAGE_ANEW = {
     "side_effects": {"candidate_cache": None},
 }
 NO_CACHES = {"ranking": {"context_bytes": 0}, "retrieval": {"cached_viewers": 1}}
+BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
 SERVE_DEFAULTS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 Server = Callable[[], AbstractContextManager[Feed]]
 _TOLD_EVERY_S = 12.0  # Ray passes metrics on every ten seconds
@@ -56,15 +62,19 @@ _LINE = re.compile(r"ray_rayfeed_component_ms_(sum|count)\{(.*)\} (\S+)")
 _TAG = re.compile(r'(\w+)="([^"]*)"')
 
 
-def servers(bundle: str) -> dict[str, Server]:
-    """What is held against what."""
-    args, fused, dag = {"bundle": bundle}, config_of(FUSED), config_of(DAG)
+def servers(bundle: str, compiled: str) -> dict[str, Server]:
+    """What is held against what; `compiled` is the same bundle with a compiled ranker."""
+    args, dag = {"bundle": compiled}, config_of(DAG)
+    one, two = ({"num_replicas": num, "autoscaling_config": None} for num in (1, 2))
+    beside = partial(served, config_of(FUSED, two), args, environment=BY_HEADER)
+    slow = {"bundle": bundle, **NO_CACHES}
     return {
-        "fused": partial(served, fused, args, EVERY_PAGE_ANEW),
+        "fused": partial(served, config_of(FUSED, one), args, EVERY_PAGE_ANEW),
+        "two fused": partial(beside, feed=EVERY_PAGE_ANEW),
         "dag": partial(served, dag, args, EVERY_PAGE_ANEW),
         "by hand": partial(plain, bundle, CANDIDATES),
-        "fused, usual": partial(served, fused, args),
-        "slow": partial(served, dag, args | NO_CACHES, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
+        "two fused, usual": beside,
+        "slow": partial(served, dag, slow, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
     }
 
 
@@ -197,18 +207,21 @@ def main() -> None:
     args = parser.parse_args()
     bundle = load(args.bundle)
     users = zipf(bundle.profiles["user_id"].to_numpy(), 100_000)
-    chosen = servers(str(args.bundle.resolve()))
-    chosen = {name: chosen[name] for name in args.only or chosen}
     load_before = os.getloadavg()[0]
-    rounds: dict[str, list[Measured]] = {name: [] for name in chosen}
-    for turn in range(args.rounds):
-        for name, server in chosen.items():
-            Console(stderr=True).print(f"round {turn + 1} of {args.rounds}: {name}")
-            rounds[name].append(measure(server, users, args.rate, args.seconds, turn == 0))
-        about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
-        about |= {"rounds": turn + 1, "candidates": CANDIDATES}
-        origin = header(bundle.card["data_fingerprint"], seeds=[0]) | about
-        page = report(rounds, origin, args.out)  # after each, should a later one fail
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "compiled"
+        with_compiled(args.bundle, compiled, CompileSettings())
+        chosen = servers(str(args.bundle.resolve()), str(compiled))
+        rounds: dict[str, list[Measured]] = {name: [] for name in args.only or chosen}
+        for turn in range(args.rounds):
+            for name, before in rounds.items():
+                Console(stderr=True).print(f"round {turn + 1} of {args.rounds}: {name}")
+                told_too = turn == 0
+                before.append(measure(chosen[name], users, args.rate, args.seconds, told_too))
+            about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
+            about |= {"rounds": turn + 1, "candidates": CANDIDATES}
+            origin = header(bundle.card["data_fingerprint"], seeds=[0]) | about
+            page = report(rounds, origin, args.out)  # after each, should a later one fail
     print(page.read_text())
 
 

@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tests.bench.bench_load import EVERY_PAGE_ANEW
+from tests.bench.bench_load import BY_HEADER, EVERY_PAGE_ANEW
 from tests.bench.load import Connection, Measured, zipf
 from tests.bench.serving import DAG, FUSED, config_of, deployed
 from train.bundle import load
 from train.report import add_out, header, write
 
 CLIENTS = 3
-BY_HEADER = {"RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": "hdr(x-session-id)"}
 CONTEXT_BYTES = 35_000  # of a viewer of the demo
 KEEPERS = {"Ranker": DAG, "FeedHandler": FUSED}
 # Who keeps contexts, whether viewers find their own, and what Ray starts with.
