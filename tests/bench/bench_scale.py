@@ -228,7 +228,7 @@ def of_steps(record: Record, plt: Any) -> Any:
     above.plot(points["due_s"], points["ms"], ".", markersize=2)
     above.set(ylabel="answered after, ms", yscale="log")
     at_s = [one["at_s"] for one in points["seen"]]
-    for name, label in (("wanted", "served or starting"), ("running", "serving")):
+    for name, label in (("wanted", "serving or starting"), ("running", "serving")):
         below.step(at_s, [one[name] for one in points["seen"]], where="post", label=label)
     below.set(xlabel="s", ylabel="replicas", ylim=(0, None))
     below.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.5), ncols=2)
