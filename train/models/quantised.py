@@ -89,16 +89,14 @@ class Int8Linear(Int8):
         per_step = _STEPS / rows.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY)
         exact = rows * per_step
         steps = exact.round()
-        sums = self._sums(steps) + self._sums((exact - steps).mul(_FINER).round()) / _FINER
-        product = sums * self.scale / per_step
-        return product.to(x.dtype).unflatten(0, x.shape[:-1])
-
-    def _sums(self, steps: Tensor) -> Tensor:
-        """Whole numbers of int8's range, as float32 [N, in] -> int32 [N, out]."""
+        rest = (exact - steps).mul(_FINER).round()
+        both = torch.cat([steps, rest]).to(torch.int8)
         # torch 2.13's product is wrong where only one number goes in.
-        if len(self.weight) == 1:
-            return steps.int() * self.weight
-        return torch._int_mm(steps.to(torch.int8), self.weight)
+        alone = len(self.weight) == 1
+        sums = both.int() * self.weight if alone else torch._int_mm(both, self.weight)
+        coarse, fine = sums.unflatten(0, (2, -1))
+        product = (coarse + fine / _FINER) * self.scale / per_step
+        return product.to(x.dtype).unflatten(0, x.shape[:-1])
 
 
 class Int8Embedding(Int8):
