@@ -3,7 +3,9 @@
 Weights have one scale for each output channel, and one for each row of a table. What goes into a
 map has one for each token, found as it comes (Dettmers et al. 2022, LLM.int8()), so that a
 candidate's score depends on no other candidate and no other viewer of a batch, as without; what
-torch offers as dynamic quantisation has one for a whole batch. Products are summed in int32.
+torch offers as dynamic quantisation has one for a whole batch. It is rounded to int8 twice, the
+second time what the first left over: once alone moves scores more than rounded weights do. Products
+are summed in int32.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 from train.models.ranker import Ranker
 
 _STEPS = 127  # to each side of 0
+_FINER = 2 * _STEPS  # of the second rounding in one of the first, so that half a step is _STEPS
 _TINY = 1e-30  # largest number of zeros
+_EXACT = ("unembed",)  # makes the log-odds; what is rounded there goes into values as it is
 
 
 class QuantisationError(ValueError):
@@ -24,16 +28,16 @@ class QuantisationError(ValueError):
 
 
 def quantised(ranker: Ranker, maps: bool = True) -> Ranker:
-    """The same ranker, all weights with two axes int8, for inference on a CPU.
+    """The same ranker, weights with two axes int8 but the last map's, for inference on a CPU.
 
-    Norms, and the shift of the log-odds, stay float32. Modules have the same names; the state dict
-    has "weight" as int8 and beside it "scale", float32, and can be loaded by what this makes of any
-    ranker of the same configuration. `ranker` stays as it is.
+    The last map (`unembed`), norms, and the shift of the log-odds stay float32. Modules have the
+    same names; the state dict has "weight" as int8 and beside it "scale", float32, and can be
+    loaded by what this makes of any ranker of the same configuration. `ranker` stays as it is.
 
     Args:
         ranker: in float32.
-        maps: False = tables alone. Where D is 64, rounding what goes into a map takes longer than
-            an int8 product saves, and tables are most of the bytes.
+        maps: False = tables alone. Where D is 64 and nothing is compiled, rounding what goes into a
+            map takes longer than an int8 product saves, and tables are most of the bytes.
 
     Raises:
         QuantisationError: no ranker, or one that is quantised already.
@@ -44,7 +48,7 @@ def quantised(ranker: Ranker, maps: bool = True) -> Ranker:
         raise QuantisationError("this ranker is quantised already")
     result = copy.deepcopy(ranker).cpu().eval()
     for name, module in list(result.named_modules()):
-        if maps and isinstance(module, nn.Linear):
+        if maps and isinstance(module, nn.Linear) and name not in _EXACT:
             result.set_submodule(name, Int8Linear(module.weight))
         elif isinstance(module, nn.Embedding):
             result.set_submodule(name, Int8Embedding(module.weight))
@@ -72,17 +76,26 @@ class Int8(nn.Module):
 
 
 class Int8Linear(Int8):
-    """A bias-free map, [out, in]."""
+    """A bias-free map; `weight` lies as the product reads it, [in, out], `scale` is [out]."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """Of a float weight [out, in]."""
+        super().__init__(weight)
+        self.weight = self.weight.t().contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out], same dtype."""
         rows = x.flatten(0, -2).float()
-        per_step = _STEPS / rows.abs().amax(dim=-1, keepdim=True).clamp_(min=_TINY)
-        steps = (rows * per_step).round_().to(torch.int8)
-        columns = self.weight.t()
+        per_step = _STEPS / rows.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY)
+        exact = rows * per_step
+        steps = exact.round()
+        rest = (exact - steps).mul(_FINER).round()
+        both = torch.cat([steps, rest]).to(torch.int8)
         # torch 2.13's product is wrong where only one number goes in.
-        sums = torch._int_mm(steps, columns) if len(columns) > 1 else steps.int() * columns
-        product = (sums * self.scale).div_(per_step)
+        alone = len(self.weight) == 1
+        sums = both.int() * self.weight if alone else torch._int_mm(both, self.weight)
+        coarse, fine = sums.unflatten(0, (2, -1))
+        product = (coarse + fine / _FINER) * self.scale / per_step
         return product.to(x.dtype).unflatten(0, x.shape[:-1])
 
 

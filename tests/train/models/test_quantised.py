@@ -38,13 +38,13 @@ def there(inputs: Tensors) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(5))
 @torch.inference_mode()
 def test_scores_are_near_those_of_the_ranker(seed):
-    """Log-odds differ by a tenth of their deviation at most, in the mean by a thirtieth."""
+    """Log-odds differ by a tenth of their deviation at most, in the mean by a fiftieth."""
     model, inputs = ranker(CONFIG, seed), inputs_of(CONFIG, seed)
     exact = model(inputs)[there(inputs)]
     off = quantised(model)(inputs)[there(inputs)] - exact
 
     assert off.abs().max() > 0
-    assert off.square().mean().sqrt() < exact.std() / 30
+    assert off.square().mean().sqrt() < exact.std() / 50
     assert off.abs().max() < exact.std() / 10
 
 
@@ -70,7 +70,7 @@ def test_a_kept_context_scores_as_a_full_pass(config, seed):
 
 @torch.inference_mode()
 def test_an_extended_context_scores_as_a_new_one():
-    """One event more, appended, gives the log-odds of the whole history."""
+    """One event more, appended, gives the log-odds of the whole history, but for a step rounded."""
     model, inputs = quantised(ranker(CONFIG, 0)), inputs_of(CONFIG, 0)
     history = {n: v for n, v in inputs.items() if n.startswith("history_")}
     before = {n: v[:, :5] for n, v in history.items()}
@@ -81,18 +81,19 @@ def test_an_extended_context_scores_as_a_new_one():
         model.score_candidates(context, inputs) for context in (extended, model.context(inputs))
     )
     seen = there(inputs)
-    torch.testing.assert_close(ours[seen], whole[seen], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours[seen], whole[seen], atol=1e-3, rtol=1e-3)
 
 
-def test_every_weight_of_two_axes_is_int8():
-    """The ranker's default shape takes 70 % fewer bytes; only norms and the shift stay float32."""
+def test_every_weight_of_two_axes_is_int8_but_the_last():
+    """The ranker's default shape takes 70 % fewer bytes; what makes the log-odds stays float32."""
     model = ranker(CONFIG, 0)
     small = quantised(model)
 
     assert num_weight_bytes(small) <= 0.3 * num_weight_bytes(model)
-    axes = {t.dtype: {t.ndim} for t in small.state_dict().values() if t.ndim > 1}
-    assert axes == {torch.int8: {2}}
-    assert not any(isinstance(m, nn.Linear | nn.Embedding) for m in small.modules())
+    weights = {n: t for n, t in small.state_dict().items() if t.ndim > 1}
+    assert {n for n, t in weights.items() if t.dtype != torch.int8} == {"unembed.weight"}
+    exact = (m for m in small.modules() if isinstance(m, nn.Linear | nn.Embedding))
+    assert list(exact) == [small.unembed]
     assert {n for n, _ in small.named_modules()} == {n for n, _ in model.named_modules()}
 
 
@@ -120,11 +121,12 @@ def test_quantised_weights_can_be_kept():
 
 @given(rows=st.integers(1, 9), num_in=st.integers(1, 40), num_out=st.integers(1, 40), seed=SEEDS)
 def test_a_map_is_as_near_as_its_steps(rows, num_in, num_out, seed):
-    """An output is off by what half a step of inputs and weights can make; zeros stay so."""
+    """An output is off by what half a step of weights, half a finer one of inputs can make."""
     torch.manual_seed(seed)
     x, weight = torch.randn(rows, num_in), torch.randn(num_out, num_in)
     x[0] = 0
     of_x, of_weight = (t.abs().amax(dim=1, keepdim=True) / 127 for t in (x, weight))
+    of_x = of_x / 254
     most = (of_x / 2) * (weight.abs().sum(1) + num_in * of_weight.T / 2)
     most = most + (of_weight.T / 2) * x.abs().sum(1, keepdim=True)
     found = Int8Linear(weight)(x)
