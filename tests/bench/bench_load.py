@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import re
 import statistics
@@ -42,7 +43,7 @@ from train.report_plots import Record, save, write_with_plots
 CANDIDATES = 500
 CLIENTS = (1, 2, 4, 8)
 _LONGEST = 12  # components that the page shows
-WARM_UP_S = 4.0
+WARM_UP = 1500  # pages, so that most of those who come have been there before
 # Nothing is dropped before it is scored, and nothing is remembered.
 EVERY_PAGE_ANEW = {
     "query_hydrators": {"cached_posts": None},
@@ -96,14 +97,15 @@ def measure(
     server: Server, users: list[int], rate: float, seconds: float, told_too: bool
 ) -> Measured:
     """One server under all loops; its own metrics where `told_too`, which takes half a minute."""
+    turn = iter(users)
     with server() as feed:
-        asyncio.run(closed_loop(feed.url, users, 2, WARM_UP_S))
+        asyncio.run(closed_loop(feed.url, itertools.islice(turn, WARM_UP), CLIENTS[-1]))
         before = told(feed) if told_too else {}
-        opened = asyncio.run(open_loop(feed.url, users, rate, seconds))
+        opened = asyncio.run(open_loop(feed.url, turn, rate, seconds))
         after = told(feed) if told_too else {}
         loops = {"open": opened.summary(seconds)}
         for clients in CLIENTS:
-            closed = asyncio.run(closed_loop(feed.url, users, clients, seconds))
+            closed = asyncio.run(closed_loop(feed.url, turn, clients, seconds))
             loops[f"closed {clients}"] = closed.summary(seconds)
     none = (0.0, 0.0)
     spent = {name: np.subtract(now, before.get(name, none)) for name, now in after.items()}

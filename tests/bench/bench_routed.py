@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from tests.bench.bench_load import BY_HEADER, EVERY_PAGE_ANEW
-from tests.bench.load import Connection, Measured, zipf
+from tests.bench.load import closed_loop, zipf
 from tests.bench.serving import DAG, FUSED, config_of, deployed
 from train.bundle import load
 from train.report import add_out, header, write
@@ -61,22 +61,6 @@ def stats_of(deployment: str) -> list[Mapping[str, float]]:
     return handle.broadcast("stats").results()
 
 
-async def visit(url: str, users: list[int]) -> Measured:
-    """Each visit once, as soon as one of the clients has had its last answer."""
-    measured, turn, begin = Measured(), iter(users), time.perf_counter()
-
-    async def client() -> None:
-        connection = Connection(url)
-        for user_id in turn:
-            asked_s = time.perf_counter() - begin
-            answer = await connection.feed(user_id)
-            measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, answer)
-        connection.close()
-
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return measured
-
-
 def measure(
     keeper: str,
     own: bool,
@@ -89,7 +73,7 @@ def measure(
     try:
         with deployed(two_of(keeper, own), args, EVERY_PAGE_ANEW) as (url, _):
             started = time.perf_counter()
-            measured = asyncio.run(visit(url, users))
+            measured = asyncio.run(closed_loop(url, users, CLIENTS))
             found = measured.summary(time.perf_counter() - started)
             stats = stats_of(keeper)
     finally:

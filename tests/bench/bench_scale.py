@@ -30,7 +30,7 @@ import numpy as np
 from rich.console import Console
 
 from tests.bench import two_replicas
-from tests.bench.bench_load import EVERY_PAGE_ANEW, WARM_UP_S
+from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
 from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now, settle
 from train.bundle import Bundle, load
@@ -44,6 +44,7 @@ _CLIENTS = 4  # of the loop that asks for the peak
 _OF_PEAK = 0.9  # what four times the load is, of what one replica can do
 _BEFORE_S, _AFTER_S, _GIVE_UP_S = 3.0, 5.0, 600.0  # a roll: load before it, after it, and at most
 _SMALL_BYTES = 8 * 2**20  # of each cache of viewers, where memory is what is measured
+_WARM_UP_S = 4.0
 _EVERY_S = 0.5  # between two looks at the cluster
 # As quick as the steps are short; what is served usually waits longer before it acts.
 _EAGER = {
@@ -86,7 +87,7 @@ def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
     one = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
     args = {"bundle": str(bundle)}
     with deployed(one, args, EVERY_PAGE_ANEW) as (url, change):
-        asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
+        asyncio.run(closed_loop(url, users, _CLIENTS, _WARM_UP_S))
         peak = asyncio.run(closed_loop(url, users, _CLIENTS, seconds / 4)).statuses[200]
         peak_rps = peak / (seconds / 4)
         rate = _OF_PEAK * peak_rps / 4
@@ -147,7 +148,7 @@ def rolls(bundle: Path, users: list[int], rate: float) -> dict[str, Any]:
         second, third = ({"bundle": _version(bundle, folder, name)} for name in ("second", "third"))
         for topology, file in (("fused", FUSED), ("dag", DAG)):
             with deployed(config_of(file), first) as (url, change):
-                asyncio.run(closed_loop(url, users, 2, WARM_UP_S))
+                asyncio.run(closed_loop(url, users, _CLIENTS, _WARM_UP_S))
                 for name, config, args in (
                     ("swapped in place", config_of(file, {"user_config": second}), first),
                     ("replicas replaced", config_of(file), third),

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -142,19 +143,23 @@ class Connection:
         self._streams = None
 
 
-async def closed_loop(url: str, users: Iterable[int], clients: float, seconds: float) -> Measured:
-    """`clients` that each ask as soon as they have an answer."""
-    measured, turn = Measured(), itertools.cycle(users)
+async def closed_loop(
+    url: str, users: Iterable[int], clients: int, seconds: float = math.inf
+) -> Measured:
+    """`clients` that each ask as soon as they have an answer, until `users` or `seconds` end."""
+    measured, turn = Measured(), iter(users)
     begin = time.perf_counter()
 
     async def client() -> None:
         connection = Connection(url)
         while (asked_s := time.perf_counter() - begin) < seconds:
-            answer = await connection.feed(next(turn))
+            if (user_id := next(turn, None)) is None:
+                break
+            answer = await connection.feed(user_id)
             measured.note(asked_s, (time.perf_counter() - begin - asked_s) * 1000, answer)
         connection.close()
 
-    await asyncio.gather(*(client() for _ in range(int(clients))))
+    await asyncio.gather(*(client() for _ in range(clients)))
     return measured
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -112,7 +113,9 @@ def test_every_answer_is_counted_as_what_it_was():
         await asyncio.sleep(0.005)
         return answers[number % 5]
 
-    measured = against(answer, lambda url: closed_loop(url, [1, 2], clients=1, seconds=0.3))
+    measured = against(
+        answer, lambda url: closed_loop(url, itertools.cycle([1, 2]), clients=1, seconds=0.3)
+    )
     told = measured.summary(0.3)
     num = told["requests"]
     assert num >= 5
