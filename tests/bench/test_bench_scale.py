@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench.bench_scale import followed
 from tests.bench.serving import DAG, _running, config_of
-from tests.bench.two_replicas import summary
+from tests.bench.two_replicas import cpu_ms, summary
 
 
 def _seen(*states: tuple[float, int, int]) -> list[dict[str, float]]:
@@ -50,6 +50,12 @@ def test_a_second_replica_is_held_against_a_second_process():
     assert found["ratios"] == [1.5, 2.0]
     assert found["ratios of plain processes"] == [2.0, 1.6]
     assert found["share of the limit"] == pytest.approx((0.75 + 1.25) / 2)
+
+
+def test_a_ranking_costs_what_replicas_and_their_client_used():
+    """What all else of the machine used is no part of it."""
+    used = {"replica 1": 0.6, "replica 2": 0.4, "who asks": 0.05, "all else": 0.9}
+    assert cpu_ms(used, 20) == {"to rank": 50, "to ask": 2.5}
 
 
 def test_options_change_the_deployments_named_alone():

@@ -35,6 +35,7 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """
     rates: dict[str, list[float]] = {}
     cores: dict[str, list[dict[str, float]]] = {}
+    costs: dict[str, list[dict[str, float]]] = {}
     args = {"bundle": str(bundle), "ranking": {"context_bytes": 0}}
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
 
@@ -63,7 +64,9 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
                     rates.setdefault(f"{num} replicas", []).append(rate)
                     used = {name: (after[name] - before[name]) / seconds for name in before}
                     cores.setdefault(f"{num} replicas", []).append(used)
-    return {"posts": POSTS, **summary(rates), "cores used": medians(cores)}
+                    costs.setdefault(f"{num} replicas", []).append(cpu_ms(used, rate))
+    used_too = {"cores used": medians(cores), "CPU ms per ranking": medians(costs)}
+    return {"posts": POSTS, **summary(rates), **used_too}
 
 
 def summary(rates: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -81,6 +84,12 @@ def summary(rates: Mapping[str, list[float]]) -> dict[str, Any]:
         "ratios": ratios,
         "ratios of plain processes": limits,
     }
+
+
+def cpu_ms(cores: Mapping[str, float], rate: float) -> dict[str, float]:
+    """What one ranking costs, which other work on the machine hardly changes."""
+    replicas = sum(used for name, used in cores.items() if name.startswith("replica "))
+    return {"to rank": 1000 * replicas / rate, "to ask": 1000 * cores["who asks"] / rate}
 
 
 def medians(rounds: Mapping[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
