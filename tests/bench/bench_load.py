@@ -43,7 +43,7 @@ from train.report_plots import Record, save, write_with_plots
 CANDIDATES = 500
 CLIENTS = (1, 2, 4, 8)
 _LONGEST = 12  # components that the page shows
-WARM_UP = 1500  # pages, so that most of those who come have been there before
+WARM_UP = 2000  # pages, so that most of those who come have been there before
 # Nothing is dropped before it is scored, and nothing is remembered.
 EVERY_PAGE_ANEW = {
     "query_hydrators": {"cached_posts": None},
@@ -201,6 +201,9 @@ def main() -> None:
     """Measure all, print a table, write the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_load")
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/bundle"))
+    parser.add_argument(
+        "--viewers", type=int, default=1000, help="who come, each as often as 1 / k"
+    )
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second, open loop")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each loop")
     parser.add_argument("--rounds", type=int, default=3)
@@ -208,7 +211,8 @@ def main() -> None:
     add_out(parser)
     args = parser.parse_args()
     bundle = load(args.bundle)
-    users = zipf(bundle.profiles["user_id"].to_numpy(), 100_000)
+    viewers = np.random.default_rng(0).permutation(bundle.profiles["user_id"].to_numpy())
+    users = zipf(viewers[: args.viewers], 100_000)
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "compiled"
@@ -221,7 +225,7 @@ def main() -> None:
                 told_too = turn == 0
                 before.append(measure(chosen[name], users, args.rate, args.seconds, told_too))
             about = {"load_before": load_before, "rate": args.rate, "seconds": args.seconds}
-            about |= {"rounds": turn + 1, "candidates": CANDIDATES}
+            about |= {"rounds": turn + 1, "candidates": CANDIDATES, "viewers": args.viewers}
             origin = header(bundle.card["data_fingerprint"], seeds=[0]) | about
             page = report(rounds, origin, args.out)  # after each, should a later one fail
     print(page.read_text())
