@@ -204,7 +204,7 @@ class FeedHandlerReplica(Reloading):
                 if args.audit_log
                 else None
             ),
-            observe=ComponentMetrics().observe,
+            observe=ComponentMetrics().start().observe,
             others=feeds,
         )
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -16,6 +19,7 @@ from serve.stores.recent.stats import COUNTED
 
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]  # upper bounds
 _PLACE = ("feed", "stage", "component")
+Place = tuple[str, str, str]
 _COUNTERS = {
     *(f"recent_{name}" for name in COUNTED),
     *(f"contexts_{name}" for name in ("hits", "extensions", "misses", "evictions")),
@@ -32,13 +36,39 @@ _ABOUT = {
 _log = logging.getLogger("ray.serve")
 
 
-class ComponentMetrics:
-    """Counts and times of every component."""
+class _Telling(ABC):
+    """Tells Ray numbers every few seconds, by a thread of its own; any thread may change them."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+
+    @abstractmethod
+    def tell(self) -> None:
+        """Tell all numbers as they are now."""
+
+    def start(self) -> Self:
+        """Begin; it goes on for as long as the process."""
+        threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
+        return self
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self.tell()
+            except Exception:  # the next one may work; no page depends on it
+                _log.exception("%s: numbers were not told", type(self).__name__)
+            pause.wait(self._every_s)
+
+
+class ComponentMetrics(_Telling):
+    """Counts and times of every component, told together: to tell each at once costs pages time."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        super().__init__(every_s)
         self._runs = Counter(
             "rayfeed_component_runs",
-            "Turns of a component: ok, failed, timeout or skipped.",
+            "Turns of a component: ok, partial, failed, timeout or skipped.",
             tag_keys=(*_PLACE, "outcome"),
         )
         self._in = Counter(
@@ -55,23 +85,39 @@ class ComponentMetrics:
             boundaries=_MS,
             tag_keys=_PLACE,
         )
+        self._lock = threading.Lock()
+        self._new: list[tuple[str, Iterable[Trace]]] = []  # runs that were not told yet
 
     def observe(self, feed: str, trace: Iterable[Trace]) -> None:
         """Count one run of the feed of that name, or its side effects."""
-        for entry in trace:
-            place = {"feed": feed, "stage": entry.stage, "component": entry.name}
-            self._runs.inc(tags={**place, "outcome": entry.outcome})
-            if entry.outcome == "skipped":
-                continue
-            self._ms.observe(entry.ms, tags=place)
-            if entry.num_in:
-                self._in.inc(entry.num_in, tags=place)
-            if entry.num_out:
-                self._out.inc(entry.num_out, tags=place)
+        with self._lock:
+            self._new.append((feed, trace))
+
+    def tell(self) -> None:
+        """Tell all runs since the last time."""
+        with self._lock:
+            new, self._new = self._new, []
+        runs, num_in, num_out = Tally[tuple[str, ...]](), Tally[Place](), Tally[Place]()
+        for feed, trace in new:
+            for entry in trace:
+                place = feed, entry.stage, entry.name
+                runs[*place, entry.outcome] += 1
+                if entry.outcome != "skipped":
+                    self._ms.observe(entry.ms, tags=dict(zip(_PLACE, place, strict=True)))
+                    num_in[place] += entry.num_in
+                    num_out[place] += entry.num_out
+        for counter, names, tally in (
+            (self._runs, (*_PLACE, "outcome"), runs),
+            (self._in, _PLACE, num_in),
+            (self._out, _PLACE, num_out),
+        ):
+            for values, num in tally.items():
+                if num:
+                    counter.inc(num, tags=dict(zip(names, values, strict=True)))
 
 
-class StoreMetrics:
-    """Numbers on the stores in memory, told every few seconds by a thread of their own.
+class StoreMetrics(_Telling):
+    """Numbers on the stores in memory.
 
     Sums since the start are counters: `rayfeed_recent_<name>` for those of
     `serve.stores.recent.stats`, what is done with contexts, and what ends in `_let_go`. The rest
@@ -80,14 +126,11 @@ class StoreMetrics:
 
     def __init__(self, stats: Callable[[], Mapping[str, float]], every_s: float = 10.0) -> None:
         """Tell what `stats` says, from `start` on."""
-        self._stats, self._every_s = stats, every_s
+        super().__init__(every_s)
+        self._stats = stats
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._told: dict[str, float] = {}  # of counters
-
-    def start(self) -> None:
-        """Begin; it goes on for as long as the process."""
-        threading.Thread(target=self._run, name="store-metrics", daemon=True).start()
 
     def tell(self) -> None:
         """Tell all numbers as they are now."""
@@ -104,15 +147,6 @@ class StoreMetrics:
                 if name not in self._gauges:
                     self._gauges[name] = Gauge(full, _about(name))
                 self._gauges[name].set(value)
-
-    def _run(self) -> None:
-        pause = threading.Event()
-        while True:
-            try:
-                self.tell()
-            except Exception:  # the next one may work; no page depends on it
-                _log.exception("numbers on the stores were not told")
-            pause.wait(self._every_s)
 
 
 def _about(name: str) -> str:
