@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from serve.admission import Limits
 from tests.bench import two_replicas
 from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
@@ -44,7 +45,7 @@ _CLIENTS = 4  # of the loop that asks for the peak
 _OF_PEAK = 0.9  # what four times the load is, of what one replica can do
 _BEFORE_S, _AFTER_S, _GIVE_UP_S = 3.0, 5.0, 600.0  # a roll: load before it, after it, and at most
 _SMALL_BYTES = 8 * 2**20  # of each cache of viewers, where memory is what is measured
-_WARM_UP_S = 4.0
+_WARM_UP_S, _PILED_UP_S = 4.0, 30.0
 _EVERY_S = 0.5  # between two looks at the cluster
 # As quick as the steps are short; what is served usually waits longer before it acts.
 _EAGER = {
@@ -192,6 +193,8 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
     """The fused feed at a constant rate; of the first third of the time nothing is concluded.
 
     What it keeps of viewers is bounded by less than it is usually, and so is full before that.
+    First it makes as many pages at once as it ever does, since memory that was needed once stays:
+    work of others on the machine, which makes pages pile up, would look like growth.
     """
     args = {
         "bundle": str(bundle),
@@ -202,6 +205,7 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
     config = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
     with deployed(config, args) as (url, _):
         (process,) = two_replicas.replicas_of("FeedHandler")
+        asyncio.run(closed_loop(url, users, Limits().max_in_flight, _PILED_UP_S))
         with sampled(lambda: {"mb": process.memory_info().rss / 2**20}) as seen:
             loop = asyncio.run(open_loop(url, users, rate, 60 * minutes))
     at_min, mb = (np.array([one[key] for one in seen]) for key in ("at_s", "mb"))
