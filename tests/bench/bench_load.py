@@ -4,12 +4,12 @@ Each page is made anew out of 500 candidates, which the ranker scores, unless a 
 the fused topology with one replica, with the two that configs/serve_fused.yaml grows to, and with
 what earlier pages left beside (`usual`); the dag; a server written by hand
 (tests/bench/plain_server.py); and the dag without any of what makes it fast: an eager ranker, no
-cache, Serve's defaults (`slow`). Two fused replicas have viewers of their own, by HAProxy. One
-after the other, several rounds of all; a value is the median of the rounds. Open loop at a constant
-rate, then closed loops, whose best is the peak. Where the time of a page goes is told by the feed's
-own metrics, over the first round's open loop. The load generator is one process of this machine and
-takes its share of the cores. Results go to tests/bench/reports/load_bench.json, with a page and
-plots.
+cache, Serve's defaults (`slow`). In `usual` each of two replicas has viewers of its own, by
+HAProxy. One after the other, several rounds of all; a value is the median of the rounds. Open loop
+at a constant rate, then closed loops, whose best is the peak. Where the time of a page goes is told
+by the feed's own metrics, over the first round's open loop. The load generator is one process of
+this machine and takes its share of the cores. Results go to tests/bench/reports/load_bench.json,
+with a page and plots.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ def servers(bundle: str, compiled: str) -> dict[str, Server]:
     """What is held against what; `compiled` is the same bundle with a compiled ranker."""
     args, dag = {"bundle": compiled}, config_of(DAG)
     one, two = ({"num_replicas": num, "autoscaling_config": None} for num in (1, 2))
-    beside = partial(served, config_of(FUSED, two), args, environment=BY_HEADER)
     slow = {"bundle": bundle, **NO_CACHES}
     return {
         "fused": partial(served, config_of(FUSED, one), args, EVERY_PAGE_ANEW),
-        "two fused": partial(beside, feed=EVERY_PAGE_ANEW),
+        "two fused": partial(served, config_of(FUSED, two), args, EVERY_PAGE_ANEW),
         "dag": partial(served, dag, args, EVERY_PAGE_ANEW),
         "by hand": partial(plain, bundle, CANDIDATES),
-        "two fused, usual": beside,
+        "two fused, usual": partial(served, config_of(FUSED, two), args, None, BY_HEADER),
         "slow": partial(served, dag, slow, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
     }
 
