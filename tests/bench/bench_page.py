@@ -2,7 +2,7 @@
 
 One process makes pages one after the other, as a fused replica does but without HTTP and Ray: anew
 out of 500 candidates each, and as usual, from what the viewer's last page left. py-spy looks at its
-stacks 500 times a second; each sample counts for the innermost part of a page that it is in, so
+stacks 500 times a second without stopping it; each sample counts for the innermost part of a page that it is in, so
 that parts add up. Beside the scoring pass stands what its products of matrices would take at the
 rate that the core gives them just now: what is above that remains to be won. Results go to
 tests/bench/reports/page_bench.json, with a page.
@@ -47,6 +47,8 @@ MODES = ("anew", "usual")
 _PER_S, _ATTACHED_S = 500, 2.0  # looks at the stacks; until py-spy looks
 _ROUNDS = 50
 _VIEWERS = 1000
+# Innermost frames of threads that wait.
+_IDLE = ("EpollSelector.select (", "_worker (concurrent/futures/thread.py", "Condition.wait (")
 # Parts of a page, by what a frame of py-spy says: the innermost frame that names one decides.
 PARTS = {
     "Ranker.inputs (": "ranker: its inputs",
@@ -67,7 +69,10 @@ PARTS = {
     },
     "SqliteViewers.": "store of viewers",
     "(serve/stores/viewers/": "store of viewers",
-    "(pipelines/feed/": "engine of the feed",
+    "(pipelines/feed/expla": "answer: posts, reasons",
+    "(pipelines/feed/table.py": "engine: tables of posts",
+    "(pipelines/feed/run.py": "engine: turns of components",
+    "(pipelines/feed/": "engine: else",
     "FeedHandler.": "handler",
     "(asyncio/": "event loop and threads",
     "(concurrent/": "event loop and threads",
@@ -132,7 +137,7 @@ def looked_at(bundle: Path, mode: str, num: int) -> tuple[float, str]:
         if made.stdout.readline() != "ready\n":
             raise RuntimeError("no pages were made; see above")
         spy = Path(sys.executable).with_name("py-spy")
-        options = ["--rate", str(_PER_S), "--format", "raw", "--output", file.name]
+        options = ["--rate", str(_PER_S), "--nonblocking", "--format", "raw", "--output", file.name]
         looking = [str(spy), "record", "--pid", str(made.pid), *options]
         with subprocess.Popen(looking, stderr=subprocess.PIPE, text=True) as looks:
             time.sleep(_ATTACHED_S)
@@ -156,6 +161,8 @@ def parts_of(seen: str, cpu_ms: float) -> dict[str, float]:
     times: Counter[str] = Counter()
     for line in seen.splitlines():
         frames, num = line.rsplit(" ", 1)
+        if frames.split(";")[-1].startswith(_IDLE):
+            continue
         named = (PARTS[mark] for f in reversed(frames.split(";")) for mark in PARTS if mark in f)
         times[next(named, "all else")] += int(num)
     return {name: cpu_ms * num / times.total() for name, num in times.most_common()}

@@ -8,7 +8,7 @@ from tests.bench.bench_page import parts_of
 
 
 def test_each_look_counts_once_for_the_innermost_part():
-    """Parts add up to a page's time; what names no part is `all else`."""
+    """Parts add up to a page's time; what names no part is `all else`, and who waits takes none."""
     rank = "Ranker.rank (serve/deployments.py:70);ContextCaches.predict (serve/context_caches.py:9)"
     seen = "\n".join(
         [
@@ -17,6 +17,7 @@ def test_each_look_counts_once_for_the_innermost_part():
             "Run.filter (pipelines/feed/run.py:1);Age.keep (pipelines/feed/filters/age.py:1) 10",
             "Run.filter (pipelines/feed/run.py:1);dot (numpy/x.py:1) 15",
             "main (x.py:1) 25",
+            "main (x.py:1);_worker (concurrent/futures/thread.py:1) 900",
         ]
     )
     assert parts_of(seen, cpu_ms=20.0) == pytest.approx(
@@ -24,7 +25,7 @@ def test_each_look_counts_once_for_the_innermost_part():
             "ranker: scoring pass": 6,
             "all else": 5,
             "ranker: contexts of viewers": 4,
-            "engine of the feed": 3,
+            "engine: turns of components": 3,
             "filters": 2,
         }
     )
