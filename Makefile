@@ -71,6 +71,7 @@ format: install
 bench: install
 	$(RUN) tests.bench.bench_data
 	$(RUN) tests.bench.bench_load
+	$(RUN) tests.bench.bench_page
 	$(RUN) tests.bench.bench_scale
 	$(RUN) tests.bench.bench_train
 	$(RUN) tests.bench.bench_recent
@@ -79,6 +80,7 @@ bench: install
 	$(RUN) tests.bench.bench_fractal
 	$(RUN) tests.bench.bench_ranker
 	$(RUN) tests.bench.bench_compiled
+	$(RUN) tests.bench.bench_int8 artifacts/bundle --data artifacts/data/kuairand
 	$(RUN) tests.bench.bench_scores
 	$(RUN) tests.bench.bench_routed
 	$(RUN) tests.bench.bench_tune --workers 2

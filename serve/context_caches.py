@@ -32,6 +32,9 @@ class ContextCaches:
     exact while the events before read the same; where they do not, and where the history is full,
     so that its oldest event drops out, the context is computed anew.
 
+    As int8 a context takes a quarter of the memory. Then a new one is rounded before it is used,
+    too, so that scores do not depend on whether it was kept.
+
     For any number of threads.
 
     Attributes:
@@ -41,15 +44,19 @@ class ContextCaches:
         evictions: contexts let go for want of space.
     """
 
-    def __init__(self, model: Passes | Ranker, version: str, max_bytes: int) -> None:
+    def __init__(
+        self, model: Passes | Ranker, version: str, max_bytes: int, int8: bool = False
+    ) -> None:
         """Begin with none.
 
         Args:
             model: whose contexts they are.
             version: of its bundle.
             max_bytes: of the contexts' numbers; those that were longest not asked for go first.
+            int8: whether keys and values are kept as int8.
         """
         self._model, self._version, self._max_bytes = model, version.encode(), max_bytes
+        self._int8 = int8
         self._kept: OrderedDict[bytes, ViewerContext] = OrderedDict()
         self._num_bytes = 0
         self._lock = threading.Lock()
@@ -69,7 +76,7 @@ class ContextCaches:
         if missing := [key for key in rows if key not in found]:
             some = [rows[key] for key in missing]
             context = self._model.context(tensors({n: a[some] for n, a in mine.items()}))
-            found |= dict(zip(missing, context.viewers(), strict=True))
+            found |= dict(zip(missing, self._as_kept(context), strict=True))
         self._keep({key: found[key] for key in (*shorter, *missing)})
         with self._lock:
             self.extensions += len(shorter)
@@ -116,7 +123,11 @@ class ContextCaches:
         for slot in slots:
             event = {n: a[[row], slot : slot + 1] for n, a in inputs.items() if n[0] == "h"}
             context = self._model.extended(context, tensors(event))
-        return context.viewers()[0]
+        return self._as_kept(context)[0]
+
+    def _as_kept(self, context: ContextCache) -> list[ViewerContext]:
+        viewers = context.viewers()
+        return [viewer.rounded() for viewer in viewers] if self._int8 else viewers
 
     def _keep(self, new: dict[bytes, ViewerContext]) -> None:
         with self._lock:

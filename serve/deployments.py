@@ -46,8 +46,9 @@ class RankerSettings(Config):
     # (python -m train.bundle.compiled); None = those that it brings, or eager ones. Where nothing
     # can be compiled they are eager, too, and the log says why.
     compile: CompileSettings | None = None
-    # Weights as int8, a quarter of the memory; scores differ a little. Faster where the ranker is
-    # wide or many candidates are scored by compiled passes: README, "Int8 weights".
+    # Weights and kept contexts as int8, a quarter of the memory; scores differ a little. Faster
+    # where the ranker is wide or many candidates are scored by compiled passes: README, "Int8
+    # weights".
     int8: bool = False
 
 
@@ -74,7 +75,8 @@ class Ranker:
         if shapes is not None and not loaded:
             self._model.compile(shapes, inputs)
         if settings.context_bytes:
-            contexts = ContextCaches(self._model, version(bundle), settings.context_bytes)
+            room, int8 = settings.context_bytes, settings.int8
+            contexts = ContextCaches(self._model, version(bundle), room, int8)
             self._contexts = contexts
             if settings.score_bytes and model.config.anchored:
                 self._scores = ScoreCache(

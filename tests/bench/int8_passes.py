@@ -48,6 +48,23 @@ def ways_of(model: Ranker) -> dict[str, Ranker]:
     return dict(zip(KINDS, (model, half, quantised(model)), strict=True))
 
 
+def kept(model: Passes, int8: bool) -> ContextCaches:
+    """Contexts of a Ranker with this setting."""
+    return ContextCaches(model, "", ROOM, int8)
+
+
+class Kept:
+    """A ranker that answers by contexts kept as int8, for `train.evaluate.predict`."""
+
+    def __init__(self, model: Ranker) -> None:
+        self.config = model.config
+        self._caches = kept(Passes(model, AT_ONCE), int8=True)
+
+    def predict(self, inputs: Tensors) -> Tensor:
+        """As `Ranker.predict`."""
+        return self._caches.predict({name: values.numpy() for name, values in inputs.items()})
+
+
 def sizes(ways: dict[str, Ranker]) -> dict[str, dict[str, float]]:
     """Bytes of weights, and what share is saved."""
     num = {name: num_weight_bytes(model) for name, model in ways.items()}
@@ -73,7 +90,7 @@ def measured(
     """
     spec, turns = ways["float32"].config.features, Rounds(512)
     passes = _passes(ways, num_candidates)
-    caches = {name: ContextCaches(each, "", ROOM) for name, each in passes.items()}
+    caches = {name: kept(each, name.endswith("int8")) for name, each in passes.items()}
     logits: dict[str, list[Tensor]] = {}
     for number in range(rounds + WARM_UP):
         inputs = _inputs(spec, num_candidates, number, number // every)

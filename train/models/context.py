@@ -12,7 +12,7 @@ head size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from train.models.layers import KeyValue
 from train.models.layout import after_newest
+
+_STEPS, _TINY = 127, 1e-30  # of int8 to each side of 0; the largest of numbers that are all 0
 
 
 @dataclass(frozen=True)
@@ -86,34 +88,48 @@ class ViewerContext:
     Attributes:
         key_value: keys, values of each layer. [L, 2, K, n, d].
         seen, start: as of `ContextCache`. bool [n], int64 [].
+        scale: what int8 keys and values are times. [L, 2, K, n, 1]; None = they are what they say.
     """
 
     key_value: Tensor
     seen: Tensor
     start: Tensor
+    scale: Tensor | None = None
 
     @property
     def num_bytes(self) -> int:
         """Memory that its numbers take."""
-        return sum(t.numel() * t.element_size() for t in (self.key_value, self.seen, self.start))
+        held = (self.key_value, self.seen, self.start, self.scale)
+        return sum(t.numel() * t.element_size() for t in held if t is not None)
+
+    @property
+    def exact(self) -> Tensor:
+        """Keys and values as they are computed with. [L, 2, K, n, d]."""
+        return self.key_value if self.scale is None else self.key_value * self.scale
+
+    def rounded(self) -> ViewerContext:
+        """The same as int8 with a scale for each head of a token: rounded twice, it stays so."""
+        if self.scale is not None:
+            return self
+        scale = self.key_value.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY) / _STEPS
+        steps = (self.key_value / scale).round().to(torch.int8)
+        return replace(self, key_value=steps, scale=scale)
 
 
 def joined(viewers: Sequence[ViewerContext], num_slots: int | None = None) -> ContextCache:
     """Viewers' contexts as one, padded to `num_slots` or to the longest."""
     T = num_slots or max(len(viewer.seen) for viewer in viewers)
     start = torch.stack([viewer.start for viewer in viewers])
-    first = viewers[0]
+    first, exact = viewers[0], [viewer.exact for viewer in viewers]
     if len(viewers) == 1 and len(first.seen) == T:
         return ContextCache(
-            tuple((keys[None], values[None]) for keys, values in first.key_value),
-            first.seen[None],
-            start,
+            tuple((keys[None], values[None]) for keys, values in exact[0]), first.seen[None], start
         )
-    L, _, K, _, d = first.key_value.shape
-    key_value = first.key_value.new_zeros(L, 2, len(viewers), K, T, d)
+    L, _, K, _, d = exact[0].shape
+    key_value = exact[0].new_zeros(L, 2, len(viewers), K, T, d)
     seen = first.seen.new_zeros(len(viewers), T)
     for b, viewer in enumerate(viewers):
         n = len(viewer.seen)
-        key_value[:, :, b, :, :n] = viewer.key_value
+        key_value[:, :, b, :, :n] = exact[b]
         seen[b, :n] = viewer.seen
     return ContextCache(tuple((keys, values) for keys, values in key_value), seen, start)

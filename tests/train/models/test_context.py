@@ -136,3 +136,20 @@ def test_what_is_kept_is_as_long_as_the_history():
         assert viewer.key_value.shape == (3, 2, 1, num_tokens, 8)
         assert viewer.key_value.untyped_storage().nbytes() == 3 * 2 * num_tokens * 8 * 4
         assert viewer.num_bytes == 3 * 2 * num_tokens * 8 * 4 + num_tokens + 8
+
+
+@properties()
+@given(configs(), SEEDS, st.data())
+@torch.inference_mode()
+def test_a_rounded_context_is_as_near_as_its_steps_and_stays_so(config, seed, data):
+    """Keys and values are off by half a step of their head's largest; rounded again, by nothing."""
+    lengths = data.draw(lengths_of(config.features.history_len))
+    context = ranker(config, seed).context(viewers(config.features, lengths, seed))
+    for viewer in context.viewers():
+        rounded = viewer.rounded()
+        largest = viewer.key_value.abs().amax(dim=-1, keepdim=True)
+        assert ((rounded.exact - viewer.key_value).abs() <= 0.51 / 127 * largest).all()
+        again = joined([rounded]).viewers()[0].rounded()
+        assert torch.equal(again.key_value, rounded.key_value)
+        assert rounded.key_value.dtype == torch.int8
+        assert rounded.rounded() is rounded
