@@ -2,10 +2,10 @@
 
 One process makes pages one after the other, as a fused replica does but without HTTP and Ray: anew
 out of 500 candidates each, and as usual, from what the viewer's last page left. py-spy looks at its
-stacks 500 times a second without stopping it; each sample counts for the innermost part of a page that it is in, so
-that parts add up. Beside the scoring pass stands what its products of matrices would take at the
-rate that the core gives them just now: what is above that remains to be won. Results go to
-tests/bench/reports/page_bench.json, with a page.
+stacks 500 times a second without stopping it; each look counts for the innermost part of a page
+that it finds, so that parts add up. Beside the scoring pass stands what its products of matrices
+would take at the rate that the core gives them just now: what is above that remains to be won.
+Results go to tests/bench/reports/page_bench.json, with a page.
 """
 
 from __future__ import annotations
