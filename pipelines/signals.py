@@ -110,21 +110,7 @@ def signals(
     }
     base = overall_log_odds(overall)
     parts = [np.nan_to_num(base) * OVERALL_SCALE]
-    parts += [_relative(counts[name], base) for name in SIGNALS]
+    parts += [relative_log_odds(counts[name], base) for name in SIGNALS]
     shape = post_id.shape
     every = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts]
     return np.concatenate(every, axis=-1, dtype=np.float32)
-
-
-def _relative(counts: Floats, overall: Floats) -> Floats:
-    """As `relative_log_odds`, [B, C, ...], computed but once for what was never shown.
-
-    Of a viewer's own counts most are of that kind.
-    """
-    there = counts.any(axis=-1)
-    if overall.shape[1] > 1 or 2 * there.sum() > there.size:
-        return relative_log_odds(counts, overall)
-    out = relative_log_odds(np.zeros_like(counts[:, :1]), overall).repeat(counts.shape[1], axis=1)
-    rows, _ = np.nonzero(there)
-    out[there] = relative_log_odds(counts[there], overall[rows, 0])
-    return out
