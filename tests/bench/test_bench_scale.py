@@ -34,6 +34,11 @@ def test_times_to_scale_count_from_the_steps():
         pytest.param([(1, 1, 1), (12, 2, 2), (25, 2, 2)], [2, 2, None], id="never went"),
         pytest.param([(1, 1, 1), (12, 2, 1), (25, 1, 1)], [2, None, None], id="never served"),
         pytest.param(
+            [(1, 1, 1), (12, 2, 2), (21, 2, 1), (25, 2, 2), (30, 1, 1)],
+            [2, 2, 10],
+            id="asked again",
+        ),
+        pytest.param(
             [(1, 1, 1), (12, 2, 1), (21, 2, 1), (23, 2, 2), (29, 1, 1)], [2, 13, 9], id="late"
         ),
     ],

@@ -6,7 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.signals import PRIOR, matches, overall_log_odds, relative_log_odds
+from pipelines.features import history_rows
+from pipelines.signals import PRIOR, matches, overall_log_odds, relative_log_odds, signals
+from serve.stores.profiles import ProfileStore
 
 
 def logit(p):
@@ -53,3 +55,31 @@ def test_what_all_did_is_a_number(shown, overall):
 
     assert 0 < base[0] < 20
     assert abs(got[1]) < 12
+
+
+def test_a_candidates_numbers_are_its_own(bundle):
+    """Shown at one time or each at another, beside others or alone, its numbers are the same.
+
+    Whether all or few of the posts were met before, and for two viewers as for each.
+    """
+    facts, posts = bundle.facts, bundle.posts
+    post_id, author_id = (posts[name].to_numpy() for name in ("post_id", "author_id"))
+    histories = [ProfileStore(bundle.profiles).history(user_id) for user_id in (1, 2)]
+    at_ms = bundle.as_of_ms
+    rows = history_rows(histories, [at_ms, at_ms])
+    seen = [np.isin(post_id, history.post_id) for history in histories]
+    assert all(0 < few.mean() < 0.5 for few in seen)
+    num_actions = len(bundle.actions)
+
+    def numbers(rows, post_id, author_id, at_ms):
+        return signals(rows, post_id, author_id, at_ms, facts, num_actions, 64)
+
+    every = [np.tile(ids, (2, 1)) for ids in (post_id, author_id, np.full(len(post_id), at_ms))]
+    together = numbers(rows, *every)
+    later = every[2].copy()
+    later[:, -1] += 1
+    np.testing.assert_array_equal(numbers(rows, *every[:2], later)[:, :-1], together[:, :-1])
+    for row, few in enumerate(seen):
+        own = rows.slice(row, 1)
+        met = [ids[row : row + 1, few] for ids in every]
+        np.testing.assert_array_equal(numbers(own, *met)[0], together[row, few])
