@@ -50,6 +50,7 @@ serve: install
 
 test: install
 	$(RUN) pytest -n auto --dist worksteal
+	$(RUN) pytest -m compiler
 	$(RUN) pytest -m ray
 	$(RUN) pytest -m cluster
 	$(RUN) pytest -m readme -s

@@ -161,14 +161,17 @@ def _lengths(inputs: Inputs) -> NDArray[np.int64]:
 def _keys(inputs: Inputs, length: NDArray[np.int64], version: bytes) -> list[list[bytes]]:
     """Of each viewer the key, and those without the newest event, without the newest two, ...
 
-    What lies behind a history is no part of it. All arrays are [B, ...] of one shape and dtype
-    for good, so that equal bytes mean equal inputs.
+    Not beyond a slot that holds no event: events after it stand one place further than a context
+    without it would be extended to. What lies behind a history is no part of it. All arrays are
+    [B, ...] of one shape and dtype for good, so that equal bytes mean equal inputs.
     """
     viewer = in_bytes(inputs, "user_", axes=1)
     events = in_bytes(inputs, "history_", axes=2)  # [B, S, bytes of an event]
+    there = inputs["history_post_hashes"][..., 0] != 0
     keys = []
     for row, num_events in enumerate(length):
-        first = max(0, num_events - _MOST_NEW)
+        holes = np.flatnonzero(~there[row, :num_events])
+        first = max(0, num_events - _MOST_NEW, *(holes[-1:] + 1))
         digest = hashlib.blake2b(version, digest_size=16)
         digest.update(viewer[row].data)
         digest.update(events[row, :first].data)

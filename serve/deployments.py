@@ -6,13 +6,14 @@ Axes: B requests answered together, C candidates, A actions, k posts found.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from configs import Config
 from pipelines.features import Inputs, candidate_inputs, history_inputs, history_rows
@@ -30,6 +31,8 @@ from train.models.quantised import quantised
 from train.models.text_towers import TextRanker
 from train.models.tokens import tensors
 
+_log = logging.getLogger("ray.serve")
+
 
 class RankerSettings(Config):
     """How candidates are scored."""
@@ -42,14 +45,24 @@ class RankerSettings(Config):
     score_bytes: NonNegativeInt = 0
     # Of each viewer; more are scored one block after another, which bounds the memory of a pass.
     candidates_at_once: PositiveInt = 1024
-    # Passes of these shapes are compiled before a bundle is served, if it brings none that are
-    # (python -m train.bundle.compiled); None = those that it brings, or eager ones. Where nothing
-    # can be compiled they are eager, too, and the log says why.
+    # Run the machine code that a bundle brings (python -m train.bundle.compiled), in the shapes of
+    # `compile` or in all that there are. Only of bundles from whom you would run a program.
+    machine_code: bool = False
+    # Passes of these shapes are compiled before a bundle is served, if no machine code is taken;
+    # None = they are eager. Where nothing can be compiled they are, too, and the log says why.
     compile: CompileSettings | None = None
     # Weights and kept contexts as int8, a quarter of the memory; scores differ a little. Faster
     # where the ranker is wide or many candidates are scored by compiled passes: README, "Int8
     # weights".
     int8: bool = False
+
+    @model_validator(mode="after")
+    def _each_does_something(self) -> RankerSettings:
+        if self.score_bytes and not self.context_bytes:
+            raise ValueError(f"score_bytes: {self.score_bytes} with context_bytes: 0 keeps nothing")
+        if self.int8 and self.machine_code:
+            raise ValueError("machine_code with int8: a bundle's is of float32; take compile")
+        return self
 
 
 class Ranker:
@@ -63,17 +76,23 @@ class Ranker:
         self._contexts: ContextCaches | None = None
         self._scores: ScoreCache | None = None
         if isinstance(model, TextRanker):  # has no context, and does little else than look up
+            if settings != RankerSettings():
+                _log.warning("settings of ranking change nothing: this ranker reads texts alone")
             self._model = model
             return
         if settings.int8:
             model = quantised(model)
         self._model = Passes(model, settings.candidates_at_once)
-        there = None if settings.int8 else bundle.package  # which is of float32 weights
-        shapes = settings.compile
-        inputs = partial(bundle.unknown_inputs, self._spec)
-        loaded = there is not None and self._model.load(there, shapes, inputs)
+        there, shapes = bundle.package, settings.compile
+        inputs, loaded = partial(bundle.unknown_inputs, self._spec), False
+        if settings.machine_code and there is None:
+            _log.warning("the bundle brings no machine code, which ranking.machine_code asks for")
+        elif settings.machine_code and there is not None:
+            loaded = self._model.load(there, shapes, inputs)
         if shapes is not None and not loaded:
             self._model.compile(shapes, inputs)
+        if settings.score_bytes and not model.config.anchored:
+            _log.warning("ranking.score_bytes keeps nothing: this ranker is not anchored")
         if settings.context_bytes:
             room, int8 = settings.context_bytes, settings.int8
             contexts = ContextCaches(self._model, version(bundle), room, int8)

@@ -65,7 +65,7 @@ _TAG = re.compile(r'(\w+)="([^"]*)"')
 
 def servers(bundle: str, compiled: str) -> dict[str, Server]:
     """What is held against what; `compiled` is the same bundle with a compiled ranker."""
-    args, dag = {"bundle": compiled}, config_of(DAG)
+    args, dag = {"bundle": compiled, "ranking": {"machine_code": True}}, config_of(DAG)
     one, two = ({"num_replicas": num, "autoscaling_config": None} for num in (1, 2))
     slow = {"bundle": bundle, **NO_CACHES}
     return {

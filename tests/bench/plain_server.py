@@ -16,7 +16,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 import uvicorn
@@ -110,7 +109,6 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=500)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)  # two of them spin beside each other
     feed = PlainFeed(load(args.bundle), args.candidates)
     settings: dict[str, Any] = {"host": "127.0.0.1", "log_level": "warning", "lifespan": "off"}
     server = uvicorn.Server(uvicorn.Config(app_of(feed), port=args.port, **settings))

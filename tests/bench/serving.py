@@ -158,7 +158,8 @@ def plain(bundle: str, num_candidates: int, port: int = 8001) -> Iterator[Feed]:
     module = "tests.bench.plain_server"
     options = ["--port", str(port), "--candidates", str(num_candidates)]
     url = f"http://127.0.0.1:{port}"
-    with _running([sys.executable, "-m", module, bundle, *options], {}) as process:
+    alone = {"OMP_NUM_THREADS": "1"}  # threads of a pool that spin beside each other
+    with _running([sys.executable, "-m", module, bundle, *options], alone) as process:
         deadline = time.monotonic() + _START_S
         while True:
             try:

@@ -59,7 +59,7 @@ def pages(bundle: Bundle, folder: Path, cached_bytes: int) -> tuple[np.ndarray, 
                 started = time.perf_counter()
                 page = await handler.feed(api_feed.FeedRequest(user_id=user_id))
                 ms.append((time.perf_counter() - started) * 1000)
-                await handler._pipeline.drain()
+                await asyncio.gather(*(each.drain() for each in handler._feeds.values()))
                 num.append(sum(ranked))
                 ids.append([post.post_id for post in page.posts])
         await handler.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import ConfigError, check
 from pipelines.features import History
 from serve import passes
 from serve.deployments import Ranker, RankerSettings
@@ -21,6 +22,7 @@ from train.bundle import PACKAGE, Bundle, BundleError, compiled, load
 from train.bundle.compiled import main, with_compiled
 from train.models.package import CompileSettings
 
+CODE = RankerSettings(machine_code=True)
 SHAPES = CompileSettings(viewers=(1, 2), candidates=(16, 64))
 
 
@@ -50,15 +52,16 @@ def assert_ranks_as(ours: Ranker, bundle: Bundle) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_compiled_bundle_is_served_without_a_setting(packaged, bundle):
+def test_machine_code_is_run_only_where_that_is_asked_for(packaged, bundle):
     """Requests meet the shapes of the package; the bundle before stays, and is another version."""
     assert not (bundle.folder / PACKAGE).exists()
     assert version(packaged) != version(bundle)
     assert bundle.package is None
-    ours = Ranker(packaged)
+    assert not Ranker(packaged)._model.compiled
+    ours = Ranker(packaged, CODE)
     assert sorted(ours._model._scores) == [(1, 16), (1, 64), (2, 16), (2, 64)]
     assert_ranks_as(ours, bundle)
-    few = Ranker(packaged, RankerSettings(compile=CompileSettings(candidates=(64,))))
+    few = Ranker(packaged, CODE.model_copy(update={"compile": CompileSettings(candidates=(64,))}))
     assert sorted(few._model._scores) == [(1, 64)]
     assert_ranks_as(few, bundle)
 
@@ -77,14 +80,15 @@ def test_what_does_not_fit_is_compiled_here_or_eager(packaged, monkeypatch, capl
     card = packaged.card | {"compiled": packaged.card["compiled"] | card}
     foreign = dataclasses.replace(packaged, card=card)
     with caplog.at_level(logging.INFO, "ray.serve"):
-        ours = Ranker(foreign)
+        ours = Ranker(foreign, CODE)
     assert f"the ranker is not taken as its bundle has it compiled: {reason}" in caplog.text
     assert not ours._model.compiled
     assert_ranks_as(ours, packaged)
 
     monkeypatch.setattr(passes, "compiler_problem", lambda: None)
     monkeypatch.setattr(passes, "compiled", strict)
-    ours = Ranker(foreign, RankerSettings(compile=CompileSettings(candidates=(8,))))
+    eight = CompileSettings(candidates=(8,))
+    ours = Ranker(foreign, CODE.model_copy(update={"compile": eight}))
     assert sorted(ours._model._scores) == [(1, 8)]
     assert_ranks_as(ours, packaged)
 
@@ -92,8 +96,18 @@ def test_what_does_not_fit_is_compiled_here_or_eager(packaged, monkeypatch, capl
 def test_a_lost_package_is_no_end(packaged, caplog):
     """Where the file is gone passes are eager, and the log says so."""
     (packaged.folder / PACKAGE).unlink()
-    assert not Ranker(packaged)._model.compiled
+    assert not Ranker(packaged, CODE)._model.compiled
     assert "No such file" in caplog.text
+
+
+def test_settings_that_would_do_nothing_are_told(bundle, caplog):
+    """Those that exclude one another are refused, and what a bundle lacks is in the log."""
+    with pytest.raises(ConfigError, match="machine_code with int8"):
+        check({"int8": True, "machine_code": True}, RankerSettings, "ranking")
+    with pytest.raises(ConfigError, match="score_bytes: 9 with context_bytes: 0"):
+        check({"score_bytes": 9, "context_bytes": 0}, RankerSettings, "ranking")
+    assert not Ranker(bundle, CODE)._model.compiled
+    assert "the bundle brings no machine code" in caplog.text
 
 
 def test_what_cannot_be_compiled(bundle_path, tmp_path, monkeypatch, capsys):

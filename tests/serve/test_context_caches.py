@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import Inputs
 from serve.context_caches import ContextCaches
-from tests.train.models.ranker_worlds import viewers
+from tests.train.models.ranker_worlds import ranker, viewers
 from train.models.context import ContextCache
 from train.models.ranker import RankerConfig
 from train.models.tokens import Tensors
@@ -231,3 +231,26 @@ def test_threads_get_their_own():
     stats = caches.stats()
     assert not wrong
     assert stats["bytes"] == sum(viewer.num_bytes for viewer in caches._kept.values()) <= 300
+
+
+def test_events_after_a_hole_extend_nothing():
+    """An event that stands beyond a slot that holds none is at its own place, not one before."""
+    config = RankerConfig(features={"history_len": 6})
+    model = ranker(config, 0)
+    caches = ContextCaches(model, "", 2**20)
+    arrays = {n: t.numpy() for n, t in viewers(config.features, torch.tensor([3]), 0).items()}
+
+    def without(slots: slice) -> Inputs:
+        some = {name: values.copy() for name, values in arrays.items()}
+        for name in some:
+            if name.startswith("history_"):
+                some[name][:, slots] = 0
+        return some
+
+    caches.of(without(slice(1, None)))
+    ours = caches.of(without(slice(1, 2)))
+    theirs = model.context({n: torch.from_numpy(a) for n, a in without(slice(1, 2)).items()})
+    assert (caches.misses, caches.extensions) == (2, 0)
+    assert torch.equal(ours.seen, theirs.seen[:, : ours.seen.shape[1]])
+    key = ours.layers[-1][0]
+    torch.testing.assert_close(key, theirs.layers[-1][0][:, :, : key.shape[2]])

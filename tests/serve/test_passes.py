@@ -21,6 +21,7 @@ from serve.deployments import Ranker, RankerSettings
 from serve.models import Ranking
 from serve.passes import Passes
 from serve.stores.profiles import ProfileStore
+from tests.train.models.packages import with_compiler
 from tests.train.models.ranker_worlds import candidates, configs, ranker, viewers
 from train.models import compiled
 from train.models.package import CompileSettings
@@ -121,7 +122,7 @@ def test_passes_are_one_graph_each(monkeypatch, caplog):
     assert_alike(ours, ranker(TINY, 0), inputs_of(TINY, [4, 0, 2], 7, 1))
 
 
-@pytest.mark.bench  # compiling takes a minute or more
+@with_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of what it compiles with
 def test_compiled_passes_score_as_eager_ones():
     """With machine code, for two rankers beside each other, the scores are the same."""

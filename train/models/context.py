@@ -88,13 +88,16 @@ class ViewerContext:
     Attributes:
         key_value: keys, values of each layer. [L, 2, K, n, d].
         seen, start: as of `ContextCache`. bool [n], int64 [].
-        scale: what int8 keys and values are times. [L, 2, K, n, 1]; None = they are what they say.
+        scale: what int8 keys and values are times. float32 [L, 2, K, n, 1]; None = they are what
+            they say.
+        dtype: of keys and values as they are computed with.
     """
 
     key_value: Tensor
     seen: Tensor
     start: Tensor
     scale: Tensor | None = None
+    dtype: torch.dtype = torch.float32
 
     @property
     def num_bytes(self) -> int:
@@ -105,15 +108,18 @@ class ViewerContext:
     @property
     def exact(self) -> Tensor:
         """Keys and values as they are computed with. [L, 2, K, n, d]."""
-        return self.key_value if self.scale is None else self.key_value * self.scale
+        if self.scale is None:
+            return self.key_value
+        return (self.key_value * self.scale).to(self.dtype)
 
     def rounded(self) -> ViewerContext:
         """The same as int8 with a scale for each head of a token: rounded twice, it stays so."""
         if self.scale is not None:
             return self
-        scale = self.key_value.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY) / _STEPS
-        steps = (self.key_value / scale).round().to(torch.int8)
-        return replace(self, key_value=steps, scale=scale)
+        exact = self.key_value.float()  # a scale in bfloat16 may be too small for its largest
+        scale = exact.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY) / _STEPS
+        steps = (exact / scale).round().clamp(-_STEPS, _STEPS).to(torch.int8)
+        return replace(self, key_value=steps, scale=scale, dtype=self.key_value.dtype)
 
 
 def joined(viewers: Sequence[ViewerContext], num_slots: int | None = None) -> ContextCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,9 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
+from configs import load as load_config
+from pipelines.feed.discover import FeedConfig
+from pipelines.feed.pipeline import Pipeline
+from serve.api_feed import FeedRequest, FeedResponse
+from serve.deployments import local_models
+from serve.feed_handler import FeedHandler
+from serve.stores.event_log import EventLog
+from serve.stores.recent import RecentSettings
 from tests.conftest import UNKNOWN_USER
 from tests.serve.prefix_data import twin
 from tests.serve.served.feed import eventually
+from train.bundle import load
 
 pytestmark = pytest.mark.ray
 POST = 40
@@ -24,6 +34,31 @@ def test_feeds_are_served(served):
     assert (known["cold_start"], known["degraded"], len(known["posts"])) == (False, [], 5)
     assert (stranger["cold_start"], stranger["degraded"], len(stranger["posts"])) == (True, [], 5)
     assert known["posts"][0]["p_action"]
+
+
+def test_both_topologies_make_the_same_page(served, tmp_path):
+    """What a fused replica runs makes the page that four deployments made, at the same instant."""
+    theirs = served.feed(11).json()
+    bundle, recent = load(served.bundle), served.config["applications"][0]["args"]["recent"]
+
+    async def page() -> FeedResponse:
+        handler = FeedHandler(
+            Pipeline.build(load_config(served.timeline, FeedConfig)),
+            EventLog(tmp_path, writer="here"),
+            clock="log",
+            recent=RecentSettings(**recent),
+        )
+        handler.use(bundle, local_models(bundle))
+        handler.now_ms = lambda: theirs["now_ms"]  # type: ignore[method-assign]
+        ours = await handler.feed(FeedRequest(user_id=11, limit=len(theirs["posts"])))
+        await handler.close()
+        return ours
+
+    ours = asyncio.run(page()).model_dump(mode="json")
+    for mine, other in zip(ours["posts"], theirs["posts"], strict=True):
+        assert (mine["post_id"], mine["reason"]) == (other["post_id"], other["reason"])
+        assert mine["score"] == pytest.approx(other["score"], rel=1e-5)
+        assert mine["p_action"] == pytest.approx(other["p_action"], rel=1e-4, abs=1e-6)
 
 
 def test_explain_health_and_docs_are_served(served):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from train.models import package
+from train.models.compiled import compiler_problem
 from train.models.package import CompileSettings, Package, compile_package
 from train.models.ranker import Ranker
+
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 def without_compiling(patch: pytest.MonkeyPatch, change: float = 0.0) -> None:
@@ -56,3 +59,11 @@ def leaves_of(context: Any) -> list[Tensor]:
     return [x for key_value in context.layers for x in key_value] + [
         context.start.to(torch.float32)
     ]
+
+
+def with_compiler(test: Test) -> Test:
+    """Marks a test that compiles, which takes up to a minute and a C++ compiler."""
+    lacking = compiler_problem()
+    return cast(
+        "Test", pytest.mark.compiler(pytest.mark.skipif(bool(lacking), reason=str(lacking))(test))
+    )

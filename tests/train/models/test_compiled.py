@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.train.models.packages import with_compiler
 from tests.train.models.ranker_worlds import candidates, ranker, viewers
 from train.models import compiled
 from train.models.context import joined
@@ -23,7 +24,7 @@ def test_without_a_compiler_layers_stay_as_they_are(monkeypatch):
     assert [dict(vars(layer)) for layer in model.transformer.layers] == before
 
 
-@pytest.mark.bench  # compiling takes a minute or more
+@with_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of what it compiles with
 @torch.inference_mode()
 def test_compiled_layers_score_as_eager_ones():

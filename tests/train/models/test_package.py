@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import ConfigError
-from tests.train.models.packages import leaves_of, packaged, without_compiling
+from tests.train.models.packages import leaves_of, packaged, with_compiler, without_compiling
 from tests.train.models.ranker_worlds import candidates, configs, ranker, viewers
 from train.models.package import (
     CompileSettings,
@@ -128,7 +128,7 @@ def test_other_scores_are_refused(monkeypatch, tmp_path, change):
         load_package(package, model, None, inputs)
 
 
-@pytest.mark.bench  # compiling takes a minute or more
+@with_compiler
 @pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize("config", [TINY, PARTS])
 def test_machine_code_scores_as_the_ranker(tmp_path, config, monkeypatch):
@@ -144,7 +144,7 @@ def test_machine_code_scores_as_the_ranker(tmp_path, config, monkeypatch):
         load_package(Package(package.file, card), unpacked(model), None, inputs_of(config, 0))
 
 
-@pytest.mark.bench
+@with_compiler
 @pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
 def test_weights_are_held_once(tmp_path):
     """Code reads a ranker's own weights where they lie, and sees them change."""
