@@ -33,7 +33,7 @@ import numpy as np
 from rich.console import Console
 
 from tests.bench.load import closed_loop, open_loop, over_time, zipf
-from tests.bench.serving import DAG, FUSED, Feed, config_of, plain, served
+from tests.bench.serving import DAG, FUSED, Feed, config_of, plain, served, with_replicas
 from train.bundle import load
 from train.bundle.compiled import with_compiled
 from train.models.package import CompileSettings
@@ -66,14 +66,14 @@ _TAG = re.compile(r'(\w+)="([^"]*)"')
 def servers(bundle: str, compiled: str) -> dict[str, Server]:
     """What is held against what; `compiled` is the same bundle with a compiled ranker."""
     args, dag = {"bundle": compiled, "ranking": {"machine_code": True}}, config_of(DAG)
-    one, two = ({"num_replicas": num, "autoscaling_config": None} for num in (1, 2))
+    one, two = (with_replicas(FUSED, "FeedHandler", num) for num in (1, 2))
     slow = {"bundle": bundle, **NO_CACHES}
     return {
-        "fused": partial(served, config_of(FUSED, one), args, EVERY_PAGE_ANEW),
-        "two fused": partial(served, config_of(FUSED, two), args, EVERY_PAGE_ANEW),
+        "fused": partial(served, one, args, EVERY_PAGE_ANEW),
+        "two fused": partial(served, two, args, EVERY_PAGE_ANEW),
         "dag": partial(served, dag, args, EVERY_PAGE_ANEW),
         "by hand": partial(plain, bundle, CANDIDATES),
-        "two fused, usual": partial(served, config_of(FUSED, two), args, None, BY_HEADER),
+        "two fused, usual": partial(served, two, args, None, BY_HEADER),
         "slow": partial(served, dag, slow, EVERY_PAGE_ANEW, SERVE_DEFAULTS),
     }
 

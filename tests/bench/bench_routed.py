@@ -24,7 +24,7 @@ from rich.console import Console
 
 from tests.bench.bench_load import BY_HEADER, EVERY_PAGE_ANEW
 from tests.bench.load import closed_loop, zipf
-from tests.bench.serving import DAG, FUSED, config_of, deployed
+from tests.bench.serving import DAG, FUSED, deployed, with_replicas
 from train.bundle import load
 from train.report import add_out, header, write
 
@@ -42,10 +42,8 @@ WAYS: list[tuple[str, bool, dict[str, str]]] = [
 
 def two_of(keeper: str, own: bool) -> dict[str, Any]:
     """The keeper's config file with two replicas of `keeper` and one of all else."""
-    config = config_of(KEEPERS[keeper], {"autoscaling_config": None, "num_replicas": 1})
+    config = with_replicas(KEEPERS[keeper], keeper, 2)
     for deployment in config["applications"][0]["deployments"]:
-        if deployment["name"] == keeper:
-            deployment["num_replicas"] = 2
         if not own:
             deployment.pop("request_router_config", None)
     return config

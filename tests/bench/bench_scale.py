@@ -33,7 +33,7 @@ from serve.admission import Limits
 from tests.bench import two_replicas
 from tests.bench.bench_load import EVERY_PAGE_ANEW
 from tests.bench.load import Measured, closed_loop, open_loop, zipf
-from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now, settle
+from tests.bench.serving import DAG, FUSED, config_of, deployed, replicas_now, settle, with_replicas
 from train.bundle import Bundle, load
 from train.report import add_out, header
 from train.report_parts import last_record
@@ -85,7 +85,7 @@ def steps(bundle: Path, users: list[int], seconds: float) -> dict[str, Any]:
     one replica gives here and now.
     """
     config = config_of(FUSED, {"autoscaling_config": _EAGER})
-    one = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
+    one = with_replicas(FUSED, "FeedHandler", 1)
     args = {"bundle": str(bundle)}
     with deployed(one, args, EVERY_PAGE_ANEW) as (url, change):
         asyncio.run(closed_loop(url, users, _CLIENTS, _WARM_UP_S))
@@ -202,7 +202,7 @@ def memory(bundle: Path, users: list[int], rate: float, minutes: float) -> dict[
         "ranking": {"context_bytes": _SMALL_BYTES},
         "retrieval": {"cached_viewers": 100},
     }
-    config = config_of(FUSED, {"autoscaling_config": None, "num_replicas": 1})
+    config = with_replicas(FUSED, "FeedHandler", 1)
     with deployed(config, args) as (url, _):
         (process,) = two_replicas.replicas_of("FeedHandler")
         asyncio.run(closed_loop(url, users, Limits().max_in_flight, _PILED_UP_S))

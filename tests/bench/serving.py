@@ -53,6 +53,15 @@ def config_of(
     return values
 
 
+def with_replicas(file: str, deployment: str, num: int) -> dict[str, Any]:
+    """A Serve config file's content with so many replicas of a deployment, and one of all else."""
+    config = config_of(file, {"autoscaling_config": None, "num_replicas": 1})
+    for each in config["applications"][0]["deployments"]:
+        if each["name"] == deployment:
+            each["num_replicas"] = num
+    return config
+
+
 @contextmanager
 def deployed(
     config: Mapping[str, Any], args: Mapping[str, Any], feed: Mapping[str, Any] | None = None

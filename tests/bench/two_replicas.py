@@ -19,7 +19,7 @@ import torch
 from pipelines.features import History
 from serve.deployments import Ranker, RankerSettings
 from serve.models import Ranking
-from tests.bench.serving import DAG, config_of, deployed, handle_of, replicas_now
+from tests.bench.serving import DAG, deployed, handle_of, replicas_now, with_replicas
 from train.bundle import Bundle, load
 
 POSTS = 8_000
@@ -49,14 +49,14 @@ def measure(bundle: Path, rounds: int, seconds: float) -> dict[str, Any]:
             return sum(pool.map(_rankings_per_s, [bundle] * num, [for_s] * num))
 
         plainly(2, _WARM_UP_S)  # before the cluster, which ends what was started after it
-        with deployed(_config(1), args) as (_, change):
+        with deployed(with_replicas(DAG, "Ranker", 1), args) as (_, change):
             asked = _asked(load(bundle))
             handle = handle_of("Ranker", "rank")
             for _ in range(rounds):
                 for num in (1, 2):
                     plain = plainly(num, seconds)
                     rates.setdefault(f"{num} plain", []).append(plain)
-                    change(_config(num), args)
+                    change(with_replicas(DAG, "Ranker", num), args)
                     # One that starts or stops is a process too, and takes time from the others.
                     while (
                         replicas_now("Ranker")["running"] != num
@@ -130,15 +130,6 @@ def cpu_s(replicas: list[psutil.Process]) -> dict[str, float]:
 
 def _spent_s(process: psutil.Process) -> float:
     return process.cpu_times().user + process.cpu_times().system
-
-
-def _config(num: int) -> dict[str, Any]:
-    """The dag with so many replicas of the Ranker, and one of all else."""
-    config = config_of(DAG, {"autoscaling_config": None, "num_replicas": 1})
-    for deployment in config["applications"][0]["deployments"]:
-        if deployment["name"] == "Ranker":
-            deployment["num_replicas"] = num
-    return config
 
 
 def _asked(bundle: Bundle) -> Ranking:

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from train.models.layers import KeyValue
 from train.models.layout import after_newest
-
-_STEPS, _TINY = 127, 1e-30  # of int8 to each side of 0; the largest of numbers that are all 0
+from train.models.rounding import to_int8
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ class ViewerContext:
         if self.scale is not None:
             return self
         exact = self.key_value.float()  # a scale in bfloat16 may be too small for its largest
-        scale = exact.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY) / _STEPS
-        steps = (exact / scale).round().clamp(-_STEPS, _STEPS).to(torch.int8)
+        steps, scale = to_int8(exact)
         return replace(self, key_value=steps, scale=scale, dtype=self.key_value.dtype)
 
 

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from train.models.ranker import Ranker
+from train.models.rounding import STEPS, TINY, to_int8
 
-_STEPS = 127  # to each side of 0
-_FINER = 2 * _STEPS  # of the second rounding in one of the first, so that half a step is _STEPS
-_TINY = 1e-30  # largest number of zeros
+_FINER = 2 * STEPS  # of the second rounding in one of the first, so that half a step is STEPS
 _EXACT = ("unembed",)  # makes the log-odds; what is rounded there goes into values as it is
 
 
@@ -69,10 +68,9 @@ class Int8(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         """Of a float weight [n, m]; what is zero stays so."""
         super().__init__()
-        weight = weight.detach().float()
-        scale = weight.abs().amax(dim=1).clamp_(min=_TINY) / _STEPS
-        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8))
-        self.register_buffer("scale", scale)
+        steps, scale = to_int8(weight.detach().float())
+        self.register_buffer("weight", steps)
+        self.register_buffer("scale", scale[:, 0])
 
 
 class Int8Linear(Int8):
@@ -86,7 +84,7 @@ class Int8Linear(Int8):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out], same dtype."""
         rows = x.flatten(0, -2).float()
-        per_step = _STEPS / rows.abs().amax(dim=-1, keepdim=True).clamp(min=_TINY)
+        per_step = STEPS / rows.abs().amax(dim=-1, keepdim=True).clamp(min=TINY)
         exact = rows * per_step
         steps = exact.round()
         rest = (exact - steps).mul(_FINER).round()
