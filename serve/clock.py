@@ -28,8 +28,9 @@ class WallClock:
 class LogClock:
     """A clock that stood at the bundle's newest event when the bundle was loaded.
 
-    It is never behind an event that was taken in: it was stopped when the server was, and those go
-    on from the last one.
+    It is never behind an event that was taken in, since it was stopped when the server was, and
+    those go on from the last one. It never goes back: neither by an event that was told of late
+    nor by an older bundle.
 
     Attributes:
         max_ahead_s: as above; 0, since it is pushed by what it hears of.
@@ -39,19 +40,23 @@ class LogClock:
 
     def __init__(self) -> None:
         """Nobody can tell the time before the first `stand`."""
-        self._stood: tuple[int, float] | None = None  # ms since 1970, seconds of time.monotonic
+        self._zero_ms: int | None = None  # what it showed when time.monotonic was 0
 
     def stand(self, as_of_ms: int) -> None:
         """A bundle is in use whose newest event is of `as_of_ms`; go on from there."""
-        self._stood = as_of_ms, time.monotonic()
+        self._push(as_of_ms, time.monotonic())
 
     def now_ms(self, live: LiveState) -> int:
         """Since 1970, `live` being all that was taken in; RuntimeError before `stand`."""
-        if self._stood is None:
+        if self._zero_ms is None:
             raise RuntimeError("no bundle is loaded")
-        (as_of_ms, stood_s), now_s = self._stood, time.monotonic()
-        since_ms, told_ms = (int(1000 * (now_s - s)) for s in (stood_s, live.newest_s))
-        return max(as_of_ms + since_ms, live.newest_ms + told_ms)
+        return self._push(live.newest_ms, live.newest_s) + int(1000 * time.monotonic())
+
+    def _push(self, at_ms: int, told_s: float) -> int:
+        """It was `at_ms` at `told_s` of time.monotonic or later; returns what it showed at 0."""
+        zero_ms = at_ms - int(1000 * told_s)
+        self._zero_ms = zero_ms if self._zero_ms is None else max(self._zero_ms, zero_ms)
+        return self._zero_ms
 
 
 def make_clock(kind: Literal["wall", "log"]) -> WallClock | LogClock:

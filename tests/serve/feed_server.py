@@ -52,5 +52,4 @@ async def shown(handler: FeedHandler) -> None:
 
 def pass_time(handler: FeedHandler, seconds: float) -> None:
     """Let the handler's clock, which is that of the log, go on by so much."""
-    as_of_ms, stood_s = handler._clock._stood
-    handler._clock._stood = as_of_ms, stood_s - seconds
+    handler._clock._zero_ms += int(1000 * seconds)
