@@ -35,12 +35,17 @@ def header(data_fingerprint: str, seeds: Sequence[int]) -> dict[str, Any]:
     """
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
+    # A library may have been put before those of the packages: README, "AMD processors".
+    preloaded = [Path(library).name for library in os.environ.get("LD_PRELOAD", "").split(":")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "git_commit": git.commit(),
         "data_fingerprint": data_fingerprint,
         "machine": f"{_cpu()}, {os.cpu_count()} CPUs, {_gpu()}",
-        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "software": ", ".join(
+            [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+            + [f"{name} preloaded" for name in preloaded if name]
+        ),
         "seeds": list(seeds),
         "command": " ".join([program, *sys.argv[1:]]),
     }
@@ -174,7 +179,7 @@ def _gpu() -> str:
 
 def main() -> None:
     """Make every page anew from its record."""
-    for file in sorted([*REPORTS.glob("*.json"), *BENCH_REPORTS.glob("*.json")]):
+    for file in sorted([*REPORTS.rglob("*.json"), *BENCH_REPORTS.rglob("*.json")]):
         save_text(file.with_suffix(".md"), markdown(json.loads(file.read_text())))
 
 

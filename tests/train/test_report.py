@@ -76,6 +76,14 @@ def test_record_keeps_full_precision_and_order(tmp_path):
     assert list(record) == ["name", *RESULTS]
 
 
+def test_header_names_what_is_preloaded(monkeypatch):
+    """A library that stands before those of the packages is named, without its folder."""
+    monkeypatch.setenv("LD_PRELOAD", "/somewhere/avx512.so")
+    assert header("", seeds=[])["software"].endswith(", avx512.so preloaded")
+    monkeypatch.delenv("LD_PRELOAD")
+    assert "preloaded" not in header("", seeds=[])["software"]
+
+
 def test_header_says_how_to_repeat():
     """Date, code, data, machine, seeds and command are all there."""
     found = header("abc", [7])
@@ -85,7 +93,7 @@ def test_header_says_how_to_repeat():
 
 
 @pytest.mark.parametrize(
-    "file", [f for of in FOLDERS for f in sorted(of.glob("*.json"))], ids=lambda file: file.stem
+    "file", [f for of in FOLDERS for f in sorted(of.rglob("*.json"))], ids=lambda file: file.stem
 )
 def test_committed_pages_are_up_to_date(file):
     """Each page, of a study or a bench, is the one made from its record."""
@@ -94,5 +102,5 @@ def test_committed_pages_are_up_to_date(file):
 
 def test_every_page_has_a_record():
     """No page was written by hand."""
-    pages = [page for folder in FOLDERS for page in folder.glob("*.md")]
+    pages = [page for folder in FOLDERS for page in folder.rglob("*.md")]
     assert [page for page in pages if not page.with_suffix(".json").exists()] == []
