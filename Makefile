@@ -12,7 +12,7 @@ CONTENT = $$($(PYTHON) -c "import tomllib; \
 $(foreach setting,$(shell grep -v '^\#' configs/ray.env),\
   $(if $(filter undefined,$(origin $(firstword $(subst =, ,$(setting))))),$(eval export $(setting))))
 
-.PHONY: install lock demo serve test services lint format bench clean
+.PHONY: install lock demo serve test services lint avx512 format bench clean
 
 install: $(VENV)/.installed
 
@@ -66,6 +66,8 @@ lint: install
 	$(VENV)/bin/lint-imports
 
 # Preloaded, it lets torch's MKL use AVX-512 on an AMD processor; see README, "AMD processors".
+avx512: artifacts/avx512.so
+
 artifacts/avx512.so:
 	mkdir -p $(@D)
 	echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | cc -shared -fPIC -x c -o $@ -
@@ -74,7 +76,7 @@ format: install
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-bench: install artifacts/avx512.so
+bench: install avx512
 	$(RUN) tests.bench.bench_data
 	$(RUN) tests.bench.bench_load
 	$(RUN) tests.bench.bench_page

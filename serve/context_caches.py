@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipelines.features import Inputs
+from serve.lru import Lru
 from serve.passes import Passes
 from train.models.context import ContextCache, ViewerContext, joined
 from train.models.ranker import Ranker
@@ -41,7 +41,6 @@ class ContextCaches:
         hits: viewers for whom nothing was computed.
         extensions: contexts extended.
         misses: contexts computed from the start.
-        evictions: contexts let go for want of space.
     """
 
     def __init__(
@@ -55,12 +54,10 @@ class ContextCaches:
             max_bytes: of the contexts' numbers; those that were longest not asked for go first.
             int8: whether keys and values are kept as int8.
         """
-        self._model, self._version, self._max_bytes = model, version.encode(), max_bytes
-        self._int8 = int8
-        self._kept: OrderedDict[bytes, ViewerContext] = OrderedDict()
-        self._num_bytes = 0
+        self._model, self._version, self._int8 = model, version.encode(), int8
+        self._kept: Lru[bytes, ViewerContext] = Lru(max_bytes, lambda viewer: viewer.num_bytes)
         self._lock = threading.Lock()
-        self.hits = self.extensions = self.misses = self.evictions = 0
+        self.hits = self.extensions = self.misses = 0
 
     @torch.inference_mode()
     def of(self, inputs: Inputs) -> ContextCache:
@@ -96,8 +93,9 @@ class ContextCaches:
     def stats(self) -> dict[str, int]:
         """What was done so far, and what is kept."""
         with self._lock:
-            counted = {n: getattr(self, n) for n in ("hits", "extensions", "misses", "evictions")}
-            return counted | {"kept": len(self._kept), "bytes": self._num_bytes}
+            counted = {n: getattr(self, n) for n in ("hits", "extensions", "misses")}
+            counted |= {"evictions": self._kept.num_evicted}
+            return counted | {"kept": len(self._kept), "bytes": self._kept.num_bytes}
 
     def _find(
         self, keys: dict[bytes, list[bytes]]
@@ -106,13 +104,12 @@ class ContextCaches:
         found, shorter = {}, {}
         with self._lock:
             for key, (_, *before) in keys.items():
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    found[key] = self._kept[key]
+                if (viewer := self._kept.get(key)) is not None:
+                    found[key] = viewer
                     continue
                 for num_new, old in enumerate(before, start=1):
-                    if old in self._kept:
-                        shorter[key] = self._let_go(old), num_new  # nobody asks for it again
+                    if (viewer := self._kept.pop(old)) is not None:  # nobody asks for it again
+                        shorter[key] = viewer, num_new
                         break
         return found, shorter
 
@@ -132,20 +129,7 @@ class ContextCaches:
     def _keep(self, new: dict[bytes, ViewerContext]) -> None:
         with self._lock:
             for key, viewer in new.items():
-                if viewer.num_bytes > self._max_bytes:
-                    continue
-                if key in self._kept:  # of another thread, at the same time
-                    self._let_go(key)
-                self._kept[key] = viewer
-                self._num_bytes += viewer.num_bytes
-            while self._num_bytes > self._max_bytes:
-                self._let_go(next(iter(self._kept)))
-                self.evictions += 1
-
-    def _let_go(self, key: bytes) -> ViewerContext:
-        viewer = self._kept.pop(key)
-        self._num_bytes -= viewer.num_bytes
-        return viewer
+                self._kept.put(key, viewer)
 
 
 def _of_viewers(inputs: Inputs) -> Inputs:

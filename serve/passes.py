@@ -25,6 +25,7 @@ from train.models.package import (
     Package,
     ScorePass,
     load_package,
+    unpacked,
 )
 from train.models.ranker import Ranker
 from train.models.tokens import Tensors
@@ -97,16 +98,14 @@ class Passes:
         inputs: Inputs,
     ) -> bool:
         """Use these `passes`, and call each once; where that fails, log why behind `otherwise`."""
-        packed, started = self._model.config, time.monotonic()
+        before, started = self._model, time.monotonic()
         try:
-            # Numbers of slots that hold something are no static shapes; scores are the same.
-            self._model.config = packed.model_copy(update={"packed": False})
+            self._model = unpacked(before)
             self._contexts, self._scores = passes()
             for shape in self._scores:
                 self.predict(inputs(*shape))
         except Exception as error:  # compilers fail in many ways, and scores are the same without
-            self._model.config = packed
-            self._contexts, self._scores = {}, {}
+            self._model, self._contexts, self._scores = before, {}, {}
             _log.warning("%s: %s", otherwise, str(error) or repr(error))
         else:
             took_s = time.monotonic() - started

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.features import Inputs
 from serve.context_caches import in_bytes
+from serve.lru import Lru
 
 Predictions = NDArray[np.float32]  # [B, C, A]
 _MOST = 4_096  # predictions of one viewer; of more those of the last pass stay
@@ -71,10 +71,8 @@ class ScoreCache:
             num_actions: A of what it gives.
             max_bytes: of predictions and digests; who was longest not asked for goes first.
         """
-        self._keys, self._predict, self._max_bytes = keys, predict, max_bytes
-        self._num_actions = num_actions
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
-        self._num_bytes = 0
+        self._keys, self._predict, self._num_actions = keys, predict, num_actions
+        self._kept: Lru[bytes, _Kept] = Lru(max_bytes, lambda kept: kept.num_bytes)
         self._lock = threading.Lock()
         self.hits = self.misses = 0
 
@@ -84,8 +82,6 @@ class ScoreCache:
         digests = _digests(inputs)
         missing, p_action = there.copy(), np.zeros((*there.shape, self._num_actions), np.float32)
         with self._lock:
-            for key in self._kept.keys() & set(keys):
-                self._kept.move_to_end(key)
             kept = [self._kept.get(key) for key in keys]
         for row, old in enumerate(kept):
             if old is not None:
@@ -100,7 +96,9 @@ class ScoreCache:
         for row, old in enumerate(kept):
             if missing[row].any():
                 here = there[row]
-                self._keep(keys[row], _Kept.of(digests[row, here], p_action[row, here], old))
+                new = _Kept.of(digests[row, here], p_action[row, here], old)
+                with self._lock:
+                    self._kept.put(keys[row], new)
         with self._lock:
             self.misses += int(missing.sum())
             self.hits += int((there & ~missing).sum())
@@ -110,7 +108,7 @@ class ScoreCache:
         """What was done so far, and what is kept."""
         with self._lock:
             counted = {"hits": self.hits, "misses": self.misses}
-            return counted | {"kept": len(self._kept), "bytes": self._num_bytes}
+            return counted | {"kept": len(self._kept), "bytes": self._kept.num_bytes}
 
     def _computed(self, inputs: Inputs, missing: NDArray[np.bool_]) -> Predictions:
         """Of the missing alone, one after the other. [sum of missing, A]."""
@@ -125,15 +123,6 @@ class ScoreCache:
         asked = np.take_along_axis(missing[rows], order, axis=1)
         some["candidate_post_hashes"] *= asked[..., None]  # the others are padding
         return self._predict(some)[asked]
-
-    def _keep(self, key: bytes, new: _Kept) -> None:
-        with self._lock:
-            if key in self._kept:
-                self._num_bytes -= self._kept.pop(key).num_bytes
-            self._kept[key] = new
-            self._num_bytes += new.num_bytes
-            while self._num_bytes > self._max_bytes:
-                self._num_bytes -= self._kept.popitem(last=False)[1].num_bytes
 
 
 def _digests(inputs: Inputs) -> NDArray[np.uint64]:

@@ -2,7 +2,7 @@
 
 The shape of the published figure of a K/V cache (12 layers of 512, a history of 1,023, eight
 candidates, one viewer): a full pass, a miss of the served cache and a hit, keys and copies
-included, eager and with compiled layers. Then the demo's shape as one compiled graph. Random
+included, eager and compiled as in serving. Then the demo's shape as one compiled graph. Random
 weights and inputs, another batch each round; all ways and a product of two matrices, the measure of
 what the core can do, take turns within each round, on one core. On a machine that others use, `cpu
 ms` (time of this thread alone) is the number to read. Results go to
@@ -28,10 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.features import FeatureSpec, Inputs
 from serve.context_caches import ContextCaches
+from serve.passes import Passes
 from tests.bench.bench_recent import Timer
 from tests.train.models.ranker_worlds import VOCAB, candidates, ranker, viewers
-from train.models.compiled import compile_layers, compiled, compiler_problem
+from train.models.compiled import compiled, compiler_problem
 from train.models.layers import TransformerConfig
+from train.models.package import CompileSettings
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors, tensors
 from train.published_cases import IDS_ALONE
@@ -117,54 +119,65 @@ def batch(config: RankerConfig, num_viewers: int, seed: int, full: bool) -> Inpu
 
 @torch.inference_mode()
 def large(rounds: int) -> dict[str, Any]:
-    """Full pass, miss and hit, eager and compiled; and how far hits are from full passes."""
-    ways = Rounds()
-    eager, fast = ranker(LARGE, 0), ranker(LARGE, 0)
-    problem = compile_layers(fast)
-    caches = {model: ContextCaches(model, "", 2**27) for model in (eager, fast)}
-    kinds = ("eager",) if problem else ("eager", "compiled")
-    far, spread = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0.0)
+    """Full pass, miss and hit, eager and compiled; and how far hits are from eager full passes."""
+    ways, problem = Rounds(), compiler_problem()
+    eager, fast = ranker(LARGE, 0), Passes(ranker(LARGE, 0), C)
+    models: dict[str, Ranker | Passes] = {"eager": eager}
+    if problem is None:
+        shapes = CompileSettings(candidates=(C,))
+        done = fast.compile(shapes, lambda b, _: tensors(batch(LARGE, b, 0, full=True)))
+        assert done, "the log says why"
+        models["compiled"] = fast
+    caches = {kind: ContextCaches(model, "", 2**27) for kind, model in models.items()}
+    far, spread = dict.fromkeys(models, 0.0), 0.0
 
-    def hit(kind: str, model: Ranker, inputs: Inputs, mine: Tensors) -> Tensor:
-        hits = caches[model].hits
-        kept = ways.time(
-            f"{kind} hit", lambda: model.score_candidates(caches[model].of(inputs), mine)
+    def full(kind: str, mine: Tensors) -> Tensor:
+        return ways.time(
+            f"{kind} full",
+            lambda: (
+                eager(mine) if kind == "eager" else fast.score_candidates(fast.context(mine), mine)
+            ),
         )
-        assert caches[model].hits == hits + 1
-        return kept
 
-    def turn(kind: str, model: Ranker, inputs: Inputs, with_full: bool) -> None:
-        mine = tensors(inputs)
-        whole = ways.time(f"{kind} full", lambda: model(mine)) if with_full else None
-        ways.time(f"{kind} miss", lambda: model.score_candidates(caches[model].of(inputs), mine))
-        kept = hit(kind, model, inputs, mine)
-        if whole is not None:
-            there = mine["candidate_post_hashes"][..., 0] != 0
-            far[kind] = max(far[kind], float((whole - kept)[there].abs().max()))
-            spread[kind] = float(whole[there].std())
+    def scores(way: str, kind: str, inputs: Inputs) -> Tensor:
+        """As served: its key, the context kept or computed, the candidates."""
+        cache, mine = caches[kind], tensors(inputs)
+        before = cache.hits
+        found = ways.time(
+            f"{kind} {way}", lambda: models[kind].score_candidates(cache.of(inputs), mine)
+        )
+        assert cache.hits - before == (way == "hit")
+        return found
 
     first: Inputs = {}
     for number in range(rounds + WARM_UP):
         inputs, with_full = batch(LARGE, 1, number, full=True), number % EVERY == 0
+        mine = tensors(inputs)
         ways.limit()
         if with_full:
             first = {n: v for n, v in inputs.items() if not n.startswith("candidate_")}
-            turn("eager", eager, inputs, with_full)
-        else:
-            hit("eager", eager, inputs | first, tensors(inputs | first))
-        if problem is None:
-            turn("compiled", fast, inputs, with_full)
-    mine, kept = tensors(inputs), caches[eager].of(inputs)
-    whole = flops(lambda: eager(mine))
-    done = {"full": whole, "miss": whole, "hit": flops(lambda: eager.score_candidates(kept, mine))}
-    stats = caches[eager].stats()
+            whole, there = full("eager", mine), mine["candidate_post_hashes"][..., 0] != 0
+            spread = float(whole[there].std())
+        for kind in models:
+            if kind != "eager" or with_full:
+                scores("miss", kind, inputs)
+                kept = scores("hit", kind, inputs)
+            else:
+                scores("hit", kind, inputs | first)
+            if with_full:
+                far[kind] = max(far[kind], float((whole - kept)[there].abs().max()))
+        if with_full and problem is None:
+            full("compiled", mine)
+    kept_context, num = caches["eager"].of(inputs | first), flops(lambda: eager(mine))
+    hit = flops(lambda: eager.score_candidates(kept_context, mine))
+    stats = caches["eager"].stats()
     return {
-        "compiled": problem or "layer by layer",
+        "compiled": problem or "context and scores as one graph each, as in serving",
         "matrix_products_gflop_per_s": ways.flops_per_s() / 1e9,
         "bytes_kept_of_a_viewer": stats["bytes"] // stats["kept"],
         "largest_difference_of_logits_hit_to_full": far,
         "standard_deviation_of_logits": spread,
-        "times": ways.rows(done),
+        "times": ways.rows({"full": num, "miss": num, "hit": hit}),
     }
 
 

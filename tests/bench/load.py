@@ -51,14 +51,14 @@ class Measured:
         due_s: when each was asked for, or due; since the loop began.
         ms: how long each took from then on.
         statuses: how many had each; 0 = none came.
-        refused: answers 503 that say when to try again.
+        refused: whether it was an answer 503 that says when to try again.
         degraded: pages that were made without something.
     """
 
     due_s: list[float] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
-    refused: int = 0
+    refused: list[bool] = field(default_factory=list)
     degraded: int = 0
 
     def note(self, due_s: float, ms: float, answer: Answer) -> None:
@@ -66,7 +66,7 @@ class Measured:
         self.due_s.append(due_s)
         self.ms.append(ms)
         self.statuses[answer.status] += 1
-        self.refused += answer.status == 503 and answer.retry_after
+        self.refused.append(answer.status == 503 and answer.retry_after)
         self.degraded += answer.status == 200 and b'"degraded":[]' not in answer.body
 
     def add(self, later: Measured, begin_s: float) -> None:
@@ -78,16 +78,18 @@ class Measured:
         self.degraded += later.degraded
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """Plain values for the report; times are of good answers and refusals alike."""
-        good = self.statuses[200]
-        times = {f"p{round(100 * q)}_ms": float(np.quantile(self.ms, q)) for q in QUANTILES}
+        """Plain values for the report; times are of all but refusals, which come at once."""
+        good, refused = self.statuses[200], sum(self.refused)
+        ms = [ms for ms, at_once in zip(self.ms, self.refused, strict=True) if not at_once]
+        ms = ms or [math.nan]
+        times = {f"p{round(100 * q)}_ms": float(np.quantile(ms, q)) for q in QUANTILES}
         return {
             "requests": len(self.ms),
             "rps": good / seconds,
             **times,
-            "max_ms": max(self.ms),
-            "refused_503": self.refused,
-            "other_non_2xx": len(self.ms) - good - self.refused,
+            "max_ms": max(ms),
+            "refused_503": refused,
+            "other_non_2xx": len(self.ms) - good - refused,
             "degraded": self.degraded,
         }
 

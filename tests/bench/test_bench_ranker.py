@@ -22,7 +22,7 @@ def test_record_of_the_bench(tmp_path, monkeypatch):
     assert list(large["times"]) == ["eager full", "eager miss", "eager hit"]
     assert "no C++ compiler: g++" in large["compiled"]
     assert large["largest_difference_of_logits_hit_to_full"]["eager"] < 1e-4
-    assert large["standard_deviation_of_logits"]["eager"] > 0.1
+    assert large["standard_deviation_of_logits"] > 0.1
     assert large["times"]["eager hit"]["gflop"] < large["times"]["eager full"]["gflop"] / 3
     assert list(record["demo, 1 viewer"]["times"]) == ["eager"]
     assert record["checks"][0]["check"] == "eager miss over hit"

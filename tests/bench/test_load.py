@@ -125,6 +125,18 @@ def test_every_answer_is_counted_as_what_it_was():
     assert told["rps"] == pytest.approx((len(range(0, num, 5)) + told["degraded"]) / 0.3)
 
 
+def test_refusals_make_nothing_look_faster():
+    """Times are of all but refusals that say when to come again, which come at once."""
+    measured = Measured()
+    for ms in (10.0, 20.0, 30.0):
+        measured.note(0.0, ms, Answer(200))
+        measured.note(0.0, 0.1, Answer(503, retry_after=True))
+    measured.note(0.0, 40.0, Answer(0))
+    told = measured.summary(1.0)
+    assert (told["p50_ms"], told["max_ms"]) == (25.0, 40.0)
+    assert (told["requests"], told["refused_503"], told["other_non_2xx"]) == (7, 3, 1)
+
+
 def test_nobody_there_is_no_answer():
     """Where nothing listens the status is 0; no exception ends the loop."""
     assert asyncio.run(Connection("http://127.0.0.1:9").feed(1)) == Answer(0)

@@ -148,6 +148,34 @@ def test_nothing_is_computed_for_a_caller_who_gave_up():
     assert seen == ["first", "third"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_gives_up_during_a_pass_takes_nobody_along(fails):
+    """A call cancelled while it is worked on leaves the others of its pass and the next as is."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(items):
+        begun.set()
+        go_on.wait(5)
+        if fails and "other" in items:
+            raise RuntimeError("cannot")
+        return items
+
+    async def body():
+        batcher = Batcher(work)
+        calls = [asyncio.create_task(batcher(item)) for item in ("gone", "other")]
+        await asyncio.to_thread(begun.wait, 5)
+        calls[0].cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        async with asyncio.timeout(5):
+            gone, other = await asyncio.gather(*calls, return_exceptions=True)
+            assert await batcher("next") == "next"
+        assert isinstance(gone, asyncio.CancelledError)
+        assert str(other) == ("cannot" if fails else "other")
+
+    asyncio.run(body())
+
+
 def test_a_ranking_in_company_is_the_ranking_alone(bundle):
     """Viewers ranked together, with any number of posts, get what each gets alone."""
     profiles, ranker = ProfileStore(bundle.profiles), Ranker(bundle)

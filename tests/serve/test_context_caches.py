@@ -230,7 +230,9 @@ def test_threads_get_their_own():
         thread.join()
     stats = caches.stats()
     assert not wrong
-    assert stats["bytes"] == sum(viewer.num_bytes for viewer in caches._kept.values()) <= 300
+    assert (
+        stats["bytes"] == sum(viewer.num_bytes for viewer in caches._kept._values.values()) <= 300
+    )
 
 
 def test_events_after_a_hole_extend_nothing():

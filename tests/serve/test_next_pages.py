@@ -34,7 +34,7 @@ def test_next_pages_are_made_from_the_cache_and_explained_as_they_were(run, mode
         assert len(asked) == 1
         assert all("cached_posts" not in post["sources"] for post in pages[0])
         assert all("cached_posts" in post["sources"] for page in pages[1:] for post in page)
-        held = dict(handler._candidates._entries)
+        held = dict(handler._candidates._entries._values)
         for number, page in enumerate(pages):
             for post in page:
                 query = {"user_id": 3, "post_id": post["post_id"], "limit": 5}
@@ -43,7 +43,7 @@ def test_next_pages_are_made_from_the_cache_and_explained_as_they_were(run, mode
                 assert told["score"]["score"] == pytest.approx(post["score"], rel=1e-5)
                 sources = {brought["source"]: brought["meaning"] for brought in told["sources"]}
                 assert ("cached_posts" in sources) == (number > 0)
-        assert handler._candidates._entries == held
+        assert handler._candidates._entries._values == held
 
     run(test, models=replace(models, rank=rank))
 

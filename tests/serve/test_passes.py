@@ -109,6 +109,26 @@ def test_passes_of_few_shapes_score_as_one_pass(data):
     assert_alike(ours, model, inputs)
 
 
+def test_every_shape_is_met_before_requests(monkeypatch):
+    """Nothing is left for a request to compile: each pass was called once it is ready."""
+    met: list[bool] = []
+
+    def noting(step: Callable[..., Any]) -> Callable[..., Any]:
+        number = len(met)
+        met.append(False)
+
+        def noted(*args: Any) -> Any:
+            met[number] = True
+            return step(*args)
+
+        return noted
+
+    monkeypatch.setattr(passes, "compiler_problem", lambda: None)
+    monkeypatch.setattr(passes, "compiled", noting)
+    assert Passes(ranker(TINY, 0), 1).compile(SHAPES, made(TINY))
+    assert met == [True] * (len(SHAPES.viewers) * (1 + len(SHAPES.candidates)))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_passes_are_one_graph_each(monkeypatch, caplog):
     """A ranker's passes can be traced whole, contexts going in and out; scores are the same."""

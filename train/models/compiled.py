@@ -9,10 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch._inductor import config as inductor
 
-from train.models.ranker import Ranker
-
 F = TypeVar("F", bound=Callable[..., Any])
-_STEPS = ("forward", "beside", "key_value")  # of a decoder layer
 # No Python between the kernels, and none that looks at the inputs. Weights stay inputs: `freezing`
 # asked for here would do nothing, and asked for where it counts it is not faster at these sizes.
 HOW: dict[str, Any] = {
@@ -30,23 +27,6 @@ def compiler_problem() -> str | None:
     if any(map(shutil.which, names)):
         return None
     return f"no C++ compiler: {' and '.join(names)} not found"
-
-
-def compile_layers(ranker: Ranker) -> str | None:
-    """Let each layer be compiled when it first meets a shape; weights stay where they are.
-
-    Layers are alike, so that one compilation serves all of them, however many there are. It takes
-    many seconds a shape: ask for each once before requests come.
-
-    Returns:
-        Why nothing is compiled and `ranker` stays as it was; None = it is.
-    """
-    if problem := compiler_problem():
-        return problem
-    for layer in ranker.transformer.layers:
-        for step in _STEPS:
-            setattr(layer, step, torch.compile(getattr(layer, step), dynamic=False))
-    return None
 
 
 def compiled(step: F) -> F:

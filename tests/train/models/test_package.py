@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_other_scores_are_refused(monkeypatch, tmp_path, change):
     package = packaged(model, SHAPES, inputs, tmp_path)
     with pytest.raises(PackageError, match=r"its log-odds are .* from the ranker's own"):
         load_package(package, model, None, inputs)
+
+
+def test_bfloat16_may_round(tmp_path):
+    """Code of a ranker in bfloat16 may differ by what that rounds, and by no more."""
+    config = TINY.model_copy(update={"compute_dtype": "bfloat16"})
+    model, inputs = ranker(config, 0), inputs_of(config, 0)
+    largest = float(unpacked(model)(inputs(2, 5)).detach().abs().max())
+    for share, fits in ((0.001, True), (0.3, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            without_compiling(patch, share * max(1.0, largest))
+            package = packaged(model, SHAPES, inputs, tmp_path)
+            with nullcontext() if fits else pytest.raises(PackageError, match="its log-odds"):
+                load_package(package, model, None, inputs)
 
 
 @with_compiler
