@@ -50,7 +50,7 @@ def test_there_is_something_to_run():
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"(?:`|^)make ([a-z]+)", README, re.MULTILINE)))
+    "name", sorted(set(re.findall(r"(?:`|^)make ([a-z0-9]+)", README, re.MULTILINE)))
 )
 def test_make_targets_exist(name):
     """Each `make …` that the README speaks of is a target."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 
 from pipelines.feed.explanation import (
+    TERMS_IN_WORDS,
     Brought,
     Explanation,
     Outcome,
@@ -34,7 +36,7 @@ class Explainer:
         page = result.page
         told = zip(
             self._sources(result, page),
-            self._scores(result, page),
+            self._scores(result, page, TERMS_IN_WORDS + 1),
             _notes(result, "hydrators", page),
             strict=True,
         )
@@ -112,12 +114,14 @@ class Explainer:
         told = {scorer.name: scorer.numbers(found, 0) for scorer in scorers}
         return replace(score, numbers={name: numbers for name, numbers in told.items() if numbers})
 
-    def _scores(self, result: FeedResult, posts: Candidates) -> list[Score | None]:
+    def _scores(
+        self, result: FeedResult, posts: Candidates, most_terms: int | None = None
+    ) -> list[Score | None]:
         """How the score of each of `posts` came about, but for `numbers`."""
         if "score" not in posts:
             return [None] * len(posts)
         basis: Literal["value", "popularity"] = "value" if "value" in posts else "popularity"
-        terms = self._terms(posts) if basis == "value" else [()] * len(posts)
+        terms = self._terms(posts, most_terms) if basis == "value" else [()] * len(posts)
         notes = _notes(result, "scorers", posts)
         names = [name for name in posts if name.endswith("_multiplier")]
         multipliers = {n.removesuffix("_multiplier"): posts[n].tolist() for n in names}
@@ -135,11 +139,14 @@ class Explainer:
             for row in range(len(posts))
         ]
 
-    def _terms(self, posts: Candidates) -> list[tuple[Term, ...]]:
+    def _terms(self, posts: Candidates, most: int | None) -> list[tuple[Term, ...]]:
         p_action, weight = posts["p_action"], posts["action_weight"]
         by_size = np.argsort(-np.abs(p_action * weight), axis=1, kind="stable").tolist()
         return [
-            tuple(Term(self._actions[a], p[a], w[a]) for a in order if w[a])
+            tuple(
+                Term(self._actions[a], p[a], w[a])
+                for a in islice(filter(w.__getitem__, order), most)
+            )
             for order, p, w in zip(by_size, p_action.tolist(), weight.tolist(), strict=True)
         ]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pipelines.feed.result import Outcome as Ran
 
 Outcome = Literal["served", "below", "cut", "dropped", "not_retrieved"]
-_TERMS_IN_WORDS = 3
+TERMS_IN_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def in_words(sources: tuple[Brought, ...], score: Score | None, notes: tuple[str
     """Why a post is there: what hydrators say of it, who brought it, what its score is made of."""
     parts = [*notes, f"retrieved by {_listed(sources)}"]
     if score is not None:
-        terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:_TERMS_IN_WORDS]]
-        more = " …" if len(score.terms) > _TERMS_IN_WORDS else ""
+        terms = [f"{t.action} {t.amount:.2g}×{t.weight:g}" for t in score.terms[:TERMS_IN_WORDS]]
+        more = " …" if len(score.terms) > TERMS_IN_WORDS else ""
         by_terms = " + ".join(terms) + more
         parts += [by_terms or f"ordered by popularity {score.value:.2g}", *score.notes]
     return "; ".join(parts)

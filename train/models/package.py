@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import platform
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from configs import Config, check
 from train.models.context import ContextCache
+from train.models.machine_code import Library
 from train.models.ranker import Ranker, RankerConfig
 from train.models.tokens import Tensors
 
@@ -216,13 +218,12 @@ def _compiled(step: nn.Module, *args: Any) -> Any:
 
 
 def _loaded(file: Path, name: str, ranker: Ranker) -> Run:
-    # torch's own aoti_load_package asks a C++ compiler what the processor can do, for seconds.
     try:
-        library = torch._C._aoti.AOTIModelPackageLoader(str(file), name, False, 1, -1)
-    except RuntimeError as error:
+        library = Library(file, name)
+    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
         raise PackageError(f"{file.name}: {name}: {error}") from error
     weights = list(ranker.state_dict().values())
-    return lambda inputs: library.run(weights + inputs)
+    return lambda inputs: library(weights + inputs)
 
 
 def _context(run: Run) -> ContextPass:
