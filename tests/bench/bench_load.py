@@ -41,7 +41,7 @@ from train.report import add_out, header
 from train.report_plots import Record, save, write_with_plots
 
 CANDIDATES = 500
-CLIENTS = (1, 2, 4, 8)
+CLIENTS = (1, 2, 4, 8, 16)
 _LONGEST = 12  # components that the page shows
 WARM_UP = 2000  # pages, so that most of those who come have been there before
 # Nothing is dropped before it is scored, and nothing is remembered.
