@@ -57,7 +57,8 @@ class Library:
         num = _SIZE()
         self._do("GetNumOutputs", self._container, ctypes.byref(num))
         self._outputs = _POINTER * num.value
-        weakref.finalize(self, _let_go, self._code, self._container)
+        # Not when the process ends, where a thread may still be running it.
+        weakref.finalize(self, _let_go, self._code, self._container).atexit = False
 
     def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         """Run it on contiguous tensors of the shapes and dtypes that it was made for.

@@ -1,0 +1,75 @@
+"""Libraries of a package: what is refused, and what is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.models.packages import with_compiler
+from train.models.machine_code import Library
+
+IN_PACKAGE = "ranker/data/aotinductor"
+
+
+def archived(file: Path, *names: str) -> Path:
+    """A package with files of these names, all of the same nonsense."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(f"{IN_PACKAGE}/{name}", b"no library" * 100)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "reason"),
+    [
+        (("other/a.so", "one/a.cpp"), RuntimeError, "0 libraries where there is to be one"),
+        (("one/a.so", "one/b.so"), RuntimeError, "2 libraries where there is to be one"),
+        (("one/a.so", "other/a.so"), OSError, "invalid ELF header"),
+    ],
+)
+def test_what_is_no_library_is_refused(tmp_path, names, error, reason):
+    """A package without the model, with too much of it, or with what is no machine code."""
+    with pytest.raises(error, match=reason):
+        Library(archived(tmp_path / "ranker.pt2", *names), "one")
+
+
+def test_what_is_no_package_is_refused(tmp_path):
+    """A file that is no archive, and one that is not there."""
+    (tmp_path / "ranker.pt2").write_bytes(b"no archive")
+    with pytest.raises(zipfile.BadZipFile):
+        Library(tmp_path / "ranker.pt2", "one")
+    with pytest.raises(FileNotFoundError):
+        Library(tmp_path / "other.pt2", "one")
+
+
+@with_compiler
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
+def test_a_library_leaves_nothing_behind(tmp_path, monkeypatch):
+    """It computes with its file gone and Python's lock let go, and is unmapped with its object."""
+    from torch._inductor.package import package_aoti
+
+    step, given = torch.nn.Linear(3, 2), torch.randn(4, 3)
+    program = torch.export.export(torch.nn.Sequential(step, torch.nn.Tanh()), (given,))
+    options = {"aot_inductor.package": True}
+    files = torch._inductor.aot_compile(program.module(), (given,), options=options)
+    package_aoti(str(tmp_path / "ranker.pt2"), {"one": files})
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(unpacked))
+
+    library = Library(tmp_path / "ranker.pt2", "one")
+    assert type(library._code) is ctypes.CDLL  # a PyDLL would keep the lock
+    assert not list(unpacked.iterdir())
+    for _ in range(3):
+        (found,) = library([given])
+        torch.testing.assert_close(found, step(given).detach().tanh())
+    assert str(unpacked) in Path("/proc/self/maps").read_text()
+    del library
+    gc.collect()
+    assert str(unpacked) not in Path("/proc/self/maps").read_text()
