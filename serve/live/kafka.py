@@ -67,9 +67,10 @@ class KafkaSettings(Config):
 class KafkaJournal:
     """Writes what happened to a broker, and waits until all its copies are written.
 
-    The client library sends again what was not acknowledged, and the broker drops what it has
-    already. A caller who sends again after JournalError may write a message twice, unless this
-    process wrote it lately.
+    The client library sends again what was not acknowledged, and so may a caller after
+    JournalError. A message may then be there twice, and readers know it by its name. The broker is
+    not asked to tell (`enable.idempotence`): one that had noted a batch's number and died before
+    the batch was written would acknowledge what is not there.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -86,7 +87,6 @@ class KafkaJournal:
         self._topics_exist = False
         self._closed = threading.Event()
         self._producer = self._new_producer()
-        self._retired: list[Any] = []  # of which something is still under way
         self._thread = threading.Thread(target=self._deliver, name="journal", daemon=True)
         self._thread.start()
 
@@ -154,52 +154,32 @@ class KafkaJournal:
 
     def _send(self, messages: Sequence[Message]) -> None:
         sent = _Sent(len(messages))
-        producer = self._producer
         try:
             for message in messages:
-                producer.produce(
+                self._producer.produce(
                     self._settings.topic_prefix + message.topic,
                     key=str(message.about).encode(),
                     value=message.body,
                     headers={"key": message.key.encode()},
                     on_delivery=sent.delivered,
                 )
-        except BufferError as error:
-            raise self._error("write", error) from error
-        except self._kafka.KafkaException as error:
-            self._replace(producer)
+        except (BufferError, self._kafka.KafkaException) as error:
             raise self._error("write", error) from error
         # The library gives up by itself; a little longer, lest it be outrun.
         answered = sent.all.wait(self._settings.append_timeout_s + 2.0)
         if not answered or sent.error is not None:
-            self._replace(producer)
             late = f"no answer within {self._settings.append_timeout_s} s"
             raise self._error("write", sent.error or late)
-
-    def _replace(self, broken: Any) -> None:
-        """Begin with a new producer; of the old one's messages others wait to hear.
-
-        An idempotent producer that gave a message up must agree with the broker on a new count.
-        Some brokers refuse that for good, or it fails for good; a new producer counts from zero.
-        """
-        with self._lock:
-            if self._producer is broken:
-                self._retired.append(broken)
-                self._producer = self._new_producer()
 
     def _deliver(self) -> None:
         """Tell waiting callers what became of their messages."""
         while not self._closed.is_set():
             self._producer.poll(0.1)
-            for retired in list(self._retired):
-                retired.poll(0)
-                if len(retired) == 0:
-                    self._retired.remove(retired)
 
     def _new_producer(self) -> Any:
         asked = self._settings.client() | {
-            "enable.idempotence": True,
             "acks": "all",
+            "max.in.flight": 1,  # what is sent again does not fall behind what came after it
             "linger.ms": 2,
             "delivery.timeout.ms": int(self._settings.append_timeout_s * 1000),
         }
