@@ -80,8 +80,7 @@ class Rounds:
 
     def flops_per_s(self) -> float:
         """Of the products of matrices, by this thread's time."""
-        ms = self.timers["product"].percentiles(WARM_UP)["p50_cpu_ms"]
-        return 2 * len(self._a) ** 3 / (ms / 1000)
+        return 2 * len(self._a) ** 3 / (self._row("product")["p50_cpu_ms"] / 1000)
 
     def rows(self, flops: dict[str, int]) -> dict[str, dict[str, float]]:
         """Times of each way, and the share of the limit that is reached.
@@ -90,14 +89,18 @@ class Rounds:
             flops: last word of a way's name -> as `flops` gives them.
         """
         rows = {}
-        for name, timer in self.timers.items():
+        for name in self.timers:
             if name == "product":
                 continue
-            row = timer.percentiles(min(WARM_UP, len(timer.wall_ms) - 1))
+            row = self._row(name)
             done = flops[name.split()[-1]]
             share = done / (row["p50_cpu_ms"] / 1000) / self.flops_per_s()
             rows[name] = row | {"gflop": done / 1e9, "share_of_limit": share}
         return rows
+
+    def _row(self, name: str) -> dict[str, float]:
+        timer = self.timers[name]
+        return timer.percentiles(min(WARM_UP, len(timer.wall_ms) - 1))
 
 
 def flops(way: Callable[[], Any]) -> int:
