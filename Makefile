@@ -87,7 +87,8 @@ bench: install avx512
 	$(RUN) tests.bench.bench_prefix --posts 10000
 	$(RUN) tests.bench.bench_fractal
 	$(RUN) tests.bench.bench_ranker
-	LD_PRELOAD=$$PWD/artifacts/avx512.so $(RUN) tests.bench.bench_ranker --out tests/bench/reports/avx512
+	! grep -q AuthenticAMD /proc/cpuinfo || ! grep -q avx512f /proc/cpuinfo || \
+	  LD_PRELOAD=$$PWD/artifacts/avx512.so $(RUN) tests.bench.bench_ranker --out tests/bench/reports/avx512
 	$(RUN) tests.bench.bench_compiled
 	$(RUN) tests.bench.bench_int8 artifacts/bundle --data artifacts/data/kuairand
 	$(RUN) tests.bench.bench_scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Literal
 
@@ -41,6 +42,7 @@ class LogClock:
     def __init__(self) -> None:
         """Nobody can tell the time before the first `stand`."""
         self._zero_ms: int | None = None  # what it showed when time.monotonic was 0
+        self._lock = threading.Lock()
 
     def stand(self, as_of_ms: int) -> None:
         """A bundle is in use whose newest event is of `as_of_ms`; go on from there."""
@@ -55,8 +57,9 @@ class LogClock:
     def _push(self, at_ms: int, told_s: float) -> int:
         """It was `at_ms` at `told_s` of time.monotonic or later; returns what it showed at 0."""
         zero_ms = at_ms - int(1000 * told_s)
-        self._zero_ms = zero_ms if self._zero_ms is None else max(self._zero_ms, zero_ms)
-        return self._zero_ms
+        with self._lock:
+            self._zero_ms = zero_ms if self._zero_ms is None else max(self._zero_ms, zero_ms)
+            return self._zero_ms
 
 
 def make_clock(kind: Literal["wall", "log"]) -> WallClock | LogClock:

@@ -1,7 +1,8 @@
 """The README is true: what it names exists, what it says to run runs.
 
 Blocks fenced as ```bash are run as they stand, one after the other, from the project's root.
-Those fenced as ```sh need a cluster or other logs; what they name must exist all the same.
+Those fenced as ```sh need a cluster, other logs or another machine; what they name must exist all
+the same.
 """
 
 from __future__ import annotations

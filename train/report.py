@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ def header(data_fingerprint: str, seeds: Sequence[int]) -> dict[str, Any]:
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {module.name.removesuffix('.__main__')}" if module else sys.argv[0]
     # A library may have been put before those of the packages: README, "AMD processors".
-    preloaded = [Path(library).name for library in os.environ.get("LD_PRELOAD", "").split(":")]
+    preloaded = [Path(n).name for n in re.split("[: ]", os.environ.get("LD_PRELOAD", ""))]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "git_commit": git.commit(),

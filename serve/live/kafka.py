@@ -69,8 +69,8 @@ class KafkaJournal:
 
     The client library sends again what was not acknowledged, and so may a caller after
     JournalError. A message may then be there twice, and readers know it by its name. The broker is
-    not asked to tell (`enable.idempotence`): one that had noted a batch's number and died before
-    the batch was written would acknowledge what is not there.
+    not asked to tell (`enable.idempotence`): tansu notes a batch's number before it writes the
+    batch, and if it dies in between it acknowledges what is not there.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -179,6 +179,7 @@ class KafkaJournal:
     def _new_producer(self) -> Any:
         asked = self._settings.client() | {
             "acks": "all",
+            "enable.idempotence": False,
             "max.in.flight": 1,  # what is sent again does not fall behind what came after it
             "linger.ms": 2,
             "delivery.timeout.ms": int(self._settings.append_timeout_s * 1000),

@@ -199,8 +199,8 @@ class LiveState:
             self.relations.restore(tables["relations"])
         if saved.about is None or saved.recent is None:
             return "there is no more of it"
+        self.newest_s = time.monotonic()  # first: a clock that read in between would run ahead
         self.newest_ms = min(saved.about.newest_ms, time.time_ns() // 1_000_000)
-        self.newest_s = time.monotonic()
         self.recent = saved.recent
         self.recent.set_back(self._now_ms())
         if saved.about.counted_since_ms > as_of_ms:
@@ -258,7 +258,8 @@ class LiveState:
             past = times.filter(pc.less_equal(times, wall_ms))
             latest_ms = pc.max(past).as_py() or 0
             if latest_ms > self.newest_ms:
-                self.newest_ms, self.newest_s = latest_ms, time.monotonic()
+                self.newest_s = time.monotonic()  # first, as in `restore`
+                self.newest_ms = latest_ms
 
     def _insert(self, store: PostStore, posts: pa.Table, now_ms: int) -> None:
         facts = store.facts(posts["post_id"].to_numpy())

@@ -205,7 +205,7 @@ def demo(rounds: int, num_viewers: int) -> dict[str, Any]:
             different = max(different, float((scores - found["eager"])[there].abs().max()))
     done = flops(lambda: model(inputs))
     return {
-        "compiled": problem or "as one graph, wrapped in C++, as in serving",
+        "compiled": problem or "as one graph, wrapped in C++",
         "matrix_products_gflop_per_s": ways.flops_per_s() / 1e9,
         "largest_difference_of_logits": different,
         "times": ways.rows(dict.fromkeys(every, done)),

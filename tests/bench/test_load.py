@@ -132,7 +132,9 @@ def test_refusals_make_nothing_look_faster():
         measured.note(0.0, ms, Answer(200))
         measured.note(0.0, 0.1, Answer(503, retry_after=True))
     measured.note(0.0, 40.0, Answer(0))
-    told = measured.summary(1.0)
+    whole = Measured()
+    whole.add(measured, 0.0)
+    told = whole.summary(1.0)
     assert (told["p50_ms"], told["max_ms"]) == (25.0, 40.0)
     assert (told["requests"], told["refused_503"], told["other_non_2xx"]) == (7, 3, 1)
 

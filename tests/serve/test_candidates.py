@@ -155,6 +155,7 @@ def test_memory_is_bounded_and_what_was_used_last_stays(puts, max_bytes):
         assert store.num_bytes <= max_bytes
         fits = 84 * num + 500 <= max_bytes
         assert store.get(user_id, key, 0, 10) is (one if fits else None)
+        assert sum(map(len, store._keys.values())) == len(store)  # nobody is remembered for nothing
     store.drop([1, 2, 3, 4])
     assert (len(store), store.num_bytes) == (0, 0)
 

@@ -78,8 +78,9 @@ def test_record_keeps_full_precision_and_order(tmp_path):
 
 def test_header_names_what_is_preloaded(monkeypatch):
     """A library that stands before those of the packages is named, without its folder."""
-    monkeypatch.setenv("LD_PRELOAD", "/somewhere/avx512.so")
-    assert header("", seeds=[])["software"].endswith(", avx512.so preloaded")
+    monkeypatch.setenv("LD_PRELOAD", "/a/one.so:/b/two.so /c/three.so")
+    told = header("", seeds=[])["software"]
+    assert told.endswith(", one.so preloaded, two.so preloaded, three.so preloaded")
     monkeypatch.delenv("LD_PRELOAD")
     assert "preloaded" not in header("", seeds=[])["software"]
 

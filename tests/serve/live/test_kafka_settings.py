@@ -23,6 +23,30 @@ def test_secrets_do_not_stand_in_files(monkeypatch: pytest.MonkeyPatch):
     assert client["security.protocol"] == "SASL_SSL"
 
 
+def test_nothing_is_acknowledged_early_or_out_of_order(monkeypatch: pytest.MonkeyPatch):
+    """All copies are waited for, one request is under way, and `extra` changes none of it."""
+    library = pytest.importorskip("confluent_kafka")
+    made: list[dict[str, object]] = []
+
+    class Producer:
+        def __init__(self, asked: dict[str, object], **_: object) -> None:
+            made.append(asked)
+
+        def poll(self, _: float) -> None: ...
+
+        def flush(self, _: float) -> None: ...
+
+    monkeypatch.setattr(library, "Producer", Producer)
+    wished = {"acks": "0", "enable.idempotence": True, "max.in.flight": 5}
+    KafkaJournal(KafkaSettings(extra=wished)).close()
+    (asked,) = made
+    assert {name: asked[name] for name in wished} == {
+        "acks": "all",
+        "enable.idempotence": False,
+        "max.in.flight": 1,
+    }
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     """Without confluent-kafka the error says how to install it."""
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
