@@ -74,8 +74,9 @@ class ContextCaches:
             some = [rows[key] for key in missing]
             context = self._model.context(tensors({n: a[some] for n, a in mine.items()}))
             found |= dict(zip(missing, self._as_kept(context), strict=True))
-        self._keep({key: found[key] for key in (*shorter, *missing)})
         with self._lock:
+            for key in (*shorter, *missing):
+                self._kept.put(key, found[key])
             self.extensions += len(shorter)
             self.misses += len(missing)
             self.hits += len(keys) - len(shorter) - len(missing)
@@ -125,11 +126,6 @@ class ContextCaches:
     def _as_kept(self, context: ContextCache) -> list[ViewerContext]:
         viewers = context.viewers()
         return [viewer.rounded() for viewer in viewers] if self._int8 else viewers
-
-    def _keep(self, new: dict[bytes, ViewerContext]) -> None:
-        with self._lock:
-            for key, viewer in new.items():
-                self._kept.put(key, viewer)
 
 
 def _of_viewers(inputs: Inputs) -> Inputs:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.bench.serving import cluster
 from train.report import add_out, header, write
 
 WAYS = ("awaited, gRPC", "response passed, gRPC", "response passed, by reference")
@@ -66,18 +67,14 @@ class Handler:
 
 def measure(num_rounds: int, at_once: list[int], candidates: list[int]) -> list[dict[str, Any]]:
     """A row for each size and way: quantiles, pages a second, and time against the first way."""
-    from pipelines.runtime import connect
+    rows = []
+    with cluster():
+        from ray import serve  # not before: it reads its flags when imported
 
-    connect(num_cpus=2)
-    import ray
-    from ray import serve  # not before `connect`: it reads its flags when imported
-
-    try:
         deploy = serve.deployment(max_ongoing_requests=100, ray_actor_options={"num_cpus": 0.1})
         parts = deploy(Ranker).bind(), deploy(Scorer).bind()
         handle = serve.run(deploy(Handler).bind(*parts), name="handover", route_prefix=None)
         handle._init(_run_router_in_separate_loop=True)  # there is no event loop here
-        rows = []
         for num_candidates in candidates:
             for num_pages in at_once:
                 took: dict[str, list[list[float]]] = {way: [] for way in WAYS}
@@ -87,10 +84,7 @@ def measure(num_rounds: int, at_once: list[int], candidates: list[int]) -> list[
                         if step >= num_rounds // 10:
                             took[way].append(told)
                 rows += _rows(took, {"candidates": num_candidates, "at once": num_pages})
-        return rows
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+    return rows
 
 
 def _rows(took: dict[str, list[list[float]]], size: dict[str, int]) -> list[dict[str, Any]]:

@@ -63,6 +63,19 @@ def with_replicas(file: str, deployment: str, num: int) -> dict[str, Any]:
 
 
 @contextmanager
+def cluster() -> Iterator[None]:
+    """A cluster that this process starts, with all that is deployed onto it; nothing is left."""
+    from pipelines.runtime import connect
+
+    others = set(psutil.Process().children(recursive=True))
+    connect()
+    try:
+        yield
+    finally:
+        _end_cluster(others)
+
+
+@contextmanager
 def deployed(
     config: Mapping[str, Any], args: Mapping[str, Any], feed: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, Callable[..., str]]]:
@@ -73,10 +86,8 @@ def deployed(
         args: what differs in the application's `args`.
         feed: settings of the timeline instead of those of its file; None = as they are.
     """
-    from pipelines.runtime import connect
-
     # What ends may still write when its folder goes.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, cluster():
 
         def change(config: Mapping[str, Any], args: Mapping[str, Any]) -> str:
             path, timeline = Path(folder) / "serve.yaml", Path(folder) / "feed.yaml"
@@ -87,12 +98,7 @@ def deployed(
                 changes["feeds"] = {"timeline": str(timeline)}
             return deploy(path, changes)
 
-        others = set(psutil.Process().children(recursive=True))
-        connect()
-        try:
-            yield change(config, args), change
-        finally:
-            _end_cluster(others)
+        yield change(config, args), change
 
 
 def settle() -> None:

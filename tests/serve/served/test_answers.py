@@ -36,7 +36,7 @@ def test_feeds_are_served(served):
     assert known["posts"][0]["p_action"]
 
 
-def test_both_topologies_make_the_same_page(served, tmp_path):
+def test_both_topologies_make_the_same_page(served, tmp_path, monkeypatch):
     """What a fused replica runs makes the page that four deployments made, at the same instant."""
     theirs = served.feed(11).json()
     bundle, recent = load(served.bundle), served.config["applications"][0]["args"]["recent"]
@@ -49,7 +49,7 @@ def test_both_topologies_make_the_same_page(served, tmp_path):
             recent=RecentSettings(**recent),
         )
         handler.use(bundle, local_models(bundle))
-        handler.now_ms = lambda: theirs["now_ms"]  # type: ignore[method-assign]
+        monkeypatch.setattr(handler, "now_ms", lambda: theirs["now_ms"])
         ours = await handler.feed(FeedRequest(user_id=11, limit=len(theirs["posts"])))
         await handler.close()
         return ours
